@@ -1,0 +1,62 @@
+"""Composable long-tail components for PyTorch Lightning.
+
+Everything is importable from here and loaded on first use, so that `import longtail_lightning`
+costs nothing: `from longtail_lightning import LogitAdjustedLoss`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from longtail_lightning.backbones import *  # noqa: F403
+    from longtail_lightning.callbacks import *  # noqa: F403
+    from longtail_lightning.counts import ClassCounts as ClassCounts
+    from longtail_lightning.counts import ShotSplits as ShotSplits
+    from longtail_lightning.data import *  # noqa: F403
+    from longtail_lightning.heads import *  # noqa: F403
+    from longtail_lightning.losses import *  # noqa: F403
+    from longtail_lightning.metrics import *  # noqa: F403
+    from longtail_lightning.modules import *  # noqa: F403
+    from longtail_lightning.samplers import *  # noqa: F403
+
+__version__ = "0.1.0"
+
+# Room -> the names it gives; a test compares this table with each room's __all__.
+_ROOMS: dict[str, tuple[str, ...]] = {
+    "counts": ("ClassCounts", "ShotSplits"),
+    "losses": ("BalancedSoftmaxLoss", "CrossEntropyLoss", "LogitAdjustedLoss", "LongTailLoss", "WrapLoss"),
+    "samplers": (
+        "ClassBalancedSampler",
+        "EvaluationSampler",
+        "InstanceBalancedSampler",
+        "LongTailSampler",
+        "PowerSampler",
+        "SquareRootSampler",
+    ),
+    "heads": ("CosineHead", "Head", "LinearHead"),
+    "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
+    "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
+    "data": ("LongTailDataModule", "SyntheticImages", "SyntheticLongTail", "labels_of", "long_tail_counts"),
+    "modules": ("BaseClassifier", "WarmupCosine"),
+    "callbacks": ("LogitAdjustment", "LongTailReport", "NonFiniteLossGuard", "PredictionWriter"),
+    "report": (),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [*_ROOMS, *_ROOM_OF]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name in _ROOM_OF:
+        return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    from longtail_lightning._errors import did_you_mean
+
+    raise AttributeError(f"longtail_lightning has no {name!r}. {did_you_mean(name, __all__, listing='ltl list')}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

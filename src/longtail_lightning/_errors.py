@@ -1,0 +1,32 @@
+"""The one error users meet: a sentence that says what was wrong, where, and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LongTailError(ValueError):
+    """Something the user gave cannot work; the message contains the fix.
+
+    The command line prints the message alone and exits with status 2.
+    """
+
+
+def did_you_mean(name: str, options: Iterable[str], *, listing: str = "") -> str:
+    """End an error sentence with the closest names, or with where to find all of them.
+
+    Example:
+        >>> did_you_mean("LogitAdjustLoss", ["LogitAdjustedLoss", "CrossEntropyLoss"])
+        'Did you mean LogitAdjustedLoss?'
+        >>> did_you_mean("zebra", ["horse"], listing="ltl list losses")
+        'See `ltl list losses`.'
+    """
+    options = list(options)
+    folded = {option.lower(): option for option in options}
+    close = [folded[match] for match in get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    if listing:
+        return f"See `{listing}`."
+    return f"Choose one of {', '.join(options)}."

@@ -1,0 +1,47 @@
+"""Any timm model as a backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.backbones._base import Backbone
+
+
+class TimmBackbone(Backbone):
+    """Any model of the timm library, without its classifier.
+
+    **Shapes.** images `(batch, 3, height, width)` at the size the model was made for; features
+    `(batch, num_features)`.
+
+    **When it helps, when it hurts.** For pretrained weights. With few images per class, features
+    pretrained on a large set are worth more than any loss.
+
+    Args:
+        name: a timm model name such as `"resnet50"` or `"vit_base_patch16_224.augreg_in21k"`.
+        pretrained: whether to download weights.
+        drop_path_rate: stochastic depth, for models that have it; 0 leaves the model's default.
+
+    Example:
+        >>> import torch
+        >>> TimmBackbone("resnet10t")(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 512])
+    """
+
+    def __init__(self, name: str, *, pretrained: bool = False, drop_path_rate: float = 0.0) -> None:
+        super().__init__()
+        import timm
+
+        self.name, self.pretrained, self.drop_path_rate = name, pretrained, drop_path_rate
+        if not timm.is_model(name):
+            raise LongTailError(f"timm has no model {name!r}. {did_you_mean(name, timm.list_models())}")
+        options: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        self.network = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        # Models with a hidden layer before the classifier are wider there than num_features.
+        self.num_features = int(getattr(self.network, "head_hidden_size", None) or self.network.num_features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network(images)
+        return features

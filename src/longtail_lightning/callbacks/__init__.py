@@ -1,0 +1,8 @@
+"""Callbacks for any LightningModule with `.backbone` and `.head`."""
+
+from longtail_lightning.callbacks.logit_adjustment import LogitAdjustment as LogitAdjustment
+from longtail_lightning.callbacks.long_tail_report import LongTailReport as LongTailReport
+from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard as NonFiniteLossGuard
+from longtail_lightning.callbacks.prediction_writer import PredictionWriter as PredictionWriter
+
+__all__ = ["LogitAdjustment", "LongTailReport", "NonFiniteLossGuard", "PredictionWriter"]

@@ -1,0 +1,164 @@
+"""The table and the plot at the end of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from longtail_lightning.counts import ClassCounts
+from longtail_lightning.metrics import PerClassAccuracy
+from longtail_lightning.report.plots import plot_per_class_accuracy
+from longtail_lightning.report.tables import Row, print_shot_table, shot_row
+
+
+class LongTailReport(L.Callback):
+    """End a fit, validate or test with a table per split and a plot per class.
+
+    Watches the logits that leave `.head`, so it works on any module with a head, your own included.
+    The files `report_<stage>.json` and `per_class_accuracy_<stage>.png` go to the log folder.
+
+    Args:
+        many: classes with more training images are many-shot.
+        few: classes with fewer training images are few-shot.
+        plot: whether to draw the PNG.
+
+    Example:
+        >>> trainer = L.Trainer(callbacks=[LongTailReport()], logger=False)
+    """
+
+    def __init__(self, many: int = 100, few: int = 20, plot: bool = True) -> None:
+        self.many = many
+        self.few = few
+        self.plot = plot
+        self.files: dict[str, str] = {}
+        self.rows: list[Row] = []
+        self._metric: PerClassAccuracy | None = None
+        self._logits: Tensor | None = None
+        self._handle: Any = None
+        self._history: dict[str, list[float]] = {}  # epoch -> per-class accuracy on validation
+
+    # -- watching --------------------------------------------------------------------------------
+
+    def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        counts = self._class_counts(trainer, pl_module)
+        head = getattr(pl_module, "head", None)
+        if counts is None or head is None:
+            return
+        self._metric = PerClassAccuracy(counts.num_classes).to(pl_module.device)
+        self._handle = head.register_forward_hook(self._remember)
+
+    def _remember(self, _module: Any, _inputs: Any, logits: Tensor) -> None:
+        self._logits = logits.detach()
+
+    def _count(self, batch: Any) -> None:
+        if self._metric is not None and self._logits is not None:
+            self._metric.update(self._logits, batch[1])
+            self._logits = None
+
+    def _finish(self) -> Tensor | None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+        if self._metric is None:
+            return None
+        per_class = self._metric.compute().cpu()
+        self._metric = None
+        return per_class
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._begin(trainer, pl_module)
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._begin(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._count(batch)
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._count(batch)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        per_class = self._finish()
+        if per_class is None or trainer.sanity_checking:
+            return
+        if trainer.state.fn == "fit":
+            self._history[str(trainer.current_epoch)] = per_class.tolist()
+        else:
+            self._report(trainer, pl_module, "validate", {"validation": per_class})
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        per_class = self._finish()
+        if per_class is not None:
+            self._report(trainer, pl_module, "test", {"test": per_class})
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self._history:
+            return
+        epochs = sorted(self._history, key=int)
+        results = {f"epoch {epochs[-1]}, last": torch.tensor(self._history[epochs[-1]])}
+        best = self._best_epoch(trainer)
+        if best is not None and best != epochs[-1]:
+            results[f"epoch {best}, best"] = torch.tensor(self._history[best])
+        self._report(trainer, pl_module, "fit", results)
+
+    def _best_epoch(self, trainer: L.Trainer) -> str | None:
+        checkpoint = trainer.checkpoint_callback
+        if not isinstance(checkpoint, ModelCheckpoint) or checkpoint.monitor != "val/acc":
+            return None
+        means = {epoch: torch.tensor(values).nanmean().item() for epoch, values in self._history.items()}
+        return max(means, key=lambda epoch: (means[epoch], -int(epoch)))
+
+    # -- reporting -------------------------------------------------------------------------------
+
+    def _report(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, results: dict[str, Tensor]
+    ) -> None:
+        counts = self._class_counts(trainer, pl_module)
+        if counts is None or not trainer.is_global_zero:
+            return
+        splits = counts.shots(many=self.many, few=self.few)
+        self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
+        title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]
+        print_shot_table(title, self.rows, counts, splits)
+        if trainer.log_dir is None or trainer.fast_dev_run:
+            return
+        folder = Path(trainer.log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        record = {
+            "rows": [row.as_dict() for row in self.rows],
+            "class_counts": counts.tolist(),
+            "class_names": names,
+            "per_class": {
+                name: [None if value != value else round(value, 6) for value in per_class.tolist()]
+                for name, per_class in results.items()
+            },
+        }
+        self.files["report"] = str(folder / f"report_{stage}.json")
+        Path(self.files["report"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if self.plot:
+            self.files["plot"] = str(folder / f"per_class_accuracy_{stage}.png")
+            plot_per_class_accuracy(results, counts, splits, self.files["plot"], title=title)
+
+    @staticmethod
+    def _class_counts(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:
+        counts = getattr(pl_module, "class_counts", None)
+        if counts is None:
+            counts = getattr(getattr(trainer, "datamodule", None), "class_counts", None)
+        return None if counts is None else ClassCounts(counts)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self._history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._history = dict(state_dict["history"])

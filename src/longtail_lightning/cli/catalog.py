@@ -1,0 +1,62 @@
+"""What the library holds, read from its source files: no import, so listing takes milliseconds."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+import longtail_lightning
+
+ROOT = Path(longtail_lightning.__file__).parent
+ROOMS = ("losses", "samplers", "heads", "modules", "callbacks", "backbones", "metrics", "data")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A public class or function."""
+
+    name: str
+    room: str
+    file: Path
+    node: ast.ClassDef | ast.FunctionDef
+
+    @property
+    def doc(self) -> str:
+        """Its docstring."""
+        return ast.get_docstring(self.node) or ""
+
+    @property
+    def summary(self) -> str:
+        """First sentence of the docstring, without markup."""
+        return " ".join(self.doc.split("\n\n")[0].split()).replace(r"\(", "").replace(r"\)", "").replace("`", "")
+
+    @property
+    def signature(self) -> str:
+        """How to make or call it."""
+        function = self.node
+        if isinstance(function, ast.ClassDef):
+            inits = [n for n in function.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+            if not inits:
+                return f"{self.name}(...)"
+            function = inits[0]
+        arguments = ast.unparse(function.args).removeprefix("self, ").removeprefix("self")
+        return f"{self.name}({arguments})"
+
+
+def components(room: str) -> list[Component]:
+    """The public components of a room, in alphabetical order."""
+    found = []
+    exported = ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))
+    for statement in exported.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module:
+            file = ROOT / Path(*statement.module.split(".")[1:]).with_suffix(".py")
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in {a.name for a in statement.names}:
+                    found.append(Component(node.name, room, file, node))
+    return sorted(found, key=lambda component: component.name.lower())
+
+
+def all_components() -> dict[str, Component]:
+    """Every public component by name."""
+    return {component.name: component for room in ROOMS for component in components(room)}

@@ -1,0 +1,110 @@
+"""`ltl list`, `ltl show` and `ltl cp`: no torch, no waiting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.cli import catalog
+from longtail_lightning.cli.recipes import FOLDER, find_config, recipe_names, summary
+
+_OWN = ("losses", "samplers", "heads", "modules", "callbacks", "metrics", "data")
+_TOPICS = (*_OWN, "backbones", "recipes")
+
+
+def list_(args: list[str]) -> int:
+    """`ltl list [TOPIC] [PATTERN]`."""
+    if args and args[0] in ("-h", "--help"):
+        print(f"usage: ltl list [{'|'.join(_TOPICS)}] [PATTERN]\n\nPATTERN selects backbones: ltl list backbones 'vit*'")
+        return 0
+    topic = args[0] if args else None
+    if topic is None:
+        for room in _OWN:
+            print(f"{room + ':':11}{', '.join(component.name for component in catalog.components(room))}")
+        print(f"{'backbones:':11}{len(_backbones())} names, see `ltl list backbones`")
+        print(f"{'recipes:':11}{', '.join(recipe_names())}")
+    elif topic == "recipes":
+        _table([(name, summary(FOLDER / f"{name}.yaml")) for name in recipe_names()])
+    elif topic == "backbones":
+        _list_backbones(args[1] if len(args) > 1 else None)
+    elif topic in _OWN:
+        _table([(component.name, component.summary) for component in catalog.components(topic)])
+    else:
+        raise LongTailError(f"`ltl list {topic}`: there is no such topic. {did_you_mean(topic, _TOPICS)}")
+    return 0
+
+
+def show(args: list[str]) -> int:
+    """`ltl show NAME`: a component's signature and documentation, or a recipe's text."""
+    if len(args) != 1 or args[0] in ("-h", "--help"):
+        print("usage: ltl show NAME        a component (LogitAdjustedLoss) or a recipe (quickstart)")
+        return 0 if args and args[0] in ("-h", "--help") else 2
+    name = args[0].removeprefix("longtail_lightning.").rpartition(".")[2] if "/" not in args[0] else args[0]
+    if name in recipe_names():
+        print(find_config(name).read_text(encoding="utf-8"), end="")
+        return 0
+    found = catalog.all_components()
+    if name not in found:
+        options = [*found, *recipe_names()]
+        raise LongTailError(f"There is no component or recipe {name!r}. {did_you_mean(name, options, listing='ltl list')}")
+    component = found[name]
+    print(f"longtail_lightning.{component.room}.{component.name}\n")
+    print(textwrap.fill(component.signature, 100, subsequent_indent="    "))
+    print(f"\n{component.doc}")
+    return 0
+
+
+def cp(args: list[str]) -> int:
+    """`ltl cp RECIPE [FILE]`: copy a recipe to edit it; never overwrites."""
+    if not 1 <= len(args) <= 2 or args[0] in ("-h", "--help"):
+        print("usage: ltl cp RECIPE [FILE]")
+        return 0 if args and args[0] in ("-h", "--help") else 2
+    if args[0] not in recipe_names():
+        hint = did_you_mean(args[0], recipe_names(), listing="ltl list recipes")
+        raise LongTailError(f"There is no recipe {args[0]!r}. {hint}")
+    target = Path(args[1] if len(args) == 2 else f"{args[0].rpartition('/')[2]}.yaml")
+    if target.is_dir():
+        target = target / f"{args[0].rpartition('/')[2]}.yaml"
+    if target.exists():
+        raise LongTailError(f"{target} exists already: give another name, `ltl cp {args[0]} FILE`.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(find_config(args[0]), target)
+    print(f"{target}\nrun it with: ltl fit --config {target}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"list": list_, "show": show, "cp": cp}
+
+
+def _backbones() -> dict[str, int]:
+    table: dict[str, int] = json.loads((catalog.ROOT / "backbones" / "parameters.json").read_text(encoding="utf-8"))
+    return table
+
+
+def _list_backbones(pattern: str | None) -> None:
+    table = _backbones()
+    own = [name for name in table if "/" not in name]
+    if pattern is None:
+        names = own + [name for name in table if name.startswith("torchvision/")]
+    else:
+        pattern = pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*"
+        names = [name for name in table if fnmatch(name.rpartition("/")[2], pattern) or fnmatch(name, pattern)]
+    if not names:
+        hint = did_you_mean(pattern or "", [name.rpartition("/")[2] for name in table], listing="ltl list backbones")
+        raise LongTailError(f"No backbone matches {pattern!r}. {hint}")
+    _table([(name, f"{table[name] / 1e6:8.2f} M parameters") for name in names])
+    if pattern is None:
+        timm = sum(name.startswith("timm/") for name in table)
+        print(f"\nand {timm} of timm: `ltl list backbones PATTERN`, for example 'vit*'. Sizes are without classifier.")
+
+
+def _table(rows: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    columns = shutil.get_terminal_size().columns
+    for name, text in rows:
+        print(textwrap.fill(text, max(columns, width + 30), initial_indent=f"{name:{width}}  ", subsequent_indent=" " * (width + 2)))

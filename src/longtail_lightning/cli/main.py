@@ -1,0 +1,75 @@
+"""Entry point of `ltl`: looks at the first word and imports torch only for commands that need it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from longtail_lightning._errors import LongTailError, did_you_mean
+
+HELP = """\
+ltl: train on long-tailed images
+
+usage: ltl COMMAND [options]
+
+  fit        train                        ltl fit --config quickstart
+  validate   evaluate on validation data  ltl validate --ckpt_path FILE
+  test       evaluate on test data        ltl test --ckpt_path FILE
+  predict    write predictions to a file  ltl predict --ckpt_path FILE --predictions.path out.csv
+
+  list       name what there is           ltl list losses
+  show       describe one of them         ltl show LogitAdjustedLoss
+  cp         copy a recipe to edit it     ltl cp quickstart mine.yaml
+  counts     class counts of labels       ltl counts --data SyntheticLongTail
+
+--config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options.
+With --debug, errors show their traceback. `ltl --version` prints the version.
+"""
+
+_RUN = ("fit", "validate", "test", "predict")
+_LOOK = ("list", "show", "cp")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is 2 when something the user gave cannot work."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    try:
+        return _dispatch(args)
+    except LongTailError as error:
+        if debug:
+            raise
+        print(f"ltl: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    command, *rest = args
+    if command == "--version":
+        from longtail_lightning import __version__
+
+        print(f"longtail-lightning {__version__}")
+        return 0
+    if command in _LOOK:
+        from longtail_lightning.cli import look
+
+        return look.COMMANDS[command](rest)
+    if command == "counts":
+        from longtail_lightning.cli.counts import counts
+
+        return counts(rest)
+    if command in _RUN:
+        from longtail_lightning.cli.app import run
+
+        return run(args)
+    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*_RUN, *_LOOK, 'counts'])}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

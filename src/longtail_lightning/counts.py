@@ -1,0 +1,239 @@
+"""How many training images each class has: the first noun of the library.
+
+Losses, samplers, heads and metrics are functions of these counts. They are made once, from labels
+only, and accepted everywhere as a `ClassCounts`, a list or a 1-D tensor of integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+import torch
+from torch import Tensor
+
+from longtail_lightning._errors import LongTailError
+
+Convention = Literal["kang", "oltr"]
+ClassCountsLike = Union["ClassCounts", Sequence[int], Tensor]
+
+
+class ClassCounts:
+    """The number of training images of each class; index = class.
+
+    A class without images is legal: its `prior` is 0, its `log_prior` is that of a class with one
+    image (the rarest class one can have seen), so nothing becomes infinite, and samplers never
+    draw it.
+
+    Args:
+        counts: one non-negative integer per class, at least one of them positive.
+
+    Example:
+        >>> counts = ClassCounts([500, 50, 5, 0])
+        >>> counts.num_classes, counts.total, counts.imbalance_factor
+        (4, 555, 100.0)
+        >>> ClassCounts.from_labels([0, 0, 2], num_classes=4)
+        ClassCounts([2, 0, 1, 0])
+        >>> counts.shots().few.tolist()
+        [2, 3]
+    """
+
+    def __init__(self, counts: ClassCountsLike) -> None:
+        values = counts.tensor if isinstance(counts, ClassCounts) else torch.as_tensor(_plain(counts))
+        if values.ndim != 1 or values.numel() == 0:
+            raise LongTailError(
+                f"class_counts must be one number per class (1-D), got shape {tuple(values.shape)}: "
+                "pass [images of class 0, images of class 1, ...]."
+            )
+        if values.is_floating_point() and not torch.equal(values, values.round()):
+            raise LongTailError("class_counts must be whole numbers of images; pass counts, not frequencies or weights.")
+        values = values.detach().to("cpu", torch.int64)
+        if bool((values < 0).any()):
+            worst = int(values.argmin())
+            raise LongTailError(f"class_counts[{worst}] is {int(values[worst])}; a class has 0 or more images.")
+        if int(values.sum()) == 0:
+            raise LongTailError("class_counts are all 0: the training set is empty; check the data path or the labels.")
+        self._counts = values.clone()
+
+    @classmethod
+    def from_labels(cls, labels: Sequence[int] | Tensor | Any, num_classes: int | None = None) -> ClassCounts:
+        """Count a 1-D sequence of class indices.
+
+        Args:
+            labels: one class index per image (list, array or tensor).
+            num_classes: how many classes there are; the largest label + 1 when not given.
+        """
+        values = as_labels(labels, num_classes)
+        return cls(torch.bincount(values, minlength=num_classes or 0))
+
+    # -- the counts themselves -------------------------------------------------------------------
+
+    @property
+    def tensor(self) -> Tensor:
+        """The counts as an int64 tensor (a copy, so that nobody changes them by accident)."""
+        return self._counts.clone()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the absent ones included."""
+        return self._counts.numel()
+
+    @property
+    def total(self) -> int:
+        """Number of training images."""
+        return int(self._counts.sum())
+
+    @property
+    def imbalance_factor(self) -> float:
+        """Largest count over smallest count, among the classes that have images."""
+        present = self._counts[self._counts > 0]
+        return int(present.max()) / int(present.min())
+
+    def tolist(self) -> list[int]:
+        """The counts as plain integers."""
+        return [int(count) for count in self._counts]
+
+    def __len__(self) -> int:
+        return self.num_classes
+
+    def __getitem__(self, index: int) -> int:
+        return int(self._counts[index])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClassCounts) and torch.equal(self._counts, other._counts)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.tolist()))
+
+    def __repr__(self) -> str:
+        if self.num_classes <= 12:
+            return f"ClassCounts({self.tolist()})"
+        head = ", ".join(str(count) for count in self._counts[:3].tolist())
+        tail = ", ".join(str(count) for count in self._counts[-3:].tolist())
+        return f"ClassCounts([{head}, ..., {tail}], num_classes={self.num_classes}, total={self.total})"
+
+    # -- what the papers compute from them -------------------------------------------------------
+
+    def prior(self) -> Tensor:
+        r"""Training frequency \(\pi_c = n_c / N\) of each class (float64, sums to 1)."""
+        return self._counts.double() / self.total
+
+    def log_prior(self) -> Tensor:
+        r"""\(\log \pi_c\) (float64); a class without images counts as one with a single image."""
+        return log_prior(self._counts, dtype=torch.float64)
+
+    def effective_number(self, beta: float) -> Tensor:
+        r"""\(E_c = (1 - \beta^{n_c}) / (1 - \beta)\) of Cui et al. 2019 (float64).
+
+        0 for a class without images, \(n_c\) for \(\beta = 1\).
+        """
+        if not 0.0 <= beta <= 1.0:
+            raise LongTailError(f"beta must lie in [0, 1], got {beta}; the paper uses 0.9 to 0.9999.")
+        counts = self._counts.double()
+        if beta == 1.0:
+            return counts
+        if beta == 0.0:
+            return (counts > 0).double()
+        # expm1 keeps all digits where beta^n is close to 1.
+        return torch.expm1(counts * math.log(beta)) / (beta - 1.0)
+
+    def sampling_probabilities(self, q: float) -> Tensor:
+        r"""Probability \(p_c = n_c^q / \sum_i n_i^q\) of drawing each class (Decoupling, eq. 1).
+
+        `q=1` is instance-balanced, `q=0.5` square-root, `q=0` class-balanced. A class without
+        images is never drawn.
+        """
+        weights = self._counts.double().pow(q)
+        weights[self._counts == 0] = 0.0
+        return weights / weights.sum()
+
+    def shots(self, many: int = 100, few: int = 20, convention: Convention = "kang") -> ShotSplits:
+        """Split the classes into many-, medium- and few-shot ones.
+
+        Args:
+            many: lower bound of the many-shot classes.
+            few: upper bound of the few-shot classes.
+            convention: `"kang"` (Decoupling and most papers): many > 100, few < 20.
+                `"oltr"`: many >= 100, few <= 20.
+        """
+        return ShotSplits.from_counts(self, many=many, few=few, convention=convention)
+
+
+@dataclass(frozen=True, eq=False)
+class ShotSplits:
+    """Which classes are many-, medium- and few-shot; each field holds class indices.
+
+    Example:
+        >>> splits = ClassCounts([101, 100, 20, 19]).shots()
+        >>> [(name, index.tolist()) for name, index in splits]
+        [('many', [0]), ('medium', [1, 2]), ('few', [3])]
+        >>> [len(index) for _, index in ClassCounts([101, 100, 20, 19]).shots(convention="oltr")]
+        [2, 0, 2]
+    """
+
+    many: Tensor
+    medium: Tensor
+    few: Tensor
+
+    @classmethod
+    def from_counts(cls, counts: ClassCounts, *, many: int, few: int, convention: Convention) -> ShotSplits:
+        """Apply the bounds; see `ClassCounts.shots`."""
+        if few > many:
+            raise LongTailError(f"few={few} must not exceed many={many}: few-shot classes have fewer images.")
+        if convention not in ("kang", "oltr"):
+            raise LongTailError(f"Unknown convention {convention!r}: choose 'kang' (>, <) or 'oltr' (>=, <=).")
+        values = counts.tensor
+        is_many = values > many if convention == "kang" else values >= many
+        is_few = values < few if convention == "kang" else (values <= few) & ~is_many
+        indices = [mask.nonzero().flatten() for mask in (is_many, ~is_many & ~is_few, is_few)]
+        return cls(*indices)
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        yield from (("many", self.many), ("medium", self.medium), ("few", self.few))
+
+    def names(self) -> list[str]:
+        """The split of each class, in class order."""
+        by_class = {int(c): name for name, index in self for c in index}
+        return [by_class[c] for c in range(len(by_class))]
+
+
+def log_prior(class_counts: Tensor, dtype: torch.dtype) -> Tensor:
+    """Log training frequency of each class, finite for a class without images (taken as one image)."""
+    return class_counts.clamp(min=1).to(dtype).log() - class_counts.sum().to(dtype).log()
+
+
+def as_labels(labels: Any, num_classes: int | None = None) -> Tensor:
+    """Class indices as a checked 1-D int64 tensor.
+
+    Raises:
+        LongTailError: when a label is no whole number or lies outside 0..num_classes-1.
+    """
+    values = torch.as_tensor(_plain(labels))
+    if values.ndim != 1:
+        raise LongTailError(f"labels must be 1-D, one class index per image, got shape {tuple(values.shape)}.")
+    if values.numel() == 0:
+        raise LongTailError("labels are empty: there is no image; check the data path.")
+    if values.is_floating_point() and not torch.equal(values, values.round()):
+        raise LongTailError("labels must be whole class indices, got fractions.")
+    values = values.to("cpu", torch.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        wrong = low if low < 0 else high
+        upper = f"0..{num_classes - 1}" if num_classes else "0..C-1"
+        where = int((values == wrong).nonzero()[0])
+        raise LongTailError(
+            f"labels[{where}] is {wrong}, outside {upper}: number the classes from 0, or raise num_classes."
+        )
+    return values
+
+
+def _plain(values: Any) -> Any:
+    """What torch.as_tensor can read: tensors and arrays as they are, other sequences as lists."""
+    if isinstance(values, Tensor) or hasattr(values, "__array__"):
+        return values
+    return list(values)

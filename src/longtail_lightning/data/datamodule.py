@@ -1,0 +1,232 @@
+"""The data module that all others extend by answering one question: which data set is this split?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+from torchvision.transforms import v2
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._random import isolated_rng
+from longtail_lightning.counts import ClassCounts
+from longtail_lightning.data.labels import labels_of
+from longtail_lightning.data.loader import ResumableLoader, SeededDataset, one_thread
+from longtail_lightning.data.splits import hold_out
+from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
+
+Split = Literal["train", "val", "test"]
+SamplerCallable = Callable[[Sequence[int]], LongTailSampler]
+
+
+class LongTailDataModule(L.LightningDataModule, ABC):
+    """Base of all data modules: class counts, samplers, held-out validation, batch augmentation.
+
+    A child answers `build(split)`; the rest follows. Items are `(image, label)`. Images may stay
+    uint8: they are augmented, scaled and normalized as whole batches after the transfer to the
+    device. Everything random is a function of (seed, epoch, batch), so a resumed run repeats an
+    uninterrupted one.
+
+    Args:
+        batch_size: images per batch and process.
+        num_workers: processes that load images.
+        sampler: from labels to training sampler, for example `ClassBalancedSampler`;
+            instance-balanced by default.
+        val_split: share of each training class to hold out, when `build("val")` gives none.
+        seed: seed of order, split and augmentation.
+        mixup_alpha: strength of mixup (Zhang et al. 2018), 0 for none.
+        cutmix_alpha: strength of cutmix (Yun et al. 2019), 0 for none; with both, each batch gets
+            one of them.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> class Mine(LongTailDataModule):
+        ...     def build(self, split):
+        ...         return TensorDataset(torch.zeros(9, 3, 8, 8), torch.tensor([0] * 6 + [1] * 3))
+        >>> Mine(val_split=0.34).class_counts
+        ClassCounts([6, 3])
+    """
+
+    mean: Sequence[float] | None = None
+    """Channel means of images in [0, 1]; with `std`, batches are normalized by them."""
+    std: Sequence[float] | None = None
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        sampler: SamplerCallable | None = None,
+        val_split: float = 0.0,
+        seed: int = 0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise LongTailError(f"batch_size={batch_size} must be at least 1.")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.sampler = sampler
+        self.val_split = val_split
+        self.seed = seed
+        self.mixup_alpha = mixup_alpha
+        self.cutmix_alpha = cutmix_alpha
+
+    # -- what a child answers --------------------------------------------------------------------
+
+    @abstractmethod
+    def build(self, split: Split) -> Dataset[Any] | None:
+        """The data set of a split, or None when there is none; its labels must be known to `labels_of`."""
+
+    def build_class_names(self) -> list[str]:
+        """One name per class; the numbers by default."""
+        return [str(c) for c in range(self.class_counts.num_classes)]
+
+    def augment_batch(self, images: Tensor) -> Tensor:
+        """Random augmentation of a training batch, before scaling; none by default."""
+        return images
+
+    def item_name(self, index: int) -> str:
+        """What predictions call item `index` of the test set, for example its file; the index by default."""
+        return str(index)
+
+    # -- what follows ----------------------------------------------------------------------------
+
+    @cached_property
+    def class_counts(self) -> ClassCounts:
+        """Images of each class in the training split, from labels only; available before `setup`."""
+        return ClassCounts.from_labels(self.labels("train"), self.num_classes)
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """One name per class."""
+        return self.build_class_names()
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, when the data say more than the largest training label; None otherwise."""
+        return None
+
+    def labels(self, split: Split) -> Tensor:
+        """Class index of each item of a split."""
+        dataset = self.dataset(split)
+        if dataset is None:
+            raise LongTailError(f"{type(self).__name__} has no {split} split.")
+        return labels_of(dataset)
+
+    def dataset(self, split: Split) -> Dataset[Any] | None:
+        """The data set of a split, after holding out the validation images; built once."""
+        if split not in self._datasets:
+            self._datasets[split] = self._build(split)
+        return self._datasets[split]
+
+    @cached_property
+    def _datasets(self) -> dict[str, Dataset[Any] | None]:
+        return {}
+
+    def _build(self, split: Split) -> Dataset[Any] | None:
+        dataset = self.build(split)
+        if dataset is not None and len(dataset) == 0:  # type: ignore[arg-type]
+            raise LongTailError(f"{type(self).__name__}: the {split} split is empty; check the data path.")
+        if self.val_split and split != "test":
+            own_val = dataset if split == "val" else self.build("val")
+            full = dataset if split == "train" else self.build("train")
+            if own_val is None and full is not None:
+                train, val = hold_out(labels_of(full), self.val_split, seed=self.seed)
+                return Subset(full, (train if split == "train" else val).tolist())
+        if split == "train" and dataset is None:
+            raise LongTailError(f"{type(self).__name__}.build('train') gave no data set.")
+        return dataset
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Training batches in the order of the sampler."""
+        dataset = self.dataset("train")
+        assert dataset is not None  # `_build` refuses a missing training split
+        labels = labels_of(dataset)
+        sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels, seed=self.seed)
+        return ResumableLoader(
+            SeededDataset(dataset, self.seed),
+            batch_size=self.batch_size,
+            sampler=sampler,
+            **self._loading(),
+        )
+
+    def val_dataloader(self) -> ResumableLoader | list[Any]:
+        """Validation batches, each image once over all processes."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> ResumableLoader | list[Any]:
+        """Test batches, each image once over all processes."""
+        loader = self._evaluation("test")
+        self._check_test_classes()
+        return loader
+
+    def predict_dataloader(self) -> ResumableLoader | list[Any]:
+        """The test split."""
+        return self._evaluation("test")
+
+    def _evaluation(self, split: Split) -> ResumableLoader | list[Any]:
+        dataset = self.dataset(split)
+        if dataset is None:
+            return []
+        return ResumableLoader(
+            dataset, batch_size=self.batch_size, sampler=EvaluationSampler(dataset), **self._loading()  # type: ignore[arg-type]
+        )
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": one_thread,
+        }
+
+    def _check_test_classes(self) -> None:
+        missing = set(range(self.class_counts.num_classes)) - set(self.labels("test").tolist())
+        if missing:
+            names = ", ".join(self.class_names[c] for c in sorted(missing)[:3])
+            rank_zero_warn(
+                f"The test set has no image of {len(missing)} of {self.class_counts.num_classes} classes "
+                f"({names}{', ...' if len(missing) > 3 else ''}): they are left out of every average, not counted as 0."
+            )
+
+    # -- batches on the device -------------------------------------------------------------------
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment (training only), scale to [0, 1], normalize, mix."""
+        images, target, *rest = batch
+        trainer = self.trainer
+        if trainer is None or not trainer.training:
+            return [self._normalize(images), target, *rest]
+        step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        with isolated_rng(self.seed, trainer.current_epoch, step, trainer.global_rank):
+            images = self._normalize(self.augment_batch(images))
+            if self._mixes:
+                images, target = v2.RandomChoice(self._mixes)(images, target)
+        return [images, target, *rest]
+
+    @cached_property
+    def _mixes(self) -> list[v2.Transform]:
+        num_classes = self.class_counts.num_classes
+        mixes: list[v2.Transform] = []
+        if self.mixup_alpha:
+            mixes.append(v2.MixUp(alpha=self.mixup_alpha, num_classes=num_classes))
+        if self.cutmix_alpha:
+            mixes.append(v2.CutMix(alpha=self.cutmix_alpha, num_classes=num_classes))
+        return mixes
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = images.float().div_(255)
+        if self.mean is None or self.std is None:
+            return images
+        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (images - mean) / std

@@ -1,0 +1,201 @@
+"""The embedded data set: images drawn on the fly, so that everything runs without a download."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.counts import ClassCounts, ClassCountsLike
+from longtail_lightning.data.augment import crop_and_flip
+from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
+from longtail_lightning.data.long_tail import long_tail_counts
+
+SIZE = 32
+_MEMBERS = 5
+_SPLITS = {"train": 0, "val": 1, "test": 2}
+
+
+class SyntheticLongTail(LongTailDataModule):
+    """A long-tailed set of drawn 32x32 images with balanced validation and test splits.
+
+    Classes come in families of up to five: a family shares a shape, its members differ in color and
+    stripes, with some overlap between neighbors. Class 0 has the most images, and the members of a
+    family are spread from head to tail, so each rare class has a frequent one that looks like it.
+
+    Args:
+        num_classes: number of classes.
+        imbalance_factor: largest over smallest training count.
+        max_count: training images of class 0.
+        val_per_class: validation images of each class.
+        test_per_class: test images of each class.
+        seed: seed of images and order.
+        batch_size: images per batch and process.
+        num_workers: processes that draw images; 0 is fastest, images are drawn once and kept.
+        sampler: training sampler; instance-balanced by default.
+        augment: shift and flip training images at random.
+        mixup_alpha: strength of mixup, 0 for none.
+        cutmix_alpha: strength of cutmix, 0 for none.
+
+    Example:
+        >>> dm = SyntheticLongTail(num_classes=10, max_count=50, imbalance_factor=10)
+        >>> dm.class_counts
+        ClassCounts([50, 38, 29, 23, 17, 13, 10, 8, 6, 5])
+        >>> dm.class_names[:2]
+        ['fan-3 red', 'fan-4 red']
+    """
+
+    mean = (0.44, 0.44, 0.44)
+    std = (0.24, 0.24, 0.24)
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 50,
+        imbalance_factor: float = 100.0,
+        max_count: int = 500,
+        val_per_class: int = 20,
+        test_per_class: int = 40,
+        seed: int = 0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        sampler: SamplerCallable | None = None,
+        augment: bool = True,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            sampler=sampler,
+            seed=seed,
+            mixup_alpha=mixup_alpha,
+            cutmix_alpha=cutmix_alpha,
+        )
+        if min(val_per_class, test_per_class) < 1:
+            raise LongTailError("val_per_class and test_per_class must be at least 1: the splits hold every class.")
+        self._counts = {
+            "train": long_tail_counts(num_classes, max_count, imbalance_factor),
+            "val": ClassCounts([val_per_class] * num_classes),
+            "test": ClassCounts([test_per_class] * num_classes),
+        }
+        self.augment = augment
+
+    def build(self, split: Split) -> SyntheticImages:
+        return SyntheticImages(self._counts[split], split=split, seed=self.seed)
+
+    def build_class_names(self) -> list[str]:
+        return class_names(self._counts["train"].num_classes)
+
+    def augment_batch(self, images: Tensor) -> Tensor:
+        return crop_and_flip(images, padding=3) if self.augment else images
+
+
+class SyntheticImages(Dataset[tuple[Tensor, int]]):
+    """Drawn images; item i is a function of (seed, split, class of i, number within the class) alone.
+
+    Args:
+        counts: images per class, class-major order.
+        split: `"train"`, `"val"` or `"test"`: different images.
+        seed: another seed, other images of the same classes.
+
+    Example:
+        >>> image, label = SyntheticImages([2, 1])[2]
+        >>> tuple(image.shape), image.dtype, label
+        ((3, 32, 32), torch.uint8, 1)
+    """
+
+    def __init__(
+        self, counts: ClassCountsLike, *, split: Literal["train", "val", "test"] = "train", seed: int = 0
+    ) -> None:
+        self.counts = ClassCounts(counts)
+        self.labels: Sequence[int] = [c for c, count in enumerate(self.counts) for _ in range(count)]
+        self._number = [number for count in self.counts for number in range(count)]
+        self._key = (seed, _SPLITS[split])
+        self._families = _num_families(self.counts.num_classes)
+        self._drawn = torch.zeros(len(self.labels), dtype=torch.bool)
+        self._images = torch.empty(len(self.labels), 3, SIZE, SIZE, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        label = self.labels[index]
+        if not self._drawn[index]:
+            rng = np.random.default_rng([*self._key, label, self._number[index]])
+            pixels = draw(rng, family=label % self._families, member=label // self._families)
+            self._images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
+            self._drawn[index] = True
+        return self._images[index], label
+
+
+def class_names(num_classes: int) -> list[str]:
+    """Names such as `'star-5 green'`: the family's shape and the member's color."""
+    colors = ("red", "yellow", "green", "blue", "purple")
+    families = _num_families(num_classes)
+    return [f"{_shape(c % families)[0]} {colors[c // families % _MEMBERS]}" for c in range(num_classes)]
+
+
+def draw(rng: np.random.Generator, family: int, member: int) -> np.ndarray:
+    """One image, uint8 (32, 32, 3): clutter, then the family's shape filled with the member's stripes."""
+    canvas = 2 * SIZE
+    image = Image.new("RGB", (canvas, canvas), _color(rng.random(), 0.4 * rng.random(), rng.uniform(0.2, 0.7)))
+    painter = ImageDraw.Draw(image)
+    for _ in range(2):
+        x, y = rng.uniform(0, canvas, 2)
+        width, height = rng.uniform(4, 22, 2)
+        fill = _color(rng.random(), rng.random(), rng.uniform(0.2, 0.9))
+        painter.ellipse((x - width, y - height, x + width, y + height), fill=fill)
+
+    mask = Image.new("L", (canvas, canvas), 0)
+    ImageDraw.Draw(mask).polygon(_outline(rng, family, canvas), fill=255)
+    image.paste(_stripes(rng, member, canvas), mask=mask)
+    pixels = np.asarray(image.reduce(2), dtype=np.float32)
+    pixels = pixels * rng.uniform(0.75, 1.2) + rng.normal(0, 10, pixels.shape)
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def _num_families(num_classes: int) -> int:
+    return max(1, math.ceil(num_classes / _MEMBERS))
+
+
+def _shape(family: int) -> tuple[str, int, float, float]:
+    """Name, number of corners, depth and sharpness of a family's outline."""
+    name, depth, second = (("fan", 0.16, 0.0), ("star", 0.42, 0.12), ("gear", 0.28, -0.16))[family // 5 % 3]
+    corners = 3 + family % 5 + 5 * (family // 15)
+    return f"{name}-{corners}", corners, depth, second
+
+
+def _outline(rng: np.random.Generator, family: int, canvas: int) -> list[tuple[float, float]]:
+    _, corners, depth, second = _shape(family)
+    angle = np.linspace(0, 2 * math.pi, 72, endpoint=False)
+    radius = 1 + depth * np.cos(corners * angle) + second * np.cos(2 * corners * angle)
+    radius *= canvas * rng.uniform(0.3, 0.42) / (1 + depth)
+    turned = angle + rng.uniform(0, 2 * math.pi)
+    x, y = canvas / 2 + rng.uniform(-0.1, 0.1, 2) * canvas
+    return list(zip((x + radius * np.cos(turned)).tolist(), (y + radius * np.sin(turned)).tolist()))
+
+
+def _stripes(rng: np.random.Generator, member: int, canvas: int) -> Image.Image:
+    # Hue and stripe width both tell the member, each with noise: neighbors overlap a little.
+    hue = (member + rng.normal(0, 0.25)) / _MEMBERS
+    period = canvas / (3.0 + 1.5 * (member % _MEMBERS) + rng.normal(0, 0.6))
+    angle = rng.uniform(0, math.pi)
+    grid = np.arange(canvas, dtype=np.float32)
+    wave = np.sin(2 * math.pi / period * (grid[:, None] * math.sin(angle) + grid * math.cos(angle)))
+    value = rng.uniform(0.65, 0.95)
+    bright, dark = (np.array(_color(hue, 0.75, v), dtype=np.float32) for v in (value, 0.6 * value))
+    return Image.fromarray(np.where(wave[..., None] > 0, bright, dark).astype(np.uint8))
+
+
+def _color(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
+    return int(255 * red), int(255 * green), int(255 * blue)

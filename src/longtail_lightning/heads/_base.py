@@ -1,0 +1,37 @@
+"""What every head shares."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError
+
+
+class Head(nn.Module, ABC):
+    """Base of all heads: features `(batch, num_features)` to logits `(batch, num_classes)`.
+
+    Any head fits on any backbone: `model.head = CosineHead(model.backbone.num_features, 100)`.
+
+    Args:
+        num_features: width of the features.
+        num_classes: number of logits.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        if num_features < 1 or num_classes < 1:
+            raise LongTailError(
+                f"{type(self).__name__} needs at least one feature and one class, "
+                f"got num_features={num_features}, num_classes={num_classes}."
+            )
+        self.num_features = num_features
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of a batch of features."""
+
+    def extra_repr(self) -> str:
+        return f"num_features={self.num_features}, num_classes={self.num_classes}"

@@ -1,0 +1,65 @@
+"""Logit-adjusted softmax cross-entropy (Menon et al. 2021)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from longtail_lightning.counts import ClassCountsLike
+from longtail_lightning.losses import functional
+from longtail_lightning.losses._base import LongTailLoss, Reduction
+
+
+class LogitAdjustedLoss(LongTailLoss):
+    r"""Cross-entropy on logits raised by the log prior: the model learns what the prior does not say.
+
+    **What it changes.** A rare class must beat frequent ones by a margin during training; at test
+    time the plain logits then rank the classes as if all were equally frequent.
+
+    **Formula.** \(-\log \frac{e^{z_y + \tau \log \pi_y}}{\sum_j e^{z_j + \tau \log \pi_j}}\) with
+    \(\pi_c = n_c / N\).
+
+    **Shapes.** logits `(batch, C)`; target `(batch,)` indices or `(batch, C)` probabilities.
+
+    **When it helps, when it hurts.** The strongest one-line change when the test set is balanced.
+    When the test set is as long-tailed as the training set it costs accuracy: use `tau=0`, or train
+    with cross-entropy and adjust afterwards with the `LogitAdjustment` callback.
+
+    **Classes without images** get the prior of a class with one image.
+
+    Args:
+        class_counts: training images per class.
+        tau: strength; 1 is Fisher consistent for the balanced error, 0 is cross-entropy.
+        label_smoothing: as in `CrossEntropyLoss`.
+        reduction: `"mean"`, `"sum"` or `"none"`.
+
+    Example:
+        >>> import torch
+        >>> loss = LogitAdjustedLoss(class_counts=[90, 10])
+        >>> logits = torch.zeros(2, 2)
+        >>> [round(value, 3) for value in LogitAdjustedLoss([90, 10], reduction="none")(
+        ...     logits, torch.tensor([0, 1])).tolist()]
+        [0.105, 2.303]
+
+    **Paper.** Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021, eq. 10.
+
+    **Differences from the authors' code.** None in the formula. Public ports count labels by
+    iterating the augmented loader and give wrong offsets when a class is absent; here the counts
+    come from labels.
+    """
+
+    def __init__(
+        self,
+        class_counts: ClassCountsLike | None = None,
+        *,
+        tau: float = 1.0,
+        label_smoothing: float = 0.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(class_counts, reduction=reduction)
+        self.tau = tau
+        self.label_smoothing = label_smoothing
+
+    def compute(self, logits: Tensor, target: Tensor) -> Tensor:
+        return functional.logit_adjusted(
+            logits, target, self.bound_counts, tau=self.tau, label_smoothing=self.label_smoothing
+        )

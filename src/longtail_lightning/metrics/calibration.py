@@ -1,0 +1,68 @@
+"""How far confidence is from accuracy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.metrics.class_accuracy import check_batch
+
+
+class ExpectedCalibrationError(Metric):
+    r"""Expected calibration error of the predicted class, with equal-width bins.
+
+    **Formula.** \(\sum_b \frac{|B_b|}{N} \left| \text{acc}(B_b) - \text{conf}(B_b) \right|\).
+
+    **Shapes.** logits `(batch, C)`, target `(batch,)`.
+
+    Args:
+        num_classes: number of classes.
+        num_bins: number of confidence bins; 15 is usual.
+
+    Example:
+        >>> metric = ExpectedCalibrationError(num_classes=2)
+        >>> metric.update(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
+        >>> metric.compute()
+        tensor(0.)
+
+    **Paper.** Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
+
+    **Differences from the authors' code.** Keeps sums per bin instead of all confidences, so memory
+    does not grow with the test set.
+    """
+
+    is_differentiable: ClassVar[bool] = False
+    higher_is_better: ClassVar[bool] = False
+    full_state_update: ClassVar[bool] = False
+
+    confidence: Tensor
+    correct: Tensor
+    support: Tensor
+
+    def __init__(self, num_classes: int, num_bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_bins < 1:
+            raise LongTailError(f"num_bins={num_bins} must be at least 1; 15 is usual.")
+        self.num_classes = num_classes
+        self.num_bins = num_bins
+        self.add_state("confidence", torch.zeros(num_bins), dist_reduce_fx="sum")
+        for state in ("correct", "support"):
+            self.add_state(state, torch.zeros(num_bins, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Count a batch of logits `(batch, num_classes)` and true classes `(batch,)`."""
+        check_batch(type(self).__name__, logits, target, self.num_classes)
+        confidence, predicted = logits.float().softmax(1).max(1)
+        # Bins are (lower, upper], as in the paper.
+        row = (confidence * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
+        self.confidence.index_add_(0, row, confidence)
+        self.correct.index_add_(0, row, (predicted == target).long())
+        self.support.index_add_(0, row, torch.ones_like(row))
+
+    def compute(self) -> Tensor:
+        """One number; NaN before the first update."""
+        return (self.correct - self.confidence).abs().sum() / self.support.sum()

@@ -1,0 +1,6 @@
+"""LightningModules: thin wiring of backbone, head and loss."""
+
+from longtail_lightning.modules.base_classifier import BaseClassifier as BaseClassifier
+from longtail_lightning.modules.schedule import WarmupCosine as WarmupCosine
+
+__all__ = ["BaseClassifier", "WarmupCosine"]

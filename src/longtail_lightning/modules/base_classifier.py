@@ -1,0 +1,217 @@
+"""The module that all others build on: backbone, head, loss, and metrics per split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._random import mix
+from longtail_lightning.backbones import Backbone, create_backbone
+from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard
+from longtail_lightning.counts import ClassCounts
+from longtail_lightning.heads import Head, LinearHead
+from longtail_lightning.losses import CrossEntropyLoss, LongTailLoss, WrapLoss
+from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
+from longtail_lightning.modules._checkpoint import restore_parts, save_parts
+from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
+
+HeadCallable = Callable[[int, int], Head]
+
+
+class BaseClassifier(L.LightningModule):
+    """Train a backbone and a head with any long-tail loss.
+
+    A method is a choice of loss, sampler, head and callbacks; there are no flags for methods. To
+    make your own, subclass and override `training_step`, or change the parts:
+    `model.head = CosineHead(model.backbone.num_features, 100)`.
+
+    A checkpoint holds a plain description of backbone, head and loss, so
+    `BaseClassifier.load_from_checkpoint(path)` needs nothing else.
+
+    Args:
+        class_counts: training images per class; the CLI takes them from the data.
+        backbone: a name (`"cifar_resnet32"`, any timm or torchvision name), a `Backbone`, or any
+            module with `num_features`.
+        head: from (num_features, num_classes) to a head, for example `CosineHead`; or a head.
+        loss: a loss of this library, or any module called as `loss(logits, target)`;
+            cross-entropy by default. Class counts are bound here.
+        optimizer: from parameters to optimizer; SGD with Nesterov momentum by default.
+        lr_scheduler: from optimizer to scheduler. The default, `WarmupCosine`, steps per batch;
+            any other steps per epoch.
+        pretrained: download weights for a backbone given by name.
+        compile: run backbone and head through `torch.compile`.
+        channels_last: keep images and weights in channels-last order, faster for convolutions.
+        many: classes with more training images are many-shot.
+        few: classes with fewer training images are few-shot.
+
+    Example:
+        >>> model = BaseClassifier([90, 10], backbone="cifar_resnet20")
+        >>> model(torch.zeros(4, 3, 32, 32)).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(
+        self,
+        class_counts: ClassCounts | Sequence[int],
+        *,
+        backbone: str | Backbone = "cifar_resnet32",
+        head: HeadCallable | Head = LinearHead,
+        loss: LongTailLoss | None = None,
+        optimizer: OptimizerCallable = default_sgd,
+        lr_scheduler: LRSchedulerCallable = WarmupCosine,
+        pretrained: bool = False,
+        compile: bool = False,
+        channels_last: bool = True,
+        many: int = 100,
+        few: int = 20,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.class_counts = ClassCounts(class_counts)
+        self.backbone: nn.Module = create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
+        self.head: nn.Module = head if isinstance(head, nn.Module) else head(self._num_features(), len(self.class_counts))
+        self.loss: nn.Module = _as_loss(loss)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.compile_parts = compile
+        self.channels_last = channels_last
+
+        metrics = ShotAccuracy(self.class_counts, many=many, few=few)
+        self.val_metrics = MetricCollection({"shots": metrics}, prefix="val/")
+        self.test_metrics = MetricCollection(
+            {"shots": metrics.clone(), "ece": ExpectedCalibrationError(len(self.class_counts))}, prefix="test/"
+        )
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+        self._bind_parts()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        images, target = batch[0], batch[1]
+        loss: Tensor = self.loss(self(images), target)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate(batch, self.val_metrics, self.val_loss)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate(batch, self.test_metrics, self.test_loss)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Class probabilities of a batch; its labels, if any, are ignored."""
+        images = batch[0] if isinstance(batch, (list, tuple)) else batch
+        logits: Tensor = self(images)
+        return logits.float().softmax(1)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val/loss", self.val_metrics, self.val_loss)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test/loss", self.test_metrics, self.test_loss)
+
+    def _evaluate(self, batch: Any, metrics: MetricCollection, mean_loss: MeanMetric) -> None:
+        images, target = batch[0], batch[1]
+        logits = self(images)
+        metrics.update(logits, target)
+        mean_loss.update(self.loss(logits, target), weight=len(target))
+
+    def _log_metrics(self, loss_key: str, metrics: MetricCollection, mean_loss: MeanMetric) -> None:
+        values = metrics.compute()
+        accuracy = loss_key.split("/")[0] + "/acc"
+        self.log(loss_key, mean_loss.compute())
+        self.log(accuracy, values.pop(accuracy), prog_bar=True)
+        self.log_dict(values)
+        metrics.reset()
+        mean_loss.reset()
+
+    # -- optimization ----------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        scheduler = self.lr_scheduler(optimizer)
+        if not isinstance(scheduler, WarmupCosine):
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        if scheduler.total_steps is None:
+            scheduler.set_total_steps(int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        return [NonFiniteLossGuard()]
+
+    def setup(self, stage: str) -> None:
+        """Parts may have been replaced since `__init__`: check and bind them once more."""
+        self._bind_parts()
+        datamodule = getattr(self.trainer, "datamodule", None)
+        counts = getattr(datamodule, "class_counts", None)
+        if stage == "fit" and counts is not None and ClassCounts(counts) != self.class_counts:
+            rank_zero_warn(
+                f"The model was made for {self.class_counts!r} but the data have {ClassCounts(counts)!r}: "
+                "pass class_counts=datamodule.class_counts unless the difference is intended."
+            )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout and the like become a function of (seed, step, rank), so that resuming is exact.
+        if (seed := os.environ.get("PL_GLOBAL_SEED")) is not None:
+            torch.manual_seed(mix(int(seed), self.global_step, batch_idx, self.global_rank))
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _num_features(self) -> int:
+        if not isinstance(width := getattr(self.backbone, "num_features", None), int):
+            raise LongTailError(
+                f"The backbone {type(self.backbone).__name__} has no `num_features`: "
+                "set it to the width of the features that its forward returns."
+            )
+        return width
+
+    def _bind_parts(self) -> None:
+        num_classes = len(self.class_counts)
+        for name, made_for, needed in (
+            ("num_classes", getattr(self.head, "num_classes", num_classes), num_classes),
+            ("num_features", getattr(self.head, "num_features", self._num_features()), self._num_features()),
+        ):
+            if made_for != needed:
+                source = "class_counts have" if name == "num_classes" else "the backbone gives"
+                raise LongTailError(
+                    f"The head was made for {name}={made_for} but {source} {needed}: "
+                    "build it as Head(model.backbone.num_features, len(class_counts))."
+                )
+        for part in self.modules():
+            bind = getattr(part, "bind_class_counts", None)
+            if bind is not None:
+                bind(self.class_counts)
+        for part in (self.backbone, self.head):
+            if self.channels_last:
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if self.compile_parts and part._compiled_call_impl is None:
+                part.compile()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        save_parts(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        restore_parts(self, checkpoint)
+        self._bind_parts()
+
+
+def _as_loss(loss: nn.Module | None) -> LongTailLoss:
+    if loss is None:
+        return CrossEntropyLoss()
+    return loss if isinstance(loss, LongTailLoss) else WrapLoss(loss)

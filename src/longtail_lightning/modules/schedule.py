@@ -1,0 +1,69 @@
+"""The default optimizer and learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from longtail_lightning._errors import LongTailError
+
+
+def default_sgd(params: Iterable[Tensor]) -> Optimizer:
+    """SGD as the papers use it: lr 0.1, Nesterov momentum 0.9, weight decay 5e-4."""
+    return SGD(params, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+class WarmupCosine(LRScheduler):
+    """Linear warm-up, then a cosine down to `final` of the base learning rate, stepped per batch.
+
+    Args:
+        optimizer: the optimizer.
+        warmup: share of the run spent warming up.
+        final: last learning rate over base learning rate.
+        total_steps: optimizer steps of the whole run; the LightningModules fill it in.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> schedule = WarmupCosine(optimizer, warmup=0.5, total_steps=4)
+        >>> rates = []
+        >>> for _ in range(4):
+        ...     rates.append(round(schedule.get_last_lr()[0], 3))
+        ...     optimizer.step(); schedule.step()
+        >>> rates
+        [0.5, 1.0, 1.0, 0.5]
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, warmup: float = 0.05, final: float = 0.0, total_steps: int | None = None
+    ) -> None:
+        if not 0.0 <= warmup < 1.0:
+            raise LongTailError(f"warmup={warmup} is a share of the run: at least 0 and below 1.")
+        self.warmup = warmup
+        self.final = final
+        self.total_steps = total_steps
+        super().__init__(optimizer)
+
+    def set_total_steps(self, total_steps: int) -> None:
+        """Say how long the run is, before its first step."""
+        self.total_steps = total_steps
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr()):
+            group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]
+        """Learning rate of each parameter group at this step."""
+        return [base * self._factor() for base in self.base_lrs]
+
+    def _factor(self) -> float:
+        if self.total_steps is None:
+            return 1.0
+        warm = round(self.warmup * self.total_steps)
+        if self.last_epoch < warm:
+            return (self.last_epoch + 1) / warm
+        done = min(1.0, (self.last_epoch - warm) / max(1, self.total_steps - warm))
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))

@@ -1,0 +1,164 @@
+"""Draw classes with probability proportional to a power of their size (Decoupling, eq. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from longtail_lightning.counts import ClassCounts
+from longtail_lightning.samplers._base import Labels, LongTailSampler
+
+_PIECE = 1 << 16
+
+
+class PowerSampler(LongTailSampler):
+    r"""Draw a class with \(p_c \propto n_c^q\), then one of its images uniformly, with replacement.
+
+    **What it changes.** How often each class is seen: from as the data is (`q=1`) over square-root
+    sampling (`q=0.5`) to all classes alike (`q=0`).
+
+    **Formula.** \(p_c = n_c^q / \sum_i n_i^q\); each image of class c has probability
+    \(p_c / n_c\). One uniform number in double precision chooses both, so any number of images
+    works (torch's multinomial ends at 2^24).
+
+    **Shapes.** labels `(N,)`; yields `ceil(num_samples / num_replicas)` indices per rank.
+
+    **When it helps, when it hurts.** `q=0` suits re-training a classifier on frozen features;
+    for learning features it repeats tail images often and overfits them.
+
+    **Classes without images** are never drawn.
+
+    Args:
+        labels: class index of each image.
+        q: the power.
+        num_samples: images per epoch over all ranks; by default the size of the data set.
+        num_replicas: number of ranks; by default that of the process group.
+        rank: this rank; likewise.
+        seed: must be the same on all ranks.
+
+    Example:
+        >>> sampler = PowerSampler([0] * 98 + [1] * 2, q=0)
+        >>> drawn = list(sampler)
+        >>> len(drawn), 30 < sum(index >= 98 for index in drawn) < 70
+        (100, True)
+
+    **Paper.** Kang et al., Decoupling Representation and Classifier, ICLR 2020, eq. 1; square-root:
+    Mahajan et al. 2018.
+
+    **Differences from the authors' code.** Theirs draws from a priority tree in pure Python with
+    the unseeded global generator and knows no ranks.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        q: float = 0.5,
+        num_samples: int | None = None,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(labels, num_samples, num_replicas, rank, seed)
+        self.q = q
+        counts = ClassCounts.from_labels(self.labels)
+        self._by_class = torch.argsort(self.labels, stable=True)
+        sizes = counts.tensor
+        present = sizes.nonzero().flatten()
+        probabilities = counts.sampling_probabilities(q)[present]
+        self._upper = probabilities.cumsum(0)
+        self._upper[-1] = 1.0
+        self._lower = torch.cat([self._upper.new_zeros(1), self._upper[:-1]])
+        self._sizes = sizes[present]
+        self._first = (sizes.cumsum(0) - sizes)[present]
+        self._per_probability = self._sizes / (self._upper - self._lower)
+
+    def draw(self, total: int, generator: Generator) -> Iterator[Tensor]:
+        for start in range(0, total, _PIECE):
+            uniform = torch.rand(min(_PIECE, total - start), generator=generator, dtype=torch.float64)
+            row = torch.searchsorted(self._upper, uniform, right=True)
+            # What is left of the number inside the class's interval chooses the image.
+            within = ((uniform - self._lower[row]) * self._per_probability[row]).long()
+            yield self._by_class[self._first[row] + torch.minimum(within, self._sizes[row] - 1)]
+
+
+class ClassBalancedSampler(PowerSampler):
+    """All classes equally often: `PowerSampler` with `q=0`.
+
+    **What it changes.** Each class is drawn with probability 1/C, whatever its size.
+
+    **Formula.** See `PowerSampler`.
+
+    **Shapes.** labels `(N,)`; yields `ceil(num_samples / num_replicas)` indices per rank.
+
+    **When it helps, when it hurts.** The standard for classifier re-training (cRT, LWS).
+
+    **Classes without images** are never drawn.
+
+    Args:
+        labels: class index of each image.
+        num_samples: images per epoch over all ranks; by default the size of the data set.
+        num_replicas: number of ranks; by default that of the process group.
+        rank: this rank; likewise.
+        seed: must be the same on all ranks.
+
+    Example:
+        >>> sorted(set(ClassBalancedSampler([0, 0, 0, 1], num_samples=50)))
+        [0, 1, 2, 3]
+
+    **Paper.** Kang et al., ICLR 2020, section 3.1.
+
+    **Differences from the authors' code.** See `PowerSampler`.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        num_samples: int | None = None,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(labels, 0.0, num_samples, num_replicas, rank, seed)
+
+
+class SquareRootSampler(PowerSampler):
+    """Classes by the square root of their size: `PowerSampler` with `q=0.5`.
+
+    **What it changes.** Halfway, on a log scale, between the data as they are and all classes alike.
+
+    **Formula.** See `PowerSampler`.
+
+    **Shapes.** labels `(N,)`; yields `ceil(num_samples / num_replicas)` indices per rank.
+
+    **When it helps, when it hurts.** A mild re-balancing for training all weights at once.
+
+    **Classes without images** are never drawn.
+
+    Args:
+        labels: class index of each image.
+        num_samples: images per epoch over all ranks; by default the size of the data set.
+        num_replicas: number of ranks; by default that of the process group.
+        rank: this rank; likewise.
+        seed: must be the same on all ranks.
+
+    Example:
+        >>> len(list(SquareRootSampler([0, 0, 0, 1])))
+        4
+
+    **Paper.** Mahajan et al., Exploring the Limits of Weakly Supervised Pretraining, ECCV 2018; Kang et al.,
+    ICLR 2020, section 3.1.
+
+    **Differences from the authors' code.** See `PowerSampler`.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        num_samples: int | None = None,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(labels, 0.5, num_samples, num_replicas, rank, seed)
