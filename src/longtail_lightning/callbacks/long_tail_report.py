@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class LongTailReport(L.Callback):
         self._metric: PerClassAccuracy | None = None
         self._logits: Tensor | None = None
         self._handle: Any = None
+        self._print: Callable[[], None] | None = None
         self._history: dict[str, list[float]] = {}  # epoch -> per-class accuracy on validation
 
     # -- watching --------------------------------------------------------------------------------
@@ -129,7 +132,7 @@ class LongTailReport(L.Callback):
         splits = counts.shots(many=self.many, few=self.few)
         self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
         title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]
-        print_shot_table(title, self.rows, counts, splits)
+        self._print = partial(print_shot_table, title, self.rows, counts, splits)
         if trainer.log_dir is None or trainer.fast_dev_run:
             return
         folder = Path(trainer.log_dir)
@@ -149,6 +152,12 @@ class LongTailReport(L.Callback):
         if self.plot:
             self.files["plot"] = str(folder / f"per_class_accuracy_{stage}.png")
             plot_per_class_accuracy(results, counts, splits, self.files["plot"], title=title)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Only now is the progress bar gone, which would be drawn over the table.
+        if self._print is not None:
+            self._print()
+            self._print = None
 
     @staticmethod
     def _class_counts(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ class LongTailCLI(LightningCLI):
 
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
-    _quiet_tips()
+    _quiet()
     prepared = _with_recipes(_with_config_of_checkpoint(list(args)))
     try:
         LongTailCLI(prepared)
@@ -215,10 +216,13 @@ def _say(text: str) -> None:
     print(f"\n{text}")
 
 
-def _quiet_tips() -> None:
-    """Lightning advertises two packages in each run."""
+def _quiet() -> None:
+    """Leave out what is not the user's to change: advertisements, and words about Lightning's own code."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
 
 
 def instantiate_data(args: list[str]) -> LongTailDataModule:

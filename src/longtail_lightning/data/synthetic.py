@@ -89,11 +89,15 @@ class SyntheticLongTail(LongTailDataModule):
         }
         self.augment = augment
 
+    @property
+    def num_classes(self) -> int:
+        return self._counts["train"].num_classes
+
     def build(self, split: Split) -> SyntheticImages:
         return SyntheticImages(self._counts[split], split=split, seed=self.seed)
 
     def build_class_names(self) -> list[str]:
-        return class_names(self._counts["train"].num_classes)
+        return class_names(self.num_classes)
 
     def augment_batch(self, images: Tensor) -> Tensor:
         return crop_and_flip(images, padding=3) if self.augment else images
