@@ -28,8 +28,9 @@ class SyntheticLongTail(LongTailDataModule):
     """A long-tailed set of drawn 32x32 images with balanced validation and test splits.
 
     Classes come in families of up to five: a family shares a shape, its members differ in color and
-    stripes, with some overlap between neighbors. Class 0 has the most images, and the members of a
-    family are spread from head to tail, so each rare class has a frequent one that looks like it.
+    stripes, with some overlap between neighbors. Class 0 has the most images. The members of a family
+    are spread from head to tail, and so are the colors: all that makes up a rare class can be learned
+    from frequent ones, which also look like it.
 
     Args:
         num_classes: number of classes.
@@ -50,7 +51,7 @@ class SyntheticLongTail(LongTailDataModule):
         >>> dm.class_counts
         ClassCounts([50, 38, 29, 23, 17, 13, 10, 8, 6, 5])
         >>> dm.class_names[:2]
-        ['fan-3 red', 'fan-4 red']
+        ['fan-3 red', 'fan-4 yellow']
     """
 
     mean = (0.44, 0.44, 0.44)
@@ -135,7 +136,7 @@ class SyntheticImages(Dataset[tuple[Tensor, int]]):
         label = self.labels[index]
         if not self._drawn[index]:
             rng = np.random.default_rng([*self._key, label, self._number[index]])
-            pixels = draw(rng, family=label % self._families, member=label // self._families)
+            pixels = draw(rng, label % self._families, _look(label, self._families))
             self._images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
             self._drawn[index] = True
         return self._images[index], label
@@ -145,11 +146,11 @@ def class_names(num_classes: int) -> list[str]:
     """Names such as `'star-5 green'`: the family's shape and the member's color."""
     colors = ("red", "yellow", "green", "blue", "purple")
     families = _num_families(num_classes)
-    return [f"{_shape(c % families)[0]} {colors[c // families % _MEMBERS]}" for c in range(num_classes)]
+    return [f"{_shape(c % families)[0]} {colors[_look(c, families)]}" for c in range(num_classes)]
 
 
-def draw(rng: np.random.Generator, family: int, member: int) -> np.ndarray:
-    """One image, uint8 (32, 32, 3): clutter, then the family's shape filled with the member's stripes."""
+def draw(rng: np.random.Generator, family: int, look: int) -> np.ndarray:
+    """One image, uint8 (32, 32, 3): clutter, then the family's shape in the member's color and stripes."""
     canvas = 2 * SIZE
     image = Image.new("RGB", (canvas, canvas), _color(rng.random(), 0.4 * rng.random(), rng.uniform(0.2, 0.7)))
     painter = ImageDraw.Draw(image)
@@ -161,7 +162,7 @@ def draw(rng: np.random.Generator, family: int, member: int) -> np.ndarray:
 
     mask = Image.new("L", (canvas, canvas), 0)
     ImageDraw.Draw(mask).polygon(_outline(rng, family, canvas), fill=255)
-    image.paste(_stripes(rng, member, canvas), mask=mask)
+    image.paste(_stripes(rng, look, canvas), mask=mask)
     pixels = np.asarray(image.reduce(2), dtype=np.float32)
     pixels = pixels * rng.uniform(0.75, 1.2) + rng.normal(0, 10, pixels.shape)
     return pixels.clip(0, 255).astype(np.uint8)
@@ -169,6 +170,11 @@ def draw(rng: np.random.Generator, family: int, member: int) -> np.ndarray:
 
 def _num_families(num_classes: int) -> int:
     return max(1, math.ceil(num_classes / _MEMBERS))
+
+
+def _look(label: int, families: int) -> int:
+    """Color and stripes of a class: each occurs from head to tail, in another family each time."""
+    return (label // families + label % families) % _MEMBERS
 
 
 def _shape(family: int) -> tuple[str, int, float, float]:
@@ -188,10 +194,10 @@ def _outline(rng: np.random.Generator, family: int, canvas: int) -> list[tuple[f
     return list(zip((x + radius * np.cos(turned)).tolist(), (y + radius * np.sin(turned)).tolist()))
 
 
-def _stripes(rng: np.random.Generator, member: int, canvas: int) -> Image.Image:
-    # Hue and stripe width both tell the member, each with noise: neighbors overlap a little.
-    hue = (member + rng.normal(0, 0.25)) / _MEMBERS
-    period = canvas / (3.0 + 1.5 * (member % _MEMBERS) + rng.normal(0, 0.6))
+def _stripes(rng: np.random.Generator, look: int, canvas: int) -> Image.Image:
+    # Hue and stripe width both tell the look, each with noise: neighbors overlap a little.
+    hue = (look + rng.normal(0, 0.25)) / _MEMBERS
+    period = canvas / (3.0 + 1.5 * look + rng.normal(0, 0.6))
     angle = rng.uniform(0, math.pi)
     grid = np.arange(canvas, dtype=np.float32)
     wave = np.sin(2 * math.pi / period * (grid[:, None] * math.sin(angle) + grid * math.cos(angle)))
