@@ -133,7 +133,7 @@ class LongTailReport(L.Callback):
         self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
         title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]
         self._print = partial(print_shot_table, title, self.rows, counts, splits)
-        if trainer.log_dir is None or trainer.fast_dev_run:
+        if trainer.logger is None or trainer.log_dir is None or trainer.fast_dev_run:
             return
         folder = Path(trainer.log_dir)
         folder.mkdir(parents=True, exist_ok=True)
