@@ -24,6 +24,7 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
 from longtail_lightning.cli.catalog import all_components
 from longtail_lightning.cli.recipes import find_config
+from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 
 CONFIG_FILE = "config_fit.yaml"
@@ -55,7 +56,9 @@ class LongTailCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("data.class_counts", "model.init_args.class_counts", apply_on="instantiate")
+        parser.link_arguments(
+            "data.class_counts", "model.init_args.class_counts", compute_fn=ClassCounts.tolist, apply_on="instantiate"
+        )
         parser.add_lightning_class_args(LogitAdjustment, "logit_adjustment")
         parser.set_defaults({"logit_adjustment.tau": 0.0})
         parser.add_lightning_class_args(PredictionWriter, "predictions")

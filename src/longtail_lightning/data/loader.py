@@ -28,17 +28,18 @@ class ResumableLoader(DataLoader[Any]):
         ([[4, 5]], 3)
     """
 
-    _done = 0
-    _skip = 0
+    _skip = 0  # batches that the next epoch leaves out
+    _begin = 0  # batches that this epoch has left out
+    _done = 0  # batches of this epoch that have been handed out, those left out included
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator: nothing is drawn before the first batch is asked for. Lightning makes the
+        # iterator of a resumed run before it knows the epoch, and workers would fetch at once.
         if isinstance(self.dataset, SeededDataset):
             self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
-        self._done = self._skip
-        return self._counted(super().__iter__())
-
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
+        self._begin, self._skip = self._skip, 0
+        self._done = self._begin
+        for batch in super().__iter__():
             self._done += 1
             yield batch
 
@@ -56,14 +57,13 @@ class ResumableLoader(DataLoader[Any]):
 
 
 class _Continued:
-    """A batch sampler that leaves out, once, what its loader was told to skip."""
+    """A batch sampler that leaves out the first batches of its loader's epoch."""
 
     def __init__(self, sampler: Any, loader: ResumableLoader) -> None:
         self.sampler, self.loader = sampler, loader
 
     def __iter__(self) -> Iterator[Any]:
-        begin, self.loader._skip = self.loader._skip, 0
-        return islice(iter(self.sampler), begin, None)
+        return islice(iter(self.sampler), self.loader._begin, None)
 
     def __len__(self) -> int:
         return len(self.sampler)
