@@ -10,7 +10,7 @@ from longtail_lightning import BaseClassifier, CIFARResNet, SyntheticLongTail
 
 
 def tiny_data(**options: Any) -> SyntheticLongTail:
-    """36 training images of 6 classes: 12 to 3 per class."""
+    """38 training images of 6 classes: 12, 9, 6, 5, 3 and 3."""
     defaults = {"num_classes": 6, "max_count": 12, "imbalance_factor": 4, "val_per_class": 3, "test_per_class": 3}
     return SyntheticLongTail(**{**defaults, "batch_size": 8, **options})
 
