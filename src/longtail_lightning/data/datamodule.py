@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -190,6 +191,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def _evaluation(self, split: Split) -> ResumableLoader | list[Any]:
         dataset = self.dataset(split)
         if dataset is None:
+            # Lightning takes an empty list for "no such split", but asks whether it was meant.
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
         return ResumableLoader(
             dataset, batch_size=self.batch_size, sampler=EvaluationSampler(dataset), **self._loading()  # type: ignore[arg-type]
