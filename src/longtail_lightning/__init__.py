@@ -26,7 +26,23 @@ __version__ = "0.1.0"
 # Room -> the names it gives; a test compares this table with each room's __all__.
 _ROOMS: dict[str, tuple[str, ...]] = {
     "counts": ("ClassCounts", "ShotSplits"),
-    "losses": ("BalancedSoftmaxLoss", "CrossEntropyLoss", "LogitAdjustedLoss", "LongTailLoss", "WrapLoss"),
+    "losses": (
+        "BalancedSoftmaxLoss",
+        "ClassBalancedLoss",
+        "CrossEntropyLoss",
+        "DistributionBalancedLoss",
+        "EqualizationLoss",
+        "FocalLoss",
+        "GaussianCloudedLoss",
+        "LabelAwareSmoothingLoss",
+        "LADELoss",
+        "LDAMLoss",
+        "LogitAdjustedLoss",
+        "LongTailLoss",
+        "SeesawLoss",
+        "VectorScalingLoss",
+        "WrapLoss",
+    ),
     "samplers": (
         "ClassBalancedSampler",
         "EvaluationSampler",

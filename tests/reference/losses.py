@@ -6,6 +6,8 @@ sample. Slow and plain on purpose; nothing here is shared with the library.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,4 +34,164 @@ def balanced_softmax(logits: Tensor, target: Tensor, counts: list[int]) -> Tenso
     for z, y in zip(logits, target.tolist()):
         weighted = [n * torch.exp(z[i]) for i, n in enumerate(counts)]
         losses.append(-torch.log(weighted[y] / torch.stack(weighted).sum()))
+    return torch.stack(losses)
+
+
+def focal(logits: Tensor, target: Tensor, counts: list[int], gamma: float = 2.0) -> Tensor:
+    """Lin et al. 2017, eq. 4, with p_t the softmax probability: -(1 - p_t)^gamma log(p_t)."""
+    losses = []
+    for z, y in zip(logits, target.tolist()):
+        p_t = torch.exp(z[y]) / torch.exp(z).sum()
+        losses.append(-((1 - p_t) ** gamma) * torch.log(p_t))
+    return torch.stack(losses)
+
+
+def class_balanced(logits: Tensor, target: Tensor, counts: list[int], beta: float, gamma: float = 0.0) -> Tensor:
+    """Cui et al. 2019, eq. 9 and 10: (1 - beta) / (1 - beta^n_y) times the loss, weights that sum to C."""
+    raw = [(1 - beta) / (1 - beta**n) for n in counts]
+    weights = [w * len(counts) / sum(raw) for w in raw]
+    return torch.stack([weights[y] * loss for y, loss in zip(target.tolist(), focal(logits, target, counts, gamma))])
+
+
+def ldam(logits: Tensor, target: Tensor, counts: list[int], max_margin: float = 0.5, scale: float = 30.0) -> Tensor:
+    """Cao et al. 2019, eq. 13, margins C / n_j^(1/4) with C such that the largest is `max_margin`."""
+    raw = [n ** (-1 / 4) for n in counts]
+    margins = [max_margin * m / max(raw) for m in raw]
+    losses = []
+    for z, y in zip(logits, target.tolist()):
+        own = torch.exp(scale * (z[y] - margins[y]))
+        others = torch.stack([torch.exp(scale * z[j]) for j in range(len(counts)) if j != y])
+        losses.append(-torch.log(own / (own + others.sum())))
+    return torch.stack(losses)
+
+
+def adjusted(
+    logits: Tensor, target: Tensor, counts: list[int], tau: float, offset: list[float], weighting: str = "none"
+) -> Tensor:
+    """Long et al. 2022 (RAC), eq. 3: -alpha_y log of e^(f_y + tau D_y) / sum e^(f_y' + tau D_y'); eq. 7 for alpha.
+
+    The alphas are scaled to mean 1 over the training images.
+    """
+    alpha = [1 / n**0.5 if weighting == "inverse_sqrt" else 1.0 for n in counts]
+    mean = sum(n * a for n, a in zip(counts, alpha)) / sum(counts)
+    losses = []
+    for z, y in zip(logits, target.tolist()):
+        terms = [torch.exp(z[j] + tau * offset[j]) for j in range(len(counts))]
+        losses.append(-alpha[y] / mean * torch.log(terms[y] / torch.stack(terms).sum()))
+    return torch.stack(losses)
+
+
+def vector_scaling(logits: Tensor, target: Tensor, counts: list[int], gamma: float, tau: float) -> Tensor:
+    """Kini et al. 2021: log(1 + sum over c != y of e^(iota_c - iota_y) e^(Delta_c z_c - Delta_y z_y))."""
+    delta = [(n / max(counts)) ** gamma for n in counts]
+    iota = [tau * math.log(n / sum(counts)) for n in counts]
+    losses = []
+    for z, y in zip(logits, target.tolist()):
+        others = [
+            math.exp(iota[c] - iota[y]) * torch.exp(delta[c] * z[c] - delta[y] * z[y])
+            for c in range(len(counts))
+            if c != y
+        ]
+        losses.append(torch.log(1 + torch.stack(others).sum()))
+    return torch.stack(losses)
+
+
+def lade(logits: Tensor, target: Tensor, counts: list[int], alpha: float = 0.1, lam: float = 0.01) -> Tensor:
+    """Hong et al. 2021: balanced softmax plus alpha * sum_c pi_c (-mean over class + log Z_c + lam (log Z_c)^2)."""
+    prior = [n / sum(counts) for n in counts]
+    regularizer = torch.zeros((), dtype=logits.dtype)
+    for c in range(len(counts)):
+        column = logits[:, c]
+        members = [column[i] for i, y in enumerate(target.tolist()) if y == c]
+        mean = torch.stack(members).mean() if members else torch.zeros((), dtype=logits.dtype)
+        log_z = torch.log((torch.exp(column) * (1 / len(counts)) / prior[c]).mean())
+        regularizer = regularizer + prior[c] * (-mean + log_z + lam * log_z**2)
+    return balanced_softmax(logits, target, counts) + alpha * regularizer
+
+
+def seesaw(logits: Tensor, target: Tensor, counts: list[int], p: float = 0.8, q: float = 2.0) -> Tensor:
+    """Wang et al. 2021, eq. 3 to 6, for the target i: M_ij and C_ij are plain numbers, without gradient."""
+    losses = []
+    for z, i in zip(logits, target.tolist()):
+        sigma = (torch.exp(z) / torch.exp(z).sum()).tolist()
+        bottom = torch.exp(z[i])
+        for j in range(len(counts)):
+            if j == i:
+                continue
+            m = 1.0 if counts[i] <= counts[j] else (counts[j] / counts[i]) ** p
+            own = max(sigma[i], 0.01)
+            c = 1.0 if sigma[j] <= own else (sigma[j] / own) ** q
+            bottom = bottom + m * c * torch.exp(z[j])
+        losses.append(-torch.log(torch.exp(z[i]) / bottom))
+    return torch.stack(losses)
+
+
+def equalization_always(logits: Tensor, target: Tensor, counts: list[int], threshold: float) -> Tensor:
+    """Tan et al. 2020, eq. 10 to 12, with beta = 1 throughout (gamma = 1)."""
+    losses = []
+    for z, y in zip(logits, target.tolist()):
+        weights = [1.0 - (n / sum(counts) < threshold) * (k != y) for k, n in enumerate(counts)]
+        bottom = sum(w * torch.exp(z[k]) for k, w in enumerate(weights))
+        losses.append(-torch.log(torch.exp(z[y]) / bottom))
+    return torch.stack(losses)
+
+
+def label_aware_smoothing(
+    logits: Tensor, target: Tensor, counts: list[int], head: float = 0.3, tail: float = 0.0, shape: str = "concave"
+) -> Tensor:
+    """Zhong et al. 2021, eq. 8 to 11: smoothing from `tail` (fewest images) to `head`, over the other K - 1."""
+    most, fewest = max(counts), min(counts)
+    losses = []
+    for z, y in zip(logits, target.tolist()):
+        ratio = (counts[y] - fewest) / (most - fewest)
+        epsilon = {
+            "concave": tail + (head - tail) * math.sin(math.pi * ratio / 2),
+            "linear": tail + (head - tail) * ratio,
+            "convex": head + (head - tail) * math.sin(1.5 * math.pi + math.pi * ratio / 2),
+        }[shape]
+        p = torch.exp(z) / torch.exp(z).sum()
+        q = [1 - epsilon if i == y else epsilon / (len(counts) - 1) for i in range(len(counts))]
+        losses.append(-sum(q[i] * torch.log(p[i]) for i in range(len(counts))))
+    return torch.stack(losses)
+
+
+def gaussian_clouded(
+    logits: Tensor, target: Tensor, counts: list[int], noise: Tensor, strength: float = 0.5, scale: float = 30.0
+) -> Tensor:
+    """Li et al. 2022: logit j lowered by |noise| times log(n_max / n_j), the largest cloud being `strength`."""
+    cloud = [math.log(max(counts) / n) for n in counts]
+    losses = []
+    for i, y in enumerate(target.tolist()):
+        z = torch.stack(
+            [logits[i, j] - strength * cloud[j] / max(cloud) * abs(noise[i, j]) for j in range(len(counts))]
+        )
+        losses.append(-torch.log(torch.exp(scale * z[y]) / torch.exp(scale * z).sum()))
+    return torch.stack(losses)
+
+
+def distribution_balanced(
+    logits: Tensor,
+    target: Tensor,
+    counts: list[int],
+    num_images: int,
+    alpha: float = 0.1,
+    beta: float = 10.0,
+    mu: float = 0.2,
+    lam: float = 2.0,
+    kappa: float = 0.05,
+) -> Tensor:
+    """Wu et al. 2020, eq. 3 to 9."""
+    num_classes = len(counts)
+    losses = []
+    for z, y in zip(logits, target.tolist()):
+        expected = sum(1 / counts[k] for k in range(num_classes) if y[k]) / num_classes
+        terms = []
+        for k, n in enumerate(counts):
+            r = (1 / num_classes) * (1 / n) / expected
+            r_hat = alpha + 1 / (1 + math.exp(-beta * (r - mu)))
+            nu = -kappa * -math.log(num_images / n - 1)
+            positive = torch.log(1 + torch.exp(-(z[k] - nu)))
+            negative = torch.log(1 + torch.exp(lam * (z[k] - nu))) / lam
+            terms.append(r_hat * (positive if y[k] else negative))
+        losses.append(torch.stack(terms).sum() / num_classes)
     return torch.stack(losses)
