@@ -9,6 +9,7 @@ import pickle
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,15 @@ from longtail_lightning.losses import LongTailLoss, WrapLoss
 from tests.contracts.discover import COUNTS, NUM_CLASSES, make, public_classes
 
 LOSSES = [cls for cls in public_classes("losses") if issubclass(cls, LongTailLoss)]
+# Losses of other arguments than (logits, target), and what they are called with.
+WIDTH = 8
+PAIRS = {
+    "FeatureDistillationLoss": lambda: (rows(), rows()),
+    "LogitDistillationLoss": lambda: (rows(), rows()),
+    "ParametricContrastiveLoss": lambda: (rows(), rows(128), rows(128), labels()),
+    "SupervisedContrastiveLoss": lambda: (rows(), labels()),
+}
+each_pair = pytest.mark.parametrize("cls", [c for c in public_classes("losses") if c.__name__ in PAIRS])
 each_loss = pytest.mark.parametrize("cls", LOSSES, ids=lambda cls: cls.__name__)
 each_formula = pytest.mark.parametrize("cls", [c for c in LOSSES if c is not WrapLoss], ids=lambda cls: cls.__name__)
 
@@ -45,6 +55,14 @@ UNIFORM_IS_CROSS_ENTROPY = {
 }
 MARGINS = ["BalancedSoftmaxLoss", "LADELoss", "LDAMLoss", "LogitAdjustedLoss", "SeesawLoss", "VectorScalingLoss"]
 WEIGHTED = [cls for cls in LOSSES if cls is not WrapLoss and "weighting" in inspect.signature(cls).parameters]
+
+
+def rows(width=WIDTH, size=6):
+    return torch.randn(size, width, dtype=torch.float64)
+
+
+def labels(size=6):
+    return torch.arange(size) % 3
 
 
 def formula(cls, **options):
@@ -300,3 +318,119 @@ def test_compiles_without_graph_breaks(cls):
 def test_an_unknown_reduction_is_refused(cls):
     with pytest.raises(LongTailError, match="choose 'mean', 'sum' or 'none'"):
         formula(cls, reduction="average")
+
+
+def gradient_of_rows(name, first, step):
+    cls = next(cls for cls in LOSSES if cls.__name__ == name)
+    logits, target = batch(cls)
+    weight = torch.eye(NUM_CLASSES, dtype=torch.float64).requires_grad_()
+    loss = formula(cls, class_counts=COUNTS)
+    if cls in WEIGHTED:
+        loss.weighting = "inverse"
+    loss(logits[first::step] @ weight, target[first::step]).backward()
+    return weight.grad
+
+
+def gradients_of_my_shard(names):
+    rank, size = dist.get_rank(), dist.get_world_size()
+    gradients = torch.stack([gradient_of_rows(name, rank, size) for name in names])
+    dist.all_reduce(gradients)
+    return (gradients / size).tolist()
+
+
+def test_gradients_of_two_ranks_are_those_of_one(pool):
+    # As DDP averages them, and as accumulation over two steps does. LADE estimates class means from the batch.
+    names = [cls.__name__ for cls in LOSSES if cls.__name__ not in ("LADELoss", "WrapLoss")]
+    for gradients in pool.run(gradients_of_my_shard, names):
+        for name, gradient in zip(names, gradients):
+            expected = gradient_of_rows(name, 0, 1)
+            torch.testing.assert_close(torch.tensor(gradient, dtype=torch.float64), expected, msg=name)
+
+
+# -- losses of other arguments -----------------------------------------------------------------------
+
+
+def pair(cls, **options):
+    """The loss in float64 and evaluation mode, where nothing is queued, with its counts if it takes any."""
+    counts = {"class_counts": COUNTS} if "class_counts" in inspect.signature(cls).parameters else {}
+    return make(cls, **counts, **options).double().eval()
+
+
+def test_every_public_loss_is_in_one_of_the_contracts():
+    others = {cls.__name__ for cls in public_classes("losses") if not issubclass(cls, LongTailLoss)}
+    assert others == {*PAIRS, "MomentumEncoder"}
+
+
+@each_pair
+def test_pairs_take_only_keywords_but_for_class_counts(cls):
+    parameters = [p for name, p in inspect.signature(cls).parameters.items() if name != "class_counts"]
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
+
+
+@each_pair
+def test_pairs_survive_pickle_deepcopy_spec_and_state_dict(cls):
+    loss, inputs = pair(cls), PAIRS[cls.__name__]()
+    rebuilt = build(spec_of(loss)).double().eval()
+    rebuilt.load_state_dict(loss.state_dict())
+    if hasattr(rebuilt, "bind_class_counts"):
+        rebuilt.bind_class_counts(COUNTS)
+    for twin in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss), rebuilt):
+        torch.testing.assert_close(twin(*inputs), loss(*inputs))
+    buffer = io.BytesIO()
+    torch.save(loss.state_dict(), buffer)
+    buffer.seek(0)
+    assert "class_counts" not in torch.load(buffer, weights_only=True)
+
+
+@each_pair
+def test_pairs_reductions_agree(cls):
+    inputs = PAIRS[cls.__name__]()
+    each = pair(cls, reduction="none")
+    twin = {how: pair(cls, reduction=how) for how in ("sum", "mean")}
+    for loss in twin.values():
+        loss.load_state_dict(each.state_dict())
+    torch.testing.assert_close(twin["sum"](*inputs), each(*inputs).sum())
+    torch.testing.assert_close(twin["mean"](*inputs), each(*inputs).mean())
+    with pytest.raises(LongTailError, match="choose 'mean', 'sum' or 'none'"):
+        make(cls, reduction="average")
+
+
+@each_pair
+def test_pairs_gradcheck(cls):
+    loss = pair(cls)
+    first, *rest = PAIRS[cls.__name__]()
+    assert torch.autograd.gradcheck(lambda x: loss(x, *rest), first.requires_grad_())
+
+
+@each_pair
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_pairs_are_computed_in_float32(cls, dtype):
+    loss = pair(cls).float()
+    half = [x.to(dtype) if x.is_floating_point() else x for x in PAIRS[cls.__name__]()]
+    with torch.autocast("cpu", dtype=dtype):
+        value = loss(half[0].requires_grad_(), *half[1:])
+    assert value.dtype == torch.float32
+    full = [x.float() if x.is_floating_point() else x for x in half]
+    torch.testing.assert_close(value, loss(*full))
+    value.backward()
+    assert half[0].grad.dtype == dtype
+    assert bool(half[0].grad.isfinite().all())
+
+
+@each_pair
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_pairs_are_finite_at_extremes(cls, scale):
+    loss = pair(cls).float()
+    inputs = [(scale * x).float() if x.is_floating_point() else x for x in PAIRS[cls.__name__]()]
+    value = loss(inputs[0].requires_grad_(), *inputs[1:])
+    value.backward()
+    assert bool(value.isfinite())
+    assert bool(inputs[0].grad.isfinite().all())
+
+
+@each_pair
+def test_pairs_compile_without_graph_breaks(cls):
+    loss, inputs = pair(cls), PAIRS[cls.__name__]()
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*inputs), loss(*inputs))

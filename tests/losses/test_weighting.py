@@ -80,6 +80,14 @@ def test_weight_sum_is_the_weighted_mean_of_torch(weighting):
     torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits, target, weight=weights))
 
 
+@pytest.mark.parametrize("normalize", ["weight_sum", "batch", "global"])
+def test_a_one_hot_target_is_normalized_like_a_class_index(normalize):
+    # F.cross_entropy divides by the weights for indices and by the batch size for probabilities.
+    logits, target = batch()
+    loss = CrossEntropyLoss(COUNTS, weighting="inverse", normalize=normalize)
+    torch.testing.assert_close(loss(logits, F.one_hot(target, 5).double()), loss(logits, target))
+
+
 def test_the_others_divide_by_the_batch_size():
     logits, target = batch()
     for normalize in ("batch", "global"):

@@ -195,3 +195,59 @@ def distribution_balanced(
             terms.append(r_hat * (positive if y[k] else negative))
         losses.append(torch.stack(terms).sum() / num_classes)
     return torch.stack(losses)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum() / ((a * a).sum() ** 0.5 * (b * b).sum() ** 0.5)
+
+
+def feature_distillation(student: Tensor, teachers: list[Tensor]) -> Tensor:
+    """Iscen et al. 2021, below eq. 2 and eq. 4: 1 - cos(h(v), [v^1, ..., v^K]), each v^k of norm 1."""
+    losses = []
+    for i, v in enumerate(student):
+        parts = [teacher[i] / (teacher[i] ** 2).sum() ** 0.5 for teacher in teachers]
+        losses.append(1 - _cosine(v, torch.cat(parts)))
+    return torch.stack(losses)
+
+
+def logit_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Hinton et al. 2015: T^2 sum_c q_c log(q_c / p_c), both softened by T."""
+    losses = []
+    for z, t in zip(student, teacher):
+        p = torch.exp(z / temperature) / torch.exp(z / temperature).sum()
+        q = torch.exp(t / temperature) / torch.exp(t / temperature).sum()
+        losses.append(temperature**2 * sum(q[c] * torch.log(q[c] / p[c]) for c in range(len(z))))
+    return torch.stack(losses)
+
+
+def supervised_contrastive(features: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Khosla et al. 2020, eq. 2 (L_out)."""
+    losses = []
+    for i, y in enumerate(target.tolist()):
+        others = [a for a in range(len(features)) if a != i]
+        bottom = sum(torch.exp(_cosine(features[i], features[a]) / temperature) for a in others)
+        positives = [p for p in others if int(target[p]) == y]
+        terms = [torch.log(torch.exp(_cosine(features[i], features[p]) / temperature) / bottom) for p in positives]
+        losses.append(-sum(terms) / len(positives) if positives else torch.zeros((), dtype=features.dtype))
+    return torch.stack(losses)
+
+
+def parametric_contrastive(
+    center_logits: Tensor,
+    query: Tensor,
+    target: Tensor,
+    others: list[list[tuple[Tensor, int]]],
+    counts: list[int],
+    alpha: float,
+    temperature: float,
+) -> Tensor:
+    """Cui et al. 2021, eq. 4, with the prior added to the centers; `others[i]`: the (vector, label) that image i sees."""
+    losses = []
+    for i, y in enumerate(target.tolist()):
+        centers = [torch.exp(z + math.log(n / sum(counts))) for z, n in zip(center_logits[i], counts)]
+        images = [torch.exp(_cosine(query[i], vector) / temperature) for vector, _ in others[i]]
+        bottom = sum(centers) + sum(images)
+        positives = [torch.log(e / bottom) for e, (_, label) in zip(images, others[i]) if label == y]
+        total = torch.log(centers[y] / bottom) + alpha * sum(positives)
+        losses.append(-total / (1 + alpha * len(positives)))
+    return torch.stack(losses)

@@ -11,7 +11,8 @@ from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
-from longtail_lightning.losses.weighting import Normalize, class_weights, parse_weighting
+from longtail_lightning.losses.weighting import Normalize as Normalize
+from longtail_lightning.losses.weighting import class_weights, parse_weighting
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -66,9 +67,7 @@ class LongTailLoss(nn.Module, ABC):
             raise LongTailError(f"Unknown normalize {normalize!r}: choose 'batch', 'weight_sum' or 'global'.")
         self.weighting = weighting
         self.normalize: Normalize = normalize
-        if reduction not in ("mean", "sum", "none"):
-            raise LongTailError(f"Unknown reduction {reduction!r}: choose 'mean', 'sum' or 'none'.")
-        self.reduction = reduction
+        self.reduction: Reduction = checked_reduction(reduction)
         self.register_buffer("class_counts", None, persistent=False)
         if class_counts is not None:
             self.bind_class_counts(class_counts)
@@ -93,14 +92,13 @@ class LongTailLoss(nn.Module, ABC):
         """
         self._check(logits, target)
         with torch.autocast(logits.device.type, enabled=False):
-            if logits.dtype in (torch.float16, torch.bfloat16):
-                logits = logits.float()
+            logits = in_full_precision(logits)
             target = target.to(logits.dtype) if target.is_floating_point() or self.multi_label else target.long()
             losses = self.compute(logits, target)
             if self.weighting == "none":
-                return _reduce(losses, self.reduction)
+                return reduce(losses, self.reduction)
             weights = self._sample_weights(target, losses)
-            total = _reduce(weights * losses, self.reduction)
+            total = reduce(weights * losses, self.reduction)
             # torch's own convention; the other two are in the scale of the weights already.
             by_weight = self.normalize == "weight_sum" and self.reduction == "mean"
             return total / weights.mean() if by_weight else total
@@ -136,10 +134,7 @@ class LongTailLoss(nn.Module, ABC):
     def _check(self, logits: Tensor, target: Tensor) -> None:
         name = type(self).__name__
         if self.class_counts is None and (self.needs_class_counts or self.weighting != "none"):
-            raise LongTailError(
-                f"{name} needs class_counts: pass {name}(class_counts=...), call bind_class_counts(...), "
-                "or let a LightningModule of this library bind them."
-            )
+            raise unbound(name)
         if logits.ndim != 2:
             raise LongTailError(f"{name} expects logits of shape (batch, num_classes), got {tuple(logits.shape)}.")
         num_classes = logits.shape[1]
@@ -176,7 +171,28 @@ class LongTailLoss(nn.Module, ABC):
                 )
 
 
-def _reduce(losses: Tensor, reduction: Reduction) -> Tensor:
+def unbound(name: str) -> LongTailError:
+    """What to say when a loss that needs class counts has none."""
+    return LongTailError(
+        f"{name} needs class_counts: pass {name}(class_counts=...), call bind_class_counts(...), "
+        "or let a LightningModule of this library bind them."
+    )
+
+
+def checked_reduction(reduction: Reduction) -> Reduction:
+    """The reduction, if there is such a one."""
+    if reduction not in ("mean", "sum", "none"):
+        raise LongTailError(f"Unknown reduction {reduction!r}: choose 'mean', 'sum' or 'none'.")
+    return reduction
+
+
+def reduce(losses: Tensor, reduction: Reduction) -> Tensor:
+    """Mean or sum over the batch, or the losses as they are."""
     if reduction == "none":
         return losses
     return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def in_full_precision(values: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -179,3 +179,56 @@ def _focus(nll: Tensor, gamma: float) -> Tensor:
     # Away from 0, where a power below 1 has no gradient.
     miss = (-torch.expm1(-nll)).clamp(min=torch.finfo(nll.dtype).tiny)
     return miss.pow(gamma) * nll
+
+
+def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """One minus the cosine of student and teacher; see `FeatureDistillationLoss`."""
+    return 1 - F.cosine_similarity(student, teacher, dim=1)
+
+
+def logit_distillation(student: Tensor, teacher: Tensor, *, temperature: float = 2.0) -> Tensor:
+    """Divergence of two softened predictions; see `LogitDistillationLoss`."""
+    ours, theirs = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
+    return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+
+
+def supervised_contrastive(
+    anchors: Tensor,
+    anchor_target: Tensor,
+    others: Tensor,
+    other_target: Tensor,
+    itself: Tensor,
+    *,
+    temperature: float = 0.1,
+) -> Tensor:
+    """Contrast of normalized rows, `itself` being each anchor's place in others; see `SupervisedContrastiveLoss`."""
+    similarity = _without(anchors @ others.T / temperature, itself)
+    positive = (anchor_target[:, None] == other_target).scatter(1, itself[:, None], False)
+    log_p = similarity.log_softmax(1).masked_fill(~positive, 0)
+    return -log_p.sum(1) / positive.sum(1).clamp(min=1)
+
+
+def parametric_contrastive(
+    centers: Tensor,
+    query: Tensor,
+    target: Tensor,
+    others: Tensor,
+    other_target: Tensor,
+    itself: Tensor,
+    *,
+    alpha: float = 0.05,
+    temperature: float = 0.2,
+) -> Tensor:
+    """Contrast with other images and with the logits of class centers; see `ParametricContrastiveLoss`."""
+    similarity = _without(query @ others.T / temperature, itself)
+    similarity = similarity.masked_fill(other_target < 0, torch.finfo(similarity.dtype).min)
+    positive = (target[:, None] == other_target).scatter(1, itself[:, None], False)
+    log_p = torch.cat((centers.to(similarity.dtype), similarity), dim=1).log_softmax(1)
+    of_center = log_p.gather(1, target[:, None]).squeeze(1)
+    of_images = log_p[:, centers.shape[1] :].masked_fill(~positive, 0).sum(1)
+    return -(of_center + alpha * of_images) / (1 + alpha * positive.sum(1))
+
+
+def _without(similarity: Tensor, itself: Tensor) -> Tensor:
+    # Not minus infinity: an image that is alone would have no softmax left.
+    return similarity.scatter(1, itself[:, None], torch.finfo(similarity.dtype).min)
