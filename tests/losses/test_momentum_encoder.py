@@ -5,7 +5,7 @@ import torch
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import build, spec_of
-from longtail_lightning.heads import LinearHead
+from longtail_lightning.heads import CosineHead
 from longtail_lightning.losses import MomentumEncoder
 
 
@@ -36,7 +36,7 @@ def test_batch_statistics_stay_its_own():
 
 
 def test_rebuilds_from_its_spec():
-    twin = build(spec_of(MomentumEncoder(LinearHead(2, 1), momentum=0.5)))
+    twin = build(spec_of(MomentumEncoder(CosineHead(2, 1), momentum=0.5)))
     assert twin.momentum == 0.5
     assert twin(torch.zeros(3, 2)).shape == (3, 1)
 

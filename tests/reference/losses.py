@@ -241,7 +241,7 @@ def parametric_contrastive(
     alpha: float,
     temperature: float,
 ) -> Tensor:
-    """Cui et al. 2021, eq. 4, with the prior added to the centers; `others[i]`: the (vector, label) that image i sees."""
+    """Cui et al. 2021, eq. 4, prior added to the centers; `others[i]`: the (vector, label) that image i sees."""
     losses = []
     for i, y in enumerate(target.tolist()):
         centers = [torch.exp(z + math.log(n / sum(counts))) for z, n in zip(center_logits[i], counts)]

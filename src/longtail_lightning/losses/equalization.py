@@ -68,5 +68,5 @@ class EqualizationLoss(LongTailLoss):
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         chance = self.gamma if self.training else 0.0
-        drawn = torch.empty_like(logits).bernoulli_(chance).bool()
+        drawn = torch.rand_like(logits) < chance
         return functional.equalization(logits, target, self.bound_counts, drawn, threshold=self.threshold)

@@ -61,7 +61,8 @@ def vector_scaling(
     """Cross-entropy of logits scaled and shifted per class; see `VectorScalingLoss`."""
     counts = class_counts.clamp(min=1).to(logits.dtype)
     factor = (counts / counts.max()).pow(gamma)
-    return cross_entropy(logits * factor + tau * log_prior(class_counts, logits.dtype), target)
+    shift = tau * log_prior(class_counts, logits.dtype)
+    return cross_entropy(torch.addcmul(shift, logits, factor), target)
 
 
 def lade(logits: Tensor, target: Tensor, class_counts: Tensor, *, alpha: float = 0.1, lam: float = 0.01) -> Tensor:
@@ -73,7 +74,7 @@ def lade(logits: Tensor, target: Tensor, class_counts: Tensor, *, alpha: float =
     own = logits.gather(1, target[:, None]).squeeze(1)
     total = torch.zeros_like(log_pi).scatter_add(0, target, own)
     present = torch.zeros_like(log_pi).scatter_add(0, target, torch.ones_like(own))
-    partition = (logits - log_pi).logsumexp(0) - math.log(batch * num_classes)
+    partition = logits.logsumexp(0) - log_pi - math.log(batch * num_classes)
     regularizer = -total / present.clamp(min=1) + partition + lam * partition.square()
     return cross_entropy(logits + log_pi, target) + alpha * (prior * regularizer).sum()
 
@@ -83,12 +84,13 @@ def seesaw(
 ) -> Tensor:
     """Cross-entropy whose negatives are weakened or strengthened one by one; see `SeesawLoss`."""
     log_n = _log_counts(class_counts, logits)
-    mitigation = p * (log_n - log_n[target][:, None]).clamp(max=0)
-    # The paper's gradient (its eq. 7) takes the factors as constants.
-    log_p = logits.detach().log_softmax(1)
-    own = log_p.gather(1, target[:, None]).clamp(min=math.log(eps))
-    compensation = q * (log_p - own).clamp(min=0)
-    return cross_entropy(logits + mitigation + compensation, target)
+    # The paper's gradient (its eq. 7) takes the factors as constants, so they can be made in place.
+    with torch.no_grad():
+        factors = logits.log_softmax(1)
+        own = factors.gather(1, target[:, None]).clamp(min=math.log(eps))
+        factors.sub_(own).clamp_(min=0).mul_(q)
+        factors.add_((log_n - log_n[target][:, None]).clamp_(max=0), alpha=p)
+    return cross_entropy(logits + factors, target)
 
 
 def equalization(
