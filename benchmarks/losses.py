@@ -4,9 +4,9 @@ python benchmarks/losses.py
 
 Runs alternate between the loss and its baseline, so that both see the same machine; times are those
 of the processor, on one thread, so that other work on the machine counts little; the ratio is that of
-the medians. Freed memory stays with the process: else the pages that the one gives back and the other
-has to fetch again decide, and cross-entropy differs from itself by a third. Peak memory is what the allocator held at most, above what it held before, in
-buffers of the size of the logits; the logits' gradient is one of them.
+the medians. Freed memory stays with the process: else the pages that one gives back and the other has
+to fetch again decide, and cross-entropy differs from itself by a third. Peak memory is the most that
+was allocated at once, in buffers of the size of the logits; the logits' gradient is one of them.
 """
 
 from __future__ import annotations

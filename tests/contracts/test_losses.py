@@ -312,6 +312,7 @@ def test_compiles_without_graph_breaks(cls):
     torch.compiler.reset()  # all losses share one forward, whose recompilations are limited
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(logits, target), loss(logits, target))
+    assert bool(compiled.train()(logits, target).isfinite())  # with the luck of training, where there is any
 
 
 @each_loss

@@ -47,14 +47,14 @@ def focal(logits: Tensor, target: Tensor, counts: list[int], gamma: float = 2.0)
 
 
 def class_balanced(logits: Tensor, target: Tensor, counts: list[int], beta: float, gamma: float = 0.0) -> Tensor:
-    """Cui et al. 2019, eq. 9 and 10: (1 - beta) / (1 - beta^n_y) times the loss, weights that sum to C."""
+    """Cui et al. 2019, section 4: (1 - beta) / (1 - beta^n_y) times the loss, weights that sum to C."""
     raw = [(1 - beta) / (1 - beta**n) for n in counts]
     weights = [w * len(counts) / sum(raw) for w in raw]
     return torch.stack([weights[y] * loss for y, loss in zip(target.tolist(), focal(logits, target, counts, gamma))])
 
 
 def ldam(logits: Tensor, target: Tensor, counts: list[int], max_margin: float = 0.5, scale: float = 30.0) -> Tensor:
-    """Cao et al. 2019, eq. 13, margins C / n_j^(1/4) with C such that the largest is `max_margin`."""
+    """Cao et al. 2019, LDAM loss, margins C / n_j^(1/4) with C such that the largest is `max_margin`."""
     raw = [n ** (-1 / 4) for n in counts]
     margins = [max_margin * m / max(raw) for m in raw]
     losses = []
@@ -110,7 +110,7 @@ def lade(logits: Tensor, target: Tensor, counts: list[int], alpha: float = 0.1, 
 
 
 def seesaw(logits: Tensor, target: Tensor, counts: list[int], p: float = 0.8, q: float = 2.0) -> Tensor:
-    """Wang et al. 2021, eq. 3 to 6, for the target i: M_ij and C_ij are plain numbers, without gradient."""
+    """Wang et al. 2021, section 3, for the target i: M_ij and C_ij are plain numbers, without gradient."""
     losses = []
     for z, i in zip(logits, target.tolist()):
         sigma = (torch.exp(z) / torch.exp(z).sum()).tolist()
@@ -127,7 +127,7 @@ def seesaw(logits: Tensor, target: Tensor, counts: list[int], p: float = 0.8, q:
 
 
 def equalization_always(logits: Tensor, target: Tensor, counts: list[int], threshold: float) -> Tensor:
-    """Tan et al. 2020, eq. 10 to 12, with beta = 1 throughout (gamma = 1)."""
+    """Tan et al. 2020, softmax equalization loss, with beta = 1 throughout (gamma = 1)."""
     losses = []
     for z, y in zip(logits, target.tolist()):
         weights = [1.0 - (n / sum(counts) < threshold) * (k != y) for k, n in enumerate(counts)]
@@ -139,7 +139,7 @@ def equalization_always(logits: Tensor, target: Tensor, counts: list[int], thres
 def label_aware_smoothing(
     logits: Tensor, target: Tensor, counts: list[int], head: float = 0.3, tail: float = 0.0, shape: str = "concave"
 ) -> Tensor:
-    """Zhong et al. 2021, eq. 8 to 11: smoothing from `tail` (fewest images) to `head`, over the other K - 1."""
+    """Zhong et al. 2021, section 3.2: smoothing from `tail` (fewest images) to `head`, over the other K - 1."""
     most, fewest = max(counts), min(counts)
     losses = []
     for z, y in zip(logits, target.tolist()):
@@ -180,7 +180,7 @@ def distribution_balanced(
     lam: float = 2.0,
     kappa: float = 0.05,
 ) -> Tensor:
-    """Wu et al. 2020, eq. 3 to 9."""
+    """Wu et al. 2020, section 3: re-balanced weighting and negative-tolerant regularization."""
     num_classes = len(counts)
     losses = []
     for z, y in zip(logits, target.tolist()):
@@ -241,7 +241,7 @@ def parametric_contrastive(
     alpha: float,
     temperature: float,
 ) -> Tensor:
-    """Cui et al. 2021, eq. 4, prior added to the centers; `others[i]`: the (vector, label) that image i sees."""
+    """Cui et al. 2021, section 3, prior added to the centers; `others[i]`: the (vector, label) that image i sees."""
     losses = []
     for i, y in enumerate(target.tolist()):
         centers = [torch.exp(z + math.log(n / sum(counts))) for z, n in zip(center_logits[i], counts)]

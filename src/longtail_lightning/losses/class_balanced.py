@@ -39,7 +39,7 @@ class ClassBalancedLoss(FocalLoss):
         >>> [round(value, 3) for value in loss(torch.zeros(2, 2), torch.tensor([0, 1])).tolist()]
         [0.139, 1.247]
 
-    **Paper.** Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, eq. 8 to 10.
+    **Paper.** Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, section 4.
 
     **Differences from the authors' code.** Their mode "softmax" is a binary cross-entropy of softmax
     probabilities; this is the paper's softmax cross-entropy. Their focal loss sums binary losses,

@@ -49,7 +49,7 @@ class DistributionBalancedLoss(LongTailLoss):
         0.444
 
     **Paper.** Wu et al., Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed
-    Datasets, ECCV 2020, eq. 3 to 9.
+    Datasets, ECCV 2020, section 3.
 
     **Differences from the authors' code.** The code also divides \(\nu\) by \(\lambda\) and can add a focal
     factor; this is the paper's formula.

@@ -43,7 +43,8 @@ class EqualizationLoss(LongTailLoss):
         >>> loss(torch.zeros(1, 2), torch.tensor([0])).item()
         0.0
 
-    **Paper.** Tan et al., Equalization Loss for Long-Tailed Object Recognition, CVPR 2020, eq. 10 to 12.
+    **Paper.** Tan et al., Equalization Loss for Long-Tailed Object Recognition, CVPR 2020, the softmax
+    equalization loss.
 
     **Differences from the authors' code.** Left-out logits are minus infinity instead of -1e7, the
     number of classes is not built in, and in evaluation mode (`loss.eval()`) nothing is left out, so

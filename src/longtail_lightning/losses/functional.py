@@ -84,7 +84,7 @@ def seesaw(
 ) -> Tensor:
     """Cross-entropy whose negatives are weakened or strengthened one by one; see `SeesawLoss`."""
     log_n = _log_counts(class_counts, logits)
-    # The paper's gradient (its eq. 7) takes the factors as constants, so they can be made in place.
+    # The paper's gradient takes the factors as constants, so they can be made in place.
     with torch.no_grad():
         factors = logits.log_softmax(1)
         own = factors.gather(1, target[:, None]).clamp(min=math.log(eps))

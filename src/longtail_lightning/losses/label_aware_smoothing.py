@@ -45,7 +45,7 @@ class LabelAwareSmoothingLoss(LongTailLoss):
         >>> [round(value, 3) for value in loss(torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1])).tolist()]
         [1.249, 0.049]
 
-    **Paper.** Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021, eq. 8 to 11.
+    **Paper.** Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021, section 3.2.
 
     **Differences from the authors' code.** The code spreads \(\epsilon_y\) over all C classes, the
     target among them; this follows the paper, which spreads it over the other C - 1.

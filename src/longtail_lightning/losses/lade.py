@@ -34,7 +34,8 @@ class LADELoss(LongTailLoss):
 
     Args:
         class_counts: training images per class.
-        alpha: weight of the regularizer; the authors use 0.1 (CIFAR, Places), 0.5 (ImageNet-LT).
+        alpha: weight of the regularizer; the authors use 0.1 (CIFAR), 0.005 (Places) and 0.05
+            (ImageNet-LT, iNaturalist).
         lam: \(\lambda\), keeps the logits from drifting; the authors use 0.01 (CIFAR), 0.1 (Places), 0.5
             (ImageNet-LT).
         weighting: re-weighting of the samples by class, see `LongTailLoss`.
@@ -50,8 +51,8 @@ class LADELoss(LongTailLoss):
     **Paper.** Hong et al., Disentangling Label Distribution for Long-Tailed Visual Recognition, CVPR
     2021, section 3.3.
 
-    **Differences from the authors' code.** None: \(Z_c\) divides by the prior of class c, as the code
-    does. Some settings of the code, see `alpha` and `lam`, differ by data set.
+    **Differences from the authors' code.** None: \(Z_c\) divides by the prior of class c for every image,
+    as the code does, and not by that of the image's own label, as importance sampling would.
     """
 
     accepts_soft_targets: ClassVar[bool] = False

@@ -46,7 +46,7 @@ class LDAMLoss(LongTailLoss):
         [7.50..., 15.0...]
 
     **Paper.** Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
-    NeurIPS 2019, eq. 13 and section 3.2.
+    NeurIPS 2019, the LDAM loss of section 3.
 
     **Differences from the authors' code.** None in the numbers. Theirs runs on CUDA alone and masks the
     whole matrix of logits; here one logit per row is changed in place.

@@ -57,7 +57,7 @@ class ParametricContrastiveLoss(nn.Module):
         >>> loss.logits(features).shape
         torch.Size([6, 2])
 
-    **Paper.** Cui et al., Parametric Contrastive Learning, ICCV 2021, eq. 4 and 5.
+    **Paper.** Cui et al., Parametric Contrastive Learning, ICCV 2021, section 3.
 
     **Differences from the authors' code.** Their queue is initialized normalized over the slots
     instead of over the features and takes part before it is filled; here a slot takes part once it

@@ -50,7 +50,7 @@ class SeesawLoss(LongTailLoss):
         >>> [round(value, 3) for value in loss(torch.zeros(2, 2), torch.tensor([0, 1])).tolist()]
         [0.103, 0.693]
 
-    **Paper.** Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation, CVPR 2021, eq. 3 to 6.
+    **Paper.** Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation, CVPR 2021, section 3.
 
     **Differences from the authors' code.** Theirs always counts online, on each rank for itself, with a
     loop over the labels; here counts come from the labels of the data unless `online`, and then from

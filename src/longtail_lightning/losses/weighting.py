@@ -27,7 +27,7 @@ def class_weights(
     | `inverse` | \(1 / n_c\) | balanced cross-entropy; RAC eq. 2 |
     | `inverse_sqrt` | \(1 / \sqrt{n_c}\) | RAC eq. 7 |
     | `inverse_log` | \(1 / \log n_c\) | RAC eq. 6 |
-    | `effective(BETA)` | \((1 - \beta) / (1 - \beta^{n_c})\) | Cui et al. 2019, eq. 4 |
+    | `effective(BETA)` | \((1 - \beta) / (1 - \beta^{n_c})\) | Cui et al. 2019, section 4 |
 
     `effective` alone means `effective(0.9999)`. A class without images weighs as much as one with a
     single image; under `inverse_log`, where a single image would weigh infinitely, both weigh as
