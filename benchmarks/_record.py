@@ -22,7 +22,7 @@ def record(name: str, results: dict[str, Any], *, seed: int | list[int] | None =
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     text = {
-        "command": f"python {Path(sys.argv[0]).relative_to(Path.cwd()) if Path(sys.argv[0]).is_absolute() else sys.argv[0]}",
+        "command": f"python benchmarks/{Path(sys.argv[0]).name}",
         "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "src") else ""),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "seed": seed,

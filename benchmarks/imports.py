@@ -22,7 +22,11 @@ def main() -> None:
     empty, torch = python("pass"), python("import torch")
     pairs = {
         "import longtail_lightning": (python("import longtail_lightning"), empty, 50.0),
-        "import longtail_lightning.losses, over import torch": (python("import torch, longtail_lightning.losses"), torch, 100.0),
+        "import longtail_lightning.losses, over import torch": (
+            python("import torch, longtail_lightning.losses"),
+            torch,
+            100.0,
+        ),
         "ltl --help": (python(LTL.format(["--help"])), None, 400.0),
         "ltl list": (python(LTL.format(["list"])), None, 400.0),
         "ltl list losses": (python(LTL.format(["list", "losses"])), None, 400.0),

@@ -15,7 +15,14 @@ import torch
 import yaml
 from _record import record
 
-from longtail_lightning import BaseClassifier, CIFARResNet, CrossEntropyLoss, LogitAdjustedLoss, LongTailLoss, SyntheticLongTail
+from longtail_lightning import (
+    BaseClassifier,
+    CIFARResNet,
+    CrossEntropyLoss,
+    LogitAdjustedLoss,
+    LongTailLoss,
+    SyntheticLongTail,
+)
 from longtail_lightning.cli.recipes import find_config
 
 SEEDS = [0, 1, 2]
@@ -50,7 +57,11 @@ def train(recipe: dict[str, Any], loss: LongTailLoss, seed: int) -> dict[str, An
         optimizer=lambda params: torch.optim.SGD(params, **init["optimizer"]["init_args"]),
     )
     trainer = L.Trainer(
-        **recipe["trainer"], logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+        **recipe["trainer"],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     start = time.perf_counter()
     trainer.fit(model, data)

@@ -11,7 +11,9 @@ from longtail_lightning._errors import LongTailError
 any_counts = st.lists(st.integers(0, 5000), min_size=1, max_size=30).filter(any)
 
 
-@pytest.mark.parametrize("source", [[3, 1], (3, 1), torch.tensor([3, 1]), torch.tensor([3.0, 1.0]), ClassCounts([3, 1])])
+@pytest.mark.parametrize(
+    "source", [[3, 1], (3, 1), torch.tensor([3, 1]), torch.tensor([3.0, 1.0]), ClassCounts([3, 1])]
+)
 def test_accepts_any_one_dimensional_integers(source):
     assert ClassCounts(source) == ClassCounts([3, 1])
 

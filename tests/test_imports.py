@@ -17,7 +17,18 @@ def loaded_after(code: str) -> set[str]:
     return set(result.stdout.split("\n")[-2].split())
 
 
-HEAVY = {"torch", "numpy", "lightning", "torchvision", "timm", "transformers", "faiss", "matplotlib", "rich", "torchmetrics"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "lightning",
+    "torchvision",
+    "timm",
+    "transformers",
+    "faiss",
+    "matplotlib",
+    "rich",
+    "torchmetrics",
+}
 
 
 def test_the_package_imports_nothing():
@@ -32,7 +43,9 @@ def test_torch_only_rooms(room):
     assert not loaded & (HEAVY - {"torch", "numpy"})
 
 
-@pytest.mark.parametrize("command", [["--help"], ["list"], ["list", "losses"], ["list", "backbones"], ["show", "CosineHead"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["list"], ["list", "losses"], ["list", "backbones"], ["show", "CosineHead"]]
+)
 def test_looking_commands_do_not_import_torch(command):
     assert not loaded_after(f"from longtail_lightning.cli.main import main; assert main({command}) == 0") & HEAVY
 

@@ -66,7 +66,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = [*_ROOMS, *_ROOM_OF]  # noqa: PLE0604
+__all__ = [*_ROOMS, *_ROOM_OF]
 
 
 def __getattr__(name: str) -> Any:

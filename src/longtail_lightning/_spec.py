@@ -85,7 +85,7 @@ def spec_of(component: nn.Module) -> Spec | None:
     if "<locals>" in cls.__qualname__:
         return None
     init_args: dict[str, Any] = {}
-    told = getattr(component, "spec_args", dict)()
+    told: dict[str, Any] = getattr(component, "spec_args", dict)()
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
         if name in _BOUND_LATER or (name in _FOLDED and cls.__module__.startswith("torch.nn")):
             continue

@@ -48,7 +48,9 @@ class ClassCounts:
                 "pass [images of class 0, images of class 1, ...]."
             )
         if values.is_floating_point() and not torch.equal(values, values.round()):
-            raise LongTailError("class_counts must be whole numbers of images; pass counts, not frequencies or weights.")
+            raise LongTailError(
+                "class_counts must be whole numbers of images; pass counts, not frequencies or weights."
+            )
         values = values.detach().to("cpu", torch.int64)
         if bool((values < 0).any()):
             worst = int(values.argmin())

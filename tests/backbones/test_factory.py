@@ -33,13 +33,17 @@ def test_unknown_names_suggest_close_ones():
         create_backbone("cifar_resnet32", pretrained=True)
 
 
-@pytest.mark.parametrize("name", [*OWN_NAMES, "timm/mobilenetv3_small_050", "timm/vit_tiny_patch16_224", "torchvision/shufflenet_v2_x0_5"])
+@pytest.mark.parametrize(
+    "name", [*OWN_NAMES, "timm/mobilenetv3_small_050", "timm/vit_tiny_patch16_224", "torchvision/shufflenet_v2_x0_5"]
+)
 def test_the_listed_sizes_are_the_real_ones(name):
     with torch.device("meta"):
         assert sum(p.numel() for p in create_backbone(name).parameters()) == TABLE[name]
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "efficientnet_b0", "regnetx_002"])
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "efficientnet_b0", "regnetx_002"]
+)
 def test_timm_families_give_flat_features(name):
     with torch.device("meta"):
         backbone = TimmBackbone(name).eval()
@@ -48,7 +52,20 @@ def test_timm_families_give_flat_features(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["alexnet", "vgg11_bn", "densenet121", "googlenet", "inception_v3", "mobilenet_v3_small", "convnext_tiny", "vit_b_16", "swin_t", "regnet_y_400mf", "efficientnet_b0", "maxvit_t"],
+    [
+        "alexnet",
+        "vgg11_bn",
+        "densenet121",
+        "googlenet",
+        "inception_v3",
+        "mobilenet_v3_small",
+        "convnext_tiny",
+        "vit_b_16",
+        "swin_t",
+        "regnet_y_400mf",
+        "efficientnet_b0",
+        "maxvit_t",
+    ],
 )
 def test_torchvision_families_give_flat_features(name):
     size = 299 if name == "inception_v3" else 224

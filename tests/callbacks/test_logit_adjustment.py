@@ -36,8 +36,12 @@ def test_applies_to_a_loaded_checkpoint_in_every_evaluation():
     trainer.save_checkpoint("model.ckpt")
     plain, adjusted = tiny_trainer(), tiny_trainer(callbacks=[LogitAdjustment(tau=30.0)])
     for name in ("test", "validate"):
-        (first,) = getattr(plain, name)(tiny_model(data), data, ckpt_path="model.ckpt", verbose=False, weights_only=True)
-        (second,) = getattr(adjusted, name)(tiny_model(data), data, ckpt_path="model.ckpt", verbose=False, weights_only=True)
+        (first,) = getattr(plain, name)(
+            tiny_model(data), data, ckpt_path="model.ckpt", verbose=False, weights_only=True
+        )
+        (second,) = getattr(adjusted, name)(
+            tiny_model(data), data, ckpt_path="model.ckpt", verbose=False, weights_only=True
+        )
         kind = "val" if name == "validate" else "test"
         # A huge tau predicts the two rarest classes only; half their images are right, or fewer.
         assert second[f"{kind}/acc_many"] == second[f"{kind}/acc_medium"] == 0.0

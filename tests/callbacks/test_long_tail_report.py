@@ -26,7 +26,9 @@ def run(stage, capsys, **options):
 
 def test_fit_ends_with_a_table_a_json_and_a_plot(capsys):
     trainer, report, out = run("fit", capsys)
-    assert all(word in out for word in ("many", "9-12 images", "medium", "few", "3-3 images", "6 classes", "epoch 1, last"))
+    assert all(
+        word in out for word in ("many", "9-12 images", "medium", "few", "3-3 images", "6 classes", "epoch 1, last")
+    )
     record = json.loads(Path(report.files["report"]).read_text())
     assert record["class_counts"] == tiny_data().class_counts.tolist()
     assert abs(record["rows"][0]["all"] - trainer.callback_metrics["val/acc"].item()) < 1e-6
@@ -71,6 +73,8 @@ def test_history_survives_a_resume():
     trainer.fit(tiny_model(data), data)
     trainer.save_checkpoint("half.ckpt")
     resumed = LongTailReport()
-    tiny_trainer(callbacks=[resumed], max_epochs=2).fit(tiny_model(data), data, ckpt_path="half.ckpt", weights_only=True)
+    tiny_trainer(callbacks=[resumed], max_epochs=2).fit(
+        tiny_model(data), data, ckpt_path="half.ckpt", weights_only=True
+    )
     assert list(resumed._history) == ["0", "1"]
     assert resumed._history["0"] == report._history["0"]

@@ -39,7 +39,11 @@ def test_images_that_are_broken_themselves_are_told(monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"precision": "16-mixed"}, "bf16-mixed"), ({}, "gradient_clip_val"), ({"gradient_clip_val": 1.0}, "lengthen the warm-up")],
+    [
+        ({"precision": "16-mixed"}, "bf16-mixed"),
+        ({}, "gradient_clip_val"),
+        ({"gradient_clip_val": 1.0}, "lengthen the warm-up"),
+    ],
 )
 def test_advice_fits_the_settings(options, words):
     trainer = tiny_trainer(**{k: v for k, v in options.items() if k != "precision"})

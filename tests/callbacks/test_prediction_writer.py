@@ -40,7 +40,9 @@ def test_more_classes_than_there_are():
     assert "top_7" not in Path("p.csv").read_text()
 
 
-@pytest.mark.parametrize(("options", "message"), [({"path": "p.txt"}, ".csv or .parquet"), ({"top_k": 0}, "at least 1")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"path": "p.txt"}, ".csv or .parquet"), ({"top_k": 0}, "at least 1")]
+)
 def test_bad_options_are_named(options, message):
     with pytest.raises(LongTailError, match=message):
         PredictionWriter(**options)

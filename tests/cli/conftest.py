@@ -16,7 +16,12 @@ TINY = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 ]
-MODEL = ["--model=BaseClassifier", "--model.backbone=CIFARResNet", "--model.backbone.depth=8", "--model.backbone.width=4"]
+MODEL = [
+    "--model=BaseClassifier",
+    "--model.backbone=CIFARResNet",
+    "--model.backbone.depth=8",
+    "--model.backbone.width=4",
+]
 
 
 @pytest.fixture

@@ -24,7 +24,11 @@ def test_fit_ends_with_table_files_and_commands_that_work(ltl):
     status, out, _ = ltl("fit", *MODEL, *TINY, "--trainer.max_epochs=1", "--model.loss=LogitAdjustedLoss")
     assert status == 0
     assert all(word in out for word in ("many", "medium", "few", "all", "6 classes"))
-    lines = dict(line.split(None, 1) for line in out.splitlines() if line.split() and line.split()[0] in ("checkpoint", "plot", "test", "predict", "repeat"))
+    lines = dict(
+        line.split(None, 1)
+        for line in out.splitlines()
+        if line.split() and line.split()[0] in ("checkpoint", "plot", "test", "predict", "repeat")
+    )
     assert Path(lines["checkpoint"]).is_file()
     assert Path(lines["plot"]).is_file()
     for command in ("test", "predict", "repeat"):
@@ -45,7 +49,9 @@ MATRIX = {
     "own loss": ["--model.loss=LogitAdjustedLoss", "--model.loss.tau=0.5"],
     "full class path": ["--model.loss=longtail_lightning.losses.LogitAdjustedLoss"],
     "a loss without class counts": ["--model.loss=CrossEntropyLoss", "--model.loss.label_smoothing=0.1"],
-    "a foreign loss": ["--model.loss=WrapLoss", "--model.loss.loss=torch.nn.CrossEntropyLoss", "--model.loss.loss.label_smoothing=0.1"],
+    "a foreign loss": [
+        "--model.loss=WrapLoss", "--model.loss.loss=torch.nn.CrossEntropyLoss", "--model.loss.loss.label_smoothing=0.1",
+    ],
     "optimizer, scheduler and head": [
         "--model.optimizer=torch.optim.AdamW", "--model.optimizer.lr=0.001",
         "--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size=2",
@@ -118,7 +124,9 @@ def test_logit_adjustment_applies_to_a_loaded_checkpoint(ltl, fit):
     for name, args in {"plain": [], "adjusted": ["--logit_adjustment.tau=30"]}.items():
         assert ltl("predict", "--ckpt_path", checkpoint, "--predictions.path", f"{name}.csv", *args)[0] == 0
     rows = {name: list(csv.DictReader(Path(f"{name}.csv").read_text().splitlines())) for name in ("plain", "adjusted")}
-    rare = set(BaseClassifier.load_from_checkpoint(checkpoint).class_counts.tensor.topk(2, largest=False).indices.tolist())
+    rare = set(
+        BaseClassifier.load_from_checkpoint(checkpoint).class_counts.tensor.topk(2, largest=False).indices.tolist()
+    )
     from tests.tiny import tiny_data
 
     names = {tiny_data().class_names[c] for c in rare}

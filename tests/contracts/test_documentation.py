@@ -15,9 +15,7 @@ from tests.contracts.discover import public_classes
 
 REPOSITORY = ROOT.parent.parent
 ROOMS = [room for room in longtail_lightning._ROOMS if room not in ("report",)]
-PUBLIC = [
-    (room, name) for room in ROOMS for name in longtail_lightning._ROOMS[room]
-]
+PUBLIC = [(room, name) for room in ROOMS for name in longtail_lightning._ROOMS[room]]
 each_public = pytest.mark.parametrize(("room", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
 
 
@@ -62,7 +60,9 @@ def test_follows_the_recipe(room):
     for cls in public_classes(room):
         doc = inspect.getdoc(cls) or ""
         for part in ("What it changes", "Formula", "Shapes", "When it helps", "Classes without images", "Paper"):
-            assert f"**{part}" in doc or room == "samplers" and cls.__name__ == "EvaluationSampler", f"{cls.__name__}: {part}"
+            assert f"**{part}" in doc or (room == "samplers" and cls.__name__ == "EvaluationSampler"), (
+                f"{cls.__name__}: {part}"
+            )
 
 
 @each_public
@@ -79,7 +79,19 @@ def test_no_kwargs_hide_parameters():
 
 
 def test_rooms_import_only_downward():
-    order = ["counts", "losses", "samplers", "heads", "metrics", "backbones", "data", "report", "callbacks", "modules", "cli"]
+    order = [
+        "counts",
+        "losses",
+        "samplers",
+        "heads",
+        "metrics",
+        "backbones",
+        "data",
+        "report",
+        "callbacks",
+        "modules",
+        "cli",
+    ]
     for room in order[1:]:
         for file in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):

@@ -17,7 +17,9 @@ each_metric = pytest.mark.parametrize("cls", public_classes("metrics"), ids=lamb
 def test_all_states_are_sums_so_that_memory_and_ddp_stay_exact(cls):
     metric = make(cls)
     assert all(isinstance(state, torch.Tensor) for state in metric._defaults.values())
-    assert set(metric._reductions.values()) == {torch.sum} or all(r.__name__ == "dim_zero_sum" for r in metric._reductions.values())
+    assert set(metric._reductions.values()) == {torch.sum} or all(
+        r.__name__ == "dim_zero_sum" for r in metric._reductions.values()
+    )
 
 
 @each_metric

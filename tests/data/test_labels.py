@@ -23,7 +23,12 @@ class NoDecoding(Dataset):
 
 @pytest.mark.parametrize(
     "attributes",
-    [{"labels": [2, 0, 1]}, {"targets": torch.tensor([2, 0, 1])}, {"_labels": [2, 0, 1]}, {"samples": [("a", 2), ("b", 0), ("c", 1)]}],
+    [
+        {"labels": [2, 0, 1]},
+        {"targets": torch.tensor([2, 0, 1])},
+        {"_labels": [2, 0, 1]},
+        {"samples": [("a", 2), ("b", 0), ("c", 1)]},
+    ],
 )
 def test_finds_labels_without_decoding(attributes):
     dataset = NoDecoding(**attributes)

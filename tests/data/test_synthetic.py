@@ -10,7 +10,9 @@ from longtail_lightning._errors import LongTailError
 def test_images_depend_on_seed_and_index_alone():
     first, second = SyntheticImages([3, 2]), SyntheticImages([3, 2])
     order = [4, 0, 2, 1, 3]
-    assert all(torch.equal(first[i][0], second[j][0]) for i, j in zip(range(5), sorted(order)) for _ in [first[order[i]]])
+    assert all(
+        torch.equal(first[i][0], second[j][0]) for i, j in zip(range(5), sorted(order)) for _ in [first[order[i]]]
+    )
     assert not torch.equal(first[0][0], first[1][0])
     assert not torch.equal(first[0][0], SyntheticImages([3, 2], seed=1)[0][0])
     assert not torch.equal(first[0][0], SyntheticImages([3, 2], split="test")[0][0])

@@ -25,7 +25,9 @@ class Pool:
         self._tasks = [context.SimpleQueue() for _ in range(self.world_size)]
         self._results = context.Queue()
         self._processes = [
-            context.Process(target=_serve, args=(rank, self.world_size, port, self._tasks[rank], self._results), daemon=True)
+            context.Process(
+                target=_serve, args=(rank, self.world_size, port, self._tasks[rank], self._results), daemon=True
+            )
             for rank in range(self.world_size)
         ]
         for process in self._processes:

@@ -65,7 +65,10 @@ def predict_and_report(folder):
     data = tiny_data(num_classes=5)
     model = tiny_model(data)
     trainer = tiny_trainer(
-        strategy="ddp", devices=2, max_epochs=1, callbacks=[PredictionWriter(f"{folder}/p.csv"), LongTailReport(many=8, few=4)]
+        strategy="ddp",
+        devices=2,
+        max_epochs=1,
+        callbacks=[PredictionWriter(f"{folder}/p.csv"), LongTailReport(many=8, few=4)],
     )
     trainer.fit(model, data)
     trainer.predict(model, data)

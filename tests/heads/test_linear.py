@@ -11,7 +11,10 @@ def test_matches_the_formula_forward_and_gradient():
     features = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
     expected = reference.linear(features, head.weight, head.bias)
     torch.testing.assert_close(head(features), expected)
-    grads = [torch.autograd.grad(out.square().sum(), [features, head.weight, head.bias]) for out in (head(features), expected)]
+    grads = [
+        torch.autograd.grad(out.square().sum(), [features, head.weight, head.bias])
+        for out in (head(features), expected)
+    ]
     torch.testing.assert_close(*grads)
 
 

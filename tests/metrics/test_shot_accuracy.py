@@ -33,7 +33,9 @@ def test_equals_the_definition_over_many_batches():
     metric = ShotAccuracy(COUNTS)
     for rows in torch.arange(300).split(64):
         metric.update(logits[rows], target[rows])
-    assert {k: v.item() for k, v in metric.compute().items()} == pytest.approx(by_hand(logits.argmax(1), target, COUNTS))
+    assert {k: v.item() for k, v in metric.compute().items()} == pytest.approx(
+        by_hand(logits.argmax(1), target, COUNTS)
+    )
 
 
 def test_predicted_classes_do_as_well_as_logits():

@@ -26,7 +26,9 @@ def test_fits_tests_and_predicts():
     data = tiny_data()
     model, trainer = tiny_model(data, loss=LogitAdjustedLoss()), tiny_trainer()
     trainer.fit(model, data)
-    assert {"train/loss", "val/loss", "val/acc", "val/acc_many", "val/acc_medium", "val/acc_few"} <= set(trainer.callback_metrics)
+    assert {"train/loss", "val/loss", "val/acc", "val/acc_many", "val/acc_medium", "val/acc_few"} <= set(
+        trainer.callback_metrics
+    )
     (results,) = trainer.test(model, data, verbose=False)
     assert set(results) == {"test/loss", "test/acc", "test/acc_many", "test/acc_medium", "test/acc_few", "test/ece"}
     probabilities = torch.cat(trainer.predict(model, data))
@@ -46,7 +48,9 @@ def test_logged_metrics_are_those_of_the_predictions():
     assert results["test/acc_few"] == pytest.approx(per_class[4:].mean().item())
 
 
-@pytest.mark.parametrize("head", [CosineHead, partial(CosineHead, scale=10.0), lambda f, c: LinearHead(f, c, bias=False)])
+@pytest.mark.parametrize(
+    "head", [CosineHead, partial(CosineHead, scale=10.0), lambda f, c: LinearHead(f, c, bias=False)]
+)
 def test_any_head_from_a_callable(head):
     assert tiny_model(tiny_data(), head=head)(torch.zeros(1, 3, 32, 32)).shape == (1, 6)
 
@@ -119,7 +123,9 @@ def test_other_schedulers_step_per_epoch():
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**3)
 
 
-@pytest.mark.parametrize("options", [{"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 0.5, "cutmix_alpha": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 0.5, "cutmix_alpha": 1.0}]
+)
 def test_mixup_and_cutmix_train_on_soft_targets(options):
     data = tiny_data(**options)
     tiny_trainer().fit(tiny_model(data, loss=LogitAdjustedLoss()), data)
@@ -171,7 +177,9 @@ def test_a_loss_that_is_not_finite_stops_with_batch_rate_and_advice():
             return logits.sum() * math.nan
 
     data = tiny_data()
-    with pytest.raises(LongTailError, match=r"not finite since batch 0 of epoch 0 \(learning rate 0\.\d+\).*gradient_clip_val"):
+    with pytest.raises(
+        LongTailError, match=r"not finite since batch 0 of epoch 0 \(learning rate 0\.\d+\).*gradient_clip_val"
+    ):
         tiny_trainer().fit(tiny_model(data, loss=Broken()), data)
 
 

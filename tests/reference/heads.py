@@ -15,5 +15,7 @@ def cosine(features: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Gidaris and Komodakis 2018, eq. 3: s * cos(f, w_c)."""
     rows = []
     for f in features:
-        rows.append(torch.stack([scale * (w * f).sum() / ((w * w).sum().sqrt() * (f * f).sum().sqrt()) for w in weight]))
+        rows.append(
+            torch.stack([scale * (w * f).sum() / ((w * w).sum().sqrt() * (f * f).sum().sqrt()) for w in weight])
+        )
     return torch.stack(rows)

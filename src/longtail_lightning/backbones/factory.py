@@ -30,7 +30,9 @@ def create_backbone(name: str, *, pretrained: bool = False) -> Backbone:
     """
     if (match := re.fullmatch(r"cifar_resnet(\d+)", name)) or name == "resnet10":
         if pretrained:
-            raise LongTailError(f"There are no pretrained weights of {name!r}: drop pretrained=True or use a timm name.")
+            raise LongTailError(
+                f"There are no pretrained weights of {name!r}: drop pretrained=True or use a timm name."
+            )
         return CIFARResNet(depth=int(match[1])) if match else ResNet10()
     library, _, model = name.rpartition("/")
     if library == "timm":

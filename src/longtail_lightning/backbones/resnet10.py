@@ -29,7 +29,7 @@ class ResNet10(Backbone):
         from torchvision.models.resnet import BasicBlock, ResNet
 
         self.network = ResNet(BasicBlock, [1, 1, 1, 1])
-        self.network.fc = nn.Identity()
+        self.network.fc = nn.Identity()  # type: ignore[assignment]
         self.num_features = 512
 
     def forward(self, images: Tensor) -> Tensor:

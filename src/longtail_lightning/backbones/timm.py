@@ -38,9 +38,10 @@ class TimmBackbone(Backbone):
         if not timm.is_model(name):
             raise LongTailError(f"timm has no model {name!r}. {did_you_mean(name, timm.list_models())}")
         options: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
-        self.network = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        network: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
         # Models with a hidden layer before the classifier are wider there than num_features.
-        self.num_features = int(getattr(self.network, "head_hidden_size", None) or self.network.num_features)
+        self.num_features = int(getattr(network, "head_hidden_size", None) or network.num_features)
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(images)

@@ -39,14 +39,15 @@ class TorchvisionBackbone(Backbone):
         if pretrained:
             self.network = torchvision.models.get_model(name, weights="DEFAULT")
             if options:
-                self.network.aux_logits, self.network.AuxLogits = False, None
-                self.network.aux1 = self.network.aux2 = None
+                for name in ("AuxLogits", "aux1", "aux2"):
+                    setattr(self.network, name, None)
+                self.network.aux_logits = False  # type: ignore[assignment]
         else:
             self.network = torchvision.models.get_model(name, weights=None, **options)
         self.num_features = self._remove_classifier()
 
     def _remove_classifier(self) -> int:
-        path, classifier = [item for item in self.network.named_modules()][-1]
+        path, classifier = list(self.network.named_modules())[-1]
         if not isinstance(classifier, nn.Linear):
             linear = [item for item in self.network.named_modules() if isinstance(item[1], nn.Linear)]
             if not linear or linear[-1][1].out_features != 1000:

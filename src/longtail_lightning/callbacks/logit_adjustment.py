@@ -62,7 +62,9 @@ class LogitAdjustment(L.Callback):
     def _attach(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.tau == 0 or trainer.state.fn == "fit":
             return
-        counts = getattr(pl_module, "class_counts", None) or getattr(trainer.datamodule, "class_counts", None)
+        counts = getattr(pl_module, "class_counts", None) or getattr(
+            getattr(trainer, "datamodule", None), "class_counts", None
+        )
         head = getattr(pl_module, "head", None)
         if counts is None or not isinstance(head, nn.Module):
             raise LongTailError("LogitAdjustment needs a module with `.head` and `.class_counts`.")

@@ -81,12 +81,24 @@ class LongTailReport(L.Callback):
         self._begin(trainer, pl_module)
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._count(batch)
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._count(batch)
 
@@ -123,9 +135,7 @@ class LongTailReport(L.Callback):
 
     # -- reporting -------------------------------------------------------------------------------
 
-    def _report(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, results: dict[str, Tensor]
-    ) -> None:
+    def _report(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, results: dict[str, Tensor]) -> None:
         counts = self._class_counts(trainer, pl_module)
         if counts is None or not trainer.is_global_zero:
             return
@@ -133,7 +143,7 @@ class LongTailReport(L.Callback):
         self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
         title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]
         self._print = partial(print_shot_table, title, self.rows, counts, splits)
-        if trainer.logger is None or trainer.log_dir is None or trainer.fast_dev_run:
+        if trainer.logger is None or trainer.log_dir is None or getattr(trainer, "fast_dev_run", False):
             return
         folder = Path(trainer.log_dir)
         folder.mkdir(parents=True, exist_ok=True)

@@ -35,9 +35,13 @@ class NonFiniteLossGuard(L.Callback):
             return
         bad_now = ~torch.isfinite(loss.detach()).all() & (self._first_bad < 0)
         self._first_bad = torch.where(bad_now, batch_idx, self._first_bad)
-        looks = pl_module.device.type == "cpu" or (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        looks = pl_module.device.type == "cpu" or trainer.global_step % self._every(trainer) == 0
         if (looks or trainer.is_last_batch) and int(self._first_bad) >= 0:
             self._stop(trainer, batch, batch_idx)
+
+    @staticmethod
+    def _every(trainer: L.Trainer) -> int:
+        return max(1, int(getattr(trainer, "log_every_n_steps", 1)))
 
     def _stop(self, trainer: L.Trainer, batch: Any, batch_idx: int) -> None:
         first = int(self._first_bad)  # type: ignore[arg-type]

@@ -18,10 +18,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 # Imported so that the command line knows every component by its class name alone.
-import longtail_lightning.backbones
-import longtail_lightning.heads
-import longtail_lightning.losses
-import longtail_lightning.samplers
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
 from longtail_lightning.cli.catalog import all_components
@@ -30,7 +26,7 @@ from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 
 CONFIG_FILE = "config_fit.yaml"
-_PARSER = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
+_PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
 
 class LongTailCLI(LightningCLI):
@@ -53,7 +49,7 @@ class LongTailCLI(LightningCLI):
                 }
             },
             parser_kwargs={"prog": "ltl", "description": "Train on long-tailed images.", **_PARSER}
-            | {command: _PARSER for command in ("fit", "validate", "test", "predict")},
+            | dict.fromkeys(("fit", "validate", "test", "predict"), _PARSER),
             args=args,
         )
 
@@ -75,7 +71,9 @@ class LongTailCLI(LightningCLI):
         changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
         flags = {_plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model.")}
         changed -= {"model.pretrained", "model.class_counts"}
-        if ignored := sorted(flag for flag in flags if any(key == flag or key.startswith(f"{flag}.") for key in changed)):
+        if ignored := sorted(
+            flag for flag in flags if any(key == flag or key.startswith(f"{flag}.") for key in changed)
+        ):
             raise LongTailError(
                 f"--{ignored[0]} has no effect together with --ckpt_path, whose own value "
                 f"({after[next(key for key in changed if key.startswith(ignored[0]))]!r}) wins: drop the flag"
@@ -115,7 +113,11 @@ class LongTailCLI(LightningCLI):
         if self.datamodule.dataset("val") is None:
             return ModelCheckpoint(filename="epoch{epoch}", auto_insert_metric_name=False, save_last=True)
         return ModelCheckpoint(
-            filename="best", monitor="val/acc", mode="max", auto_insert_metric_name=False, save_last=True,
+            filename="best",
+            monitor="val/acc",
+            mode="max",
+            auto_insert_metric_name=False,
+            save_last=True,
             enable_version_counter=False,
         )
 
@@ -130,7 +132,7 @@ class LongTailCLI(LightningCLI):
             return
         best = _shown(checkpoint.best_model_path)
         lines = [f"checkpoint  {best}", f"last        {_shown(checkpoint.last_model_path)}"]
-        for callback in self.trainer.callbacks:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LongTailReport):
                 lines += [f"{name:10}  {_shown(path)}" for name, path in callback.files.items()]
         lines += [
@@ -202,7 +204,9 @@ def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _plain_key(flag: str) -> str:
-    parts = [part for part in flag.removeprefix("--").rstrip("+").split(".") if part not in ("init_args", "dict_kwargs")]
+    parts = [
+        part for part in flag.removeprefix("--").rstrip("+").split(".") if part not in ("init_args", "dict_kwargs")
+    ]
     return ".".join(parts)
 
 
@@ -225,11 +229,13 @@ def _one_sentence() -> Iterator[None]:
 
 
 def _parser_message(text: str) -> str:
-    """jsonargparse's error, shortened to what the user can act on."""
+    """Jsonargparse's error, shortened to what the user can act on."""
     reasons = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip().startswith("- ")]
     reasons = [reason for reason in reasons if "NoneType" not in reason and "Problem with given" not in reason]
     first = " ".join(text.splitlines()[0].split())
-    message = f"{first.partition(': Does not validate')[0]}: {'; '.join(reasons)}" if reasons else " ".join(text.split())
+    message = (
+        f"{first.partition(': Does not validate')[0]}: {'; '.join(reasons)}" if reasons else " ".join(text.split())
+    )
     if "subclass of LongTailLoss" in text:
         return f"{message}. A loss from elsewhere goes into WrapLoss: --model.loss=WrapLoss --model.loss.loss=CLASS"
     names = list(all_components())

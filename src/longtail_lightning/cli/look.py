@@ -20,7 +20,9 @@ _TOPICS = (*_OWN, "backbones", "recipes")
 def list_(args: list[str]) -> int:
     """`ltl list [TOPIC] [PATTERN]`."""
     if args and args[0] in ("-h", "--help"):
-        print(f"usage: ltl list [{'|'.join(_TOPICS)}] [PATTERN]\n\nPATTERN selects backbones: ltl list backbones 'vit*'")
+        print(
+            f"usage: ltl list [{'|'.join(_TOPICS)}] [PATTERN]\n\nPATTERN selects backbones: ltl list backbones 'vit*'"
+        )
         return 0
     topic = args[0] if args else None
     if topic is None:
@@ -51,7 +53,9 @@ def show(args: list[str]) -> int:
     found = catalog.all_components()
     if name not in found:
         options = [*found, *recipe_names()]
-        raise LongTailError(f"There is no component or recipe {name!r}. {did_you_mean(name, options, listing='ltl list')}")
+        raise LongTailError(
+            f"There is no component or recipe {name!r}. {did_you_mean(name, options, listing='ltl list')}"
+        )
     component = found[name]
     print(f"longtail_lightning.{component.room}.{component.name}\n")
     print(textwrap.fill(component.signature, 100, subsequent_indent="    "))
@@ -107,4 +111,8 @@ def _table(rows: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     columns = shutil.get_terminal_size().columns
     for name, text in rows:
-        print(textwrap.fill(text, max(columns, width + 30), initial_indent=f"{name:{width}}  ", subsequent_indent=" " * (width + 2)))
+        print(
+            textwrap.fill(
+                text, max(columns, width + 30), initial_indent=f"{name:{width}}  ", subsequent_indent=" " * (width + 2)
+            )
+        )

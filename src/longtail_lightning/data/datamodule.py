@@ -24,7 +24,7 @@ from longtail_lightning.data.splits import hold_out
 from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
 
 Split = Literal["train", "val", "test"]
-SamplerCallable = Callable[[Sequence[int]], LongTailSampler]
+SamplerCallable = Callable[[Any], LongTailSampler]
 
 
 class LongTailDataModule(L.LightningDataModule, ABC):
@@ -195,7 +195,10 @@ class LongTailDataModule(L.LightningDataModule, ABC):
             warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
         return ResumableLoader(
-            dataset, batch_size=self.batch_size, sampler=EvaluationSampler(dataset), **self._loading()  # type: ignore[arg-type]
+            dataset,
+            batch_size=self.batch_size,
+            sampler=EvaluationSampler(dataset),  # type: ignore[arg-type]
+            **self._loading(),
         )
 
     def _loading(self) -> dict[str, Any]:

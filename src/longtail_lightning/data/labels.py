@@ -49,5 +49,5 @@ def labels_of(dataset: Any) -> Tensor:
     if (samples := getattr(dataset, "samples", None)) is not None:
         return as_labels([sample[1] for sample in samples])
     raise LongTailError(
-        f"Cannot find the labels of {type(dataset).__name__}: give it a `labels` attribute with one class index per item."
+        f"Cannot find the labels of {type(dataset).__name__}: give it a `labels` attribute, one class index per item."
     )

@@ -21,6 +21,8 @@ def long_tail_counts(num_classes: int, max_count: int, imbalance_factor: float) 
     if imbalance_factor < 1:
         raise LongTailError(f"imbalance_factor={imbalance_factor} must be at least 1 (largest over smallest count).")
     if num_classes < 2 or max_count < 1:
-        raise LongTailError(f"Need at least 2 classes and 1 image, got {num_classes} classes of up to {max_count} images.")
+        raise LongTailError(
+            f"Need at least 2 classes and 1 image, got {num_classes} classes of up to {max_count} images."
+        )
     fraction = 1.0 / imbalance_factor
     return ClassCounts([int(max_count * fraction ** (c / (num_classes - 1.0))) for c in range(num_classes)])

@@ -163,7 +163,7 @@ def draw(rng: np.random.Generator, family: int, look: int) -> np.ndarray:
     mask = Image.new("L", (canvas, canvas), 0)
     ImageDraw.Draw(mask).polygon(_outline(rng, family, canvas), fill=255)
     image.paste(_stripes(rng, look, canvas), mask=mask)
-    pixels = np.asarray(image.reduce(2), dtype=np.float32)
+    pixels = np.asarray(image.reduce(2), dtype=np.float64)
     pixels = pixels * rng.uniform(0.75, 1.2) + rng.normal(0, 10, pixels.shape)
     return pixels.clip(0, 255).astype(np.uint8)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -12,9 +10,9 @@ from torchmetrics import Metric
 class MeanLoss(Metric):
     """Sum of losses over number of samples. NaN stays NaN, where torchmetrics' mean would leave it out."""
 
-    is_differentiable: ClassVar[bool] = False
-    higher_is_better: ClassVar[bool] = False
-    full_state_update: ClassVar[bool] = False
+    is_differentiable: bool = False
+    higher_is_better: bool = False
+    full_state_update: bool = False
 
     total: Tensor
     samples: Tensor

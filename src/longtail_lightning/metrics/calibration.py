@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,9 +35,9 @@ class ExpectedCalibrationError(Metric):
     does not grow with the test set.
     """
 
-    is_differentiable: ClassVar[bool] = False
-    higher_is_better: ClassVar[bool] = False
-    full_state_update: ClassVar[bool] = False
+    is_differentiable: bool = False
+    higher_is_better: bool = False
+    full_state_update: bool = False
 
     confidence: Tensor
     correct: Tensor

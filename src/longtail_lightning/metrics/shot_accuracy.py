@@ -13,15 +13,15 @@ from longtail_lightning.metrics.class_accuracy import ClassAccuracy
 
 
 class ShotAccuracy(ClassAccuracy):
-    """Accuracy on all, many-, medium- and few-shot classes, as fractions.
+    r"""Accuracy on all, many-, medium- and few-shot classes, as fractions.
 
     **What it changes.** Public code has four definitions; here they are explicit. A group's
     accuracy is the mean over its classes of the per-class accuracy. A class without test images is
     left out, never counted as 0, and an empty group is NaN. Classes are split by their number of
     *training* images.
 
-    **Formula.** \\(\\frac{1}{|G'|} \\sum_{c \\in G'} \\frac{\\text{correct}_c}{\\text{images}_c}\\),
-    with \\(G'\\) the classes of the group that have test images.
+    **Formula.** \(\frac{1}{|G'|} \sum_{c \in G'} \frac{\text{correct}_c}{\text{images}_c}\),
+    with \(G'\) the classes of the group that have test images.
 
     **Shapes.** logits `(batch, C)` or predictions `(batch,)`; target `(batch,)`.
 

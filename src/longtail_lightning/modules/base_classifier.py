@@ -81,8 +81,12 @@ class BaseClassifier(L.LightningModule):
         self.class_counts = ClassCounts(class_counts)
         class_counts = self.class_counts.tolist()  # plain in the hyper-parameters, which are read from here
         self.save_hyperparameters(ignore=_not_plain(locals()))
-        self.backbone: nn.Module = create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
-        self.head: nn.Module = head if isinstance(head, nn.Module) else head(self._num_features(), len(self.class_counts))
+        self.backbone: nn.Module = (
+            create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
+        )
+        self.head: nn.Module = (
+            head if isinstance(head, nn.Module) else head(self._num_features(), len(self.class_counts))
+        )
         self.loss: nn.Module = _as_loss(loss)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler

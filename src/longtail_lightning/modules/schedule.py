@@ -57,7 +57,7 @@ class WarmupCosine(LRScheduler):
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """Learning rate of each parameter group at this step."""
-        return [base * self._factor() for base in self.base_lrs]
+        return [float(base) * self._factor() for base in self.base_lrs]
 
     def _factor(self) -> float:
         if self.total_steps is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-from longtail_lightning.samplers._base import Labels, LongTailSampler
+from longtail_lightning.samplers._base import LongTailSampler
 
 
 class InstanceBalancedSampler(LongTailSampler):
