@@ -10,6 +10,9 @@ from torch import Generator, Tensor
 from longtail_lightning.samplers._base import PIECE
 from longtail_lightning.samplers._by_class import ByClass
 
+_STEPS = 64
+"""Steps prepared at once: enough to hide the preparation, few enough for short epochs."""
+
 
 def class_cycles(images: ByClass, samples_per_class: int, generator: Generator) -> Iterator[Tensor]:
     """Endless rounds `(classes, samples_per_class)`: the next images of every class.
@@ -33,7 +36,7 @@ def class_cycles(images: ByClass, samples_per_class: int, generator: Generator) 
         ([0, 0], [1, 2, 3, 4])
     """
     order, first, sizes = images.order.clone(), images.first, images.sizes
-    rounds = max(1, PIECE // (len(sizes) * samples_per_class))
+    rounds = max(1, min(_STEPS, PIECE // len(sizes)) // samples_per_class)
     step = torch.arange(rounds * samples_per_class)[:, None]
     in_row = step % samples_per_class
     while True:

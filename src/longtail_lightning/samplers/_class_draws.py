@@ -77,17 +77,14 @@ def alias_table(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     keep, alias = height.clamp(max=1.0), torch.arange(len(height))
     if len(low) == 0 or len(high) == 0:  # all alike, up to rounding
         return torch.ones_like(keep), alias
-    gaps = (1 - height[low]).cumsum(0)
+    gaps = torch.cat([height.new_zeros(1), (1 - height[low]).cumsum(0)])
     surplus = (height[high] - 1).cumsum(0)
     # A gap is filled by the class whose surplus is not used up by the gaps before it.
-    before = torch.cat([gaps.new_zeros(1), gaps[:-1]])
-    filler = torch.searchsorted(surplus, before, right=True).clamp(max=len(high) - 1)
+    filler = torch.searchsorted(surplus, gaps[:-1], right=True).clamp(max=len(high) - 1)
     alias[low] = high[filler]
     # The gap that overdraws a surplus leaves a gap in that class itself, which the next one fills;
     # the last surplus is overdrawn by rounding only.
-    overdraws = torch.searchsorted(gaps, surplus[:-1], right=True)
-    some = overdraws < len(low)
-    left = 1 + surplus[:-1] - gaps[overdraws.clamp(max=len(low) - 1)]
-    keep[high[:-1][some]] = left[some].clamp(min=0.0)
+    overdraws = torch.searchsorted(gaps, surplus[:-1]).clamp(max=len(low))
+    keep[high[:-1]] = (1 + surplus[:-1] - gaps[overdraws]).clamp(0.0, 1.0)
     alias[high[:-1]] = high[1:]
     return keep, alias
