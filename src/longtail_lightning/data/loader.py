@@ -30,40 +30,47 @@ class ResumableLoader(DataLoader[Any]):
 
     _done = 0
     _skip = 0
+    _skip_epoch = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator: nothing happens before the first batch is asked for. Lightning makes the iterator
+        # of a resumed run before it tells the epoch, and workers would fetch ahead from another one.
         if isinstance(self.dataset, SeededDataset):
-            self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
-        self._done = self._skip
-        return self._counted(super().__iter__())
-
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+            self.dataset.set_epoch(self._epoch)
+        # A run that was stopped after the last batch of an epoch resumes in the next, from its beginning.
+        self._skip = self._done = self._skip if self._skip_epoch == self._epoch else 0
+        batches = super().__iter__()
+        self._skip = 0  # only now: with workers, the batch sampler is started twice
         for batch in batches:
             self._done += 1
             yield batch
+
+    @property
+    def _epoch(self) -> int:
+        return int(getattr(self.sampler, "epoch", 0))
 
     @property
     def _index_sampler(self) -> Any:
         return _Continued(super()._index_sampler, self)  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches of this epoch that have been handed out."""
-        return {"batches": self._done}
+        """Batches that have been handed out, and in which epoch."""
+        return {"batches": self._done, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the next epoch after so many batches."""
+        """Begin that epoch after so many batches."""
         self._skip = int(state["batches"])
+        self._skip_epoch = int(state.get("epoch", 0))
 
 
 class _Continued:
-    """A batch sampler that leaves out, once, what its loader was told to skip."""
+    """A batch sampler that leaves out what its loader skips at the time."""
 
     def __init__(self, sampler: Any, loader: ResumableLoader) -> None:
         self.sampler, self.loader = sampler, loader
 
     def __iter__(self) -> Iterator[Any]:
-        begin, self.loader._skip = self.loader._skip, 0
-        return islice(iter(self.sampler), begin, None)
+        return islice(iter(self.sampler), self.loader._skip, None)
 
     def __len__(self) -> int:
         return len(self.sampler)
