@@ -33,4 +33,5 @@ def record(name: str, results: dict[str, Any], *, seed: int = 0, device: str = "
 
 
 def _git(*command: str) -> str:
-    return subprocess.run(["git", *command], cwd=RESULTS.parent, capture_output=True, text=True, check=False).stdout.strip()
+    done = subprocess.run(["git", *command], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -103,5 +103,5 @@ def _inaturalist(dataset: INaturalist) -> list[int]:
 def _transformed(labels: Tensor, transform: Any) -> Tensor:
     if transform is None:
         return labels
-    values, place = labels.unique(return_inverse=True)
+    values, place = torch.unique(labels, return_inverse=True)
     return as_labels([int(transform(value)) for value in values.tolist()])[place]

@@ -104,7 +104,7 @@ class LongTailSampler(DistributedSampler[int], ABC):
         group, replicas, rank, dealt = self.group, self.num_replicas, self.rank, 0
         for piece in self.draw(self.total_size, generator(self.seed, self.epoch)):
             # A piece may be a whole epoch; as Python integers it takes ten times the memory.
-            for rows in piece.view(-1, group).split(max(1, PIECE // group)):
+            for rows in piece.view(-1, group).split(max(1, PIECE // group)):  # type: ignore[no-untyped-call]
                 yield from rows[(rank - dealt) % replicas :: replicas].flatten().tolist()
                 dealt += len(rows)
 

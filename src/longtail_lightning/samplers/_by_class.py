@@ -44,7 +44,7 @@ def _counting_sort(labels: Tensor, first: Tensor) -> Tensor:
     """Stable order by class, chunk by chunk: a sort of everything would need 8 bytes per label several times."""
     order = torch.empty(len(labels), dtype=torch.int32 if len(labels) < 2**31 else torch.int64)
     free = first.clone()  # where the next image of each class goes
-    for start, chunk in zip(range(0, len(labels), _CHUNK), labels.split(_CHUNK)):
+    for start, chunk in zip(range(0, len(labels), _CHUNK), labels.split(_CHUNK)):  # type: ignore[no-untyped-call]
         chunk, image = chunk.sort(stable=True)
         sizes = torch.bincount(chunk, minlength=len(first))
         # The r-th of its class within the chunk goes to the r-th free place of the class.

@@ -43,8 +43,8 @@ class EffectiveNumberSampler(ClassDrawSampler):
     **Paper.** Effective number: Cui et al., Class-Balanced Loss, CVPR 2019, eq. 2; as a sampler: Cao et al., LDAM,
     NeurIPS 2019, section 4.
 
-    **Differences from the authors' code.** LDAM's re-sampling weighs the images as here, then draws
-    with torch's multinomial, which ends at 2^24 images and divides by 0 for a class without images.
+    **Differences from the authors' code.** LDAM's code weighs the images as here and draws with
+    torch's multinomial, which ends at 2^24 images; its trainer never gives that sampler to the loader.
     """
 
     def __init__(

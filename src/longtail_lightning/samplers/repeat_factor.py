@@ -97,7 +97,8 @@ def _repeat_factors(labels: Labels, threshold: float) -> Tensor:
         raise LongTailError("labels of shape (N, C) must be multi-hot, 0 and 1 only; pass (N,) for class indices.")
     factors = _class_factors(values.count_nonzero(0), len(values), threshold)
     # In pieces, for a matrix of doubles is eight times one of bools.
-    return torch.cat([(rows * factors).amax(1) for rows in values.split(1 << 12)]).clamp(min=1.0)
+    pieces = values.split(1 << 12)  # type: ignore[no-untyped-call]
+    return torch.cat([(rows * factors).amax(1) for rows in pieces]).clamp(min=1.0)
 
 
 def _class_factors(counts: Tensor, num_images: int, threshold: float) -> Tensor:
