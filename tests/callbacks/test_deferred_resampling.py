@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import lightning as L
 import pytest
 from torch.utils.data import DataLoader
 
@@ -61,6 +62,25 @@ def test_stop_and_resume_equals_an_uninterrupted_run(start, where, num_workers, 
     step, hook = stops(10)[where]
     path = str(tmp_path / "stop.ckpt")
     assert run(SaveAt(path, step, hook), max_steps=step) + run(ckpt_path=path) == whole
+
+
+class FreshLoaders(L.LightningDataModule):
+    def train_dataloader(self):
+        return loader(_own())
+
+
+def test_a_new_loader_in_each_epoch():
+    callback = DeferredResampling(start=1)
+    module = train(FreshLoaders, callbacks=[callback], reload_dataloaders_every_n_epochs=1)
+    expected = [_epoch(ClassBalancedSampler(LABELS) if e else _own(), e) for e in range(3)]
+    assert _by_epoch(module.seen) == expected
+
+
+def test_the_loader_has_its_own_sampler_again():
+    built = loader(_own())
+    own = built.batch_sampler.sampler
+    train(lambda: built, callbacks=[DeferredResampling(start=1)])
+    assert built.batch_sampler.sampler is own
 
 
 def _seen_by_rank():

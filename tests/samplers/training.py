@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from longtail_lightning.data.loader import ResumableLoader, SeededDataset
 from tests.contracts.discover import LABELS
 
-
 # One sampler of each way to draw; what they share is in the base class, which the contracts test for all.
 KINDS = ["PowerSampler", "ClassAwareSampler", "RepeatFactorSampler"]
 
@@ -83,7 +82,7 @@ def train(
 ) -> Recorder:
     """Fit with everything off but what is asked for."""
     module = Recorder()
-    settings = {"max_epochs": epochs, "logger": False, "enable_checkpointing": False, "accelerator": "cpu", "devices": 1}
-    settings |= {"enable_progress_bar": False, "enable_model_summary": False} | options
+    settings = {"max_epochs": epochs, "accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
+    settings |= {"enable_checkpointing": False, "enable_model_summary": False} | options
     L.Trainer(**settings).fit(module, make_loader(), ckpt_path=ckpt_path)
     return module

@@ -52,16 +52,27 @@ class DeferredResampling(L.Callback):
         self.sampler = sampler
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._attach(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._attach(trainer)  # the Trainer may have asked for a new loader
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        batches: Any = trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
+        batches.sampler = batches.sampler.own
+
+    def _attach(self, trainer: L.Trainer) -> None:
         loader: Any = trainer.train_dataloader
         if not isinstance(loader, DataLoader) or not hasattr(loader.batch_sampler, "sampler"):
             raise LongTailError(
                 f"DeferredResampling needs one training DataLoader with a batch_size, got {type(loader).__name__}."
             )
         batches: Any = loader.batch_sampler
-        own = batches.sampler.own if isinstance(batches.sampler, SwitchingSampler) else batches.sampler
-        deferred = self.sampler(labels_of(loader.dataset))  # type: ignore[arg-type]
-        # Lightning tells the epoch to this sampler, too, and a loader reads it only when an epoch begins.
-        batches.sampler = SwitchingSampler(own, deferred, start_epoch(self.start, trainer))
+        if not isinstance(batches.sampler, SwitchingSampler):
+            deferred = self.sampler(labels_of(loader.dataset))  # type: ignore[arg-type]
+            # A loader reads this sampler only when an epoch begins, and Lightning tells the epoch to it.
+            batches.sampler = SwitchingSampler(batches.sampler, deferred, start_epoch(self.start, trainer))
+            batches.sampler.set_epoch(trainer.current_epoch)
 
 
 class SwitchingSampler(DistributedSampler[int]):
