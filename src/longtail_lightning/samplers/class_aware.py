@@ -27,7 +27,7 @@ class ClassAwareSampler(LongTailSampler):
 
     **Epoch length.** As many images as the data set has, rounded up to whole groups. That is also where
     the authors' trainer stops: their sampler claims the largest class times the number of
-    classes, 95 times the data on iNaturalist 2018, but each epoch ends after `N // batch_size` steps.
+    classes, 19 times the data on iNaturalist 2018, but each epoch ends after `N // batch_size` steps.
 
     **When it helps, when it hurts.** The authors' sampler for re-training a classifier (cRT, LWS).
     For learning features it repeats tail images often and overfits them.
