@@ -1,10 +1,11 @@
-"""Write the results of a benchmark with what is needed to repeat it."""
+"""Write a result with everything needed to repeat it."""
 
 from __future__ import annotations
 
 import json
 import platform
 import subprocess
+import sys
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -12,26 +13,37 @@ from typing import Any
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parent / "results"
+LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "numpy")
 
 
-def record(name: str, results: dict[str, Any], *, seed: int = 0, device: str = "cpu") -> Path:
-    """Write `results/<name>.json`: commit, seed, device, library versions, results."""
-    context = {
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "--", "src") else ""),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+def record(name: str, results: dict[str, Any], *, seed: int | list[int] | None = None) -> Path:
+    """Write `benchmarks/results/NAME.json`: results, command, commit, seed, device, library versions."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    text = {
+        "command": f"python {Path(sys.argv[0]).relative_to(Path.cwd()) if Path(sys.argv[0]).is_absolute() else sys.argv[0]}",
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "src") else ""),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "seed": seed,
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu ({platform.machine()})",
+        "device": _device(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "lightning")},
+        "python": platform.python_version(),
+        "libraries": {library: version(library) for library in LIBRARIES},
+        "results": results,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**context, "results": results}, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(results, indent=1), f"\nwritten to {path}")
+    path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
     return path
 
 
 def _git(*command: str) -> str:
-    done = subprocess.run(["git", *command], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    return subprocess.run(["git", *command], capture_output=True, text=True, cwd=FOLDER).stdout.strip()
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpu = Path("/proc/cpuinfo")
+    names = [line for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
+    return f"CPU: {names[0].partition(':')[2].strip()}" if names else f"CPU: {platform.processor()}"
