@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -12,7 +9,6 @@ from tests.ddp.pool import Pool
 
 # Tests run in several processes at once: one thread each, or they wait for each other.
 torch.set_num_threads(1)
-os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parent / ".matplotlib"))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """Describe a component in plain values and build it again: what makes checkpoints self-contained.
 
 A component keeps every init argument under an attribute of the same name, so its spec can be read
-off: `{"class_path": ..., "init_args": {...}}`, the notation of the YAML files. Specs hold plain
-values only; they load under `weights_only=True` and never import code that is not imported yet.
+off: `{"class_path": ..., "init_args": {...}}`, the notation of the YAML files. Where an attribute of
+that name must be something else (the bias of a linear head), a method `spec_args` tells the argument.
+Specs hold plain values only; they load under `weights_only=True` and never import code that is not
+imported yet.
 """
 
 from __future__ import annotations
@@ -83,12 +85,15 @@ def spec_of(component: nn.Module) -> Spec | None:
     if "<locals>" in cls.__qualname__:
         return None
     init_args: dict[str, Any] = {}
+    told = getattr(component, "spec_args", dict)()
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
         if name in _BOUND_LATER or (name in _FOLDED and cls.__module__.startswith("torch.nn")):
             continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not hasattr(component, name):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             return None
-        value = getattr(component, name)
+        if name not in told and not hasattr(component, name):
+            return None
+        value = told[name] if name in told else getattr(component, name)
         try:
             init_args[name] = spec_of(value) if isinstance(value, nn.Module) else plain(value)
         except NotPlainError:

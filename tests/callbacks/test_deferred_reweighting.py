@@ -4,35 +4,20 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks import DeferredReweighting
 from longtail_lightning.data.loader import ResumableLoader
-from longtail_lightning.losses import LongTailLoss
+from longtail_lightning.losses import CrossEntropyLoss
 from longtail_lightning.samplers import InstanceBalancedSampler
 from tests.samplers.training import SaveAt, stops
 
 LABELS = [0] * 24 + [1] * 6 + [2] * 2
 
 
-class Weighted(LongTailLoss):
-    """The least a loss needs: an attribute `weighting` that its value depends on."""
-
-    def __init__(self, weighting="none"):
-        super().__init__([24, 6, 2])
-        self.weighting = weighting
-
-    def compute(self, logits, target):
-        counts = self.bound_counts.to(logits.dtype)
-        beta = 0.9999
-        weights = {
-            "none": torch.ones_like(counts),
-            "inverse_sqrt": counts.rsqrt(),
-            "effective(0.9999)": (1 - beta) / (1 - beta**counts),
-        }[self.weighting]
-        return weights[target] * F.cross_entropy(logits, target, reduction="none")
+def _loss(weighting="none"):
+    return CrossEntropyLoss([24, 6, 2], weighting=weighting)
 
 
 class Model(L.LightningModule):
@@ -54,7 +39,7 @@ class Model(L.LightningModule):
 
 
 def _fit(callback, *, loss=None, extra=(), ckpt_path=None, max_epochs=4, **options):
-    model = Model(loss if loss is not None else Weighted())
+    model = Model(loss if loss is not None else _loss())
     images = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
     data = TensorDataset(images, torch.tensor(LABELS))
     loader = ResumableLoader(data, batch_size=8, sampler=InstanceBalancedSampler(LABELS))
@@ -66,7 +51,7 @@ def _fit(callback, *, loss=None, extra=(), ckpt_path=None, max_epochs=4, **optio
 
 @pytest.mark.parametrize(("start", "epoch"), [(2, 2), (0, 0), (9, 4), (0.5, 2), (0.8, 3), (0.0, 0), (1.0, 4)])
 def test_the_weighting_changes_at_the_start(start, epoch):
-    model = _fit(DeferredReweighting(start=start), loss=Weighted("inverse_sqrt"))
+    model = _fit(DeferredReweighting(start=start), loss=_loss("inverse_sqrt"))
     assert {e: w for e, _, w in model.used} == {
         e: "effective(0.9999)" if e >= epoch else "inverse_sqrt" for e in range(4)
     }
@@ -90,7 +75,7 @@ def test_stop_and_resume_equals_an_uninterrupted_run(start, where, tmp_path):
 def test_the_loss_keeps_its_own_value_over_a_resume_with_a_switched_loss(tmp_path):
     path = str(tmp_path / "stop.ckpt")
     _fit(DeferredReweighting(start=1), extra=[SaveAt(path, 7, "on_train_batch_end")], max_steps=7)
-    resumed = _fit(DeferredReweighting(start=1), loss=Weighted("effective(0.9999)"), ckpt_path=path)
+    resumed = _fit(DeferredReweighting(start=1), loss=_loss("effective(0.9999)"), ckpt_path=path)
     assert resumed.loss.weighting == "none"
 
 

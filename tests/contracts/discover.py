@@ -22,6 +22,7 @@ REQUIRED: dict[str, Any] = {
     "epochs": 10,
     "dataset": range(len(LABELS)),
     "loss": nn.CrossEntropyLoss(),
+    "encoder": nn.Linear(8, 8),
     "name": "resnet10t",
 }
 BY_CLASS: dict[str, dict[str, Any]] = {"TorchvisionBackbone": {"name": "resnet18"}}

@@ -37,6 +37,10 @@ def test_attributes(values, name):
     assert labels.dtype == torch.int64
 
 
+def test_pairs_of_file_and_label():
+    assert labels_of(Undecodable([(f"{i}.jpg", label) for i, label in enumerate(LABELS)], "samples")).tolist() == LABELS
+
+
 def _torchvision(cls, size=6, **attributes):
     """One of torchvision's data sets as its constructor leaves it, without the download."""
     dataset = type(cls.__name__, (cls,), {"__len__": lambda _: size, "__getitem__": None})

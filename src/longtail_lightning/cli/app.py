@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
 from longtail_lightning.cli.catalog import all_components
 from longtail_lightning.cli.recipes import find_config
+from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 
 CONFIG_FILE = "config_fit.yaml"
@@ -55,7 +58,9 @@ class LongTailCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("data.class_counts", "model.init_args.class_counts", apply_on="instantiate")
+        parser.link_arguments(
+            "data.class_counts", "model.init_args.class_counts", compute_fn=ClassCounts.tolist, apply_on="instantiate"
+        )
         parser.add_lightning_class_args(LogitAdjustment, "logit_adjustment")
         parser.set_defaults({"logit_adjustment.tau": 0.0})
         parser.add_lightning_class_args(PredictionWriter, "predictions")
@@ -86,6 +91,16 @@ class LongTailCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         self.save_config_kwargs["config_filename"] = f"config_{self.subcommand}.yaml"
+
+    def after_instantiate_classes(self) -> None:
+        # jsonargparse lets the link win over a value from the user without a word.
+        given = dict(self._model_values()).get("model.class_counts")
+        counts = self.datamodule.class_counts
+        if given is not None and ClassCounts(given) != counts:
+            told = f"model.class_counts ({ClassCounts(given)!r}) differ from those of the data ({counts!r})"
+            if self.subcommand == "fit":
+                raise LongTailError(f"{told}: drop them, they are taken from the data.")
+            rank_zero_warn(f"{told}: the splits follow the data.")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self._get(self.config_init, "trainer", default={})
@@ -134,10 +149,8 @@ def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     _quiet()
     prepared = _with_recipes(_with_config_of_checkpoint(list(args)))
-    try:
+    with _one_sentence():
         LongTailCLI(prepared)
-    except ArgumentError as error:
-        raise LongTailError(_parser_message(str(error))) from error
     return 0
 
 
@@ -193,15 +206,37 @@ def _plain_key(flag: str) -> str:
     return ".".join(parts)
 
 
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn jsonargparse's errors, and ours that it has wrapped, into one sentence."""
+    try:
+        yield
+    except LongTailError:
+        raise
+    except (ArgumentError, ValueError, TypeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, LongTailError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise LongTailError(str(cause)) from error
+        if isinstance(error, ArgumentError):
+            raise LongTailError(_parser_message(str(error))) from error
+        raise
+
+
 def _parser_message(text: str) -> str:
-    """jsonargparse's last error, shortened to what the user can act on."""
-    message = text[text.rfind("error:") + len("error:") :] if "error:" in text else text
-    message = " ".join(message.split())
-    names = [*all_components()]
-    for word in message.replace("'", " ").replace('"', " ").replace(":", " ").replace(",", " ").split():
-        bare = word.rpartition(".")[2].rstrip(".")
-        if bare and bare not in names and bare[0].isupper() and (close := did_you_mean(bare, names)).startswith("Did you"):
-            return f"{message[:400]} {close}"
+    """jsonargparse's error, shortened to what the user can act on."""
+    reasons = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip().startswith("- ")]
+    reasons = [reason for reason in reasons if "NoneType" not in reason and "Problem with given" not in reason]
+    first = " ".join(text.splitlines()[0].split())
+    message = f"{first.partition(': Does not validate')[0]}: {'; '.join(reasons)}" if reasons else " ".join(text.split())
+    if "subclass of LongTailLoss" in text:
+        return f"{message}. A loss from elsewhere goes into WrapLoss: --model.loss=WrapLoss --model.loss.loss=CLASS"
+    names = list(all_components())
+    for word in re.findall(r"[\w.]+", text):
+        bare = word.rpartition(".")[2]
+        if bare not in names and bare[:1].isupper() and (hint := did_you_mean(bare, names)).startswith("Did you mean"):
+            return f"{message[:400].rstrip('.')}. {hint}"
     return message[:600]
 
 
@@ -232,8 +267,7 @@ def instantiate_data(args: list[str]) -> LongTailDataModule:
     parser.add_lightning_class_args(LongTailDataModule, "data", subclass_mode=True)
     for key in ("seed_everything", "trainer", "model", "ckpt_path"):
         parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
-    try:
+    with _one_sentence():
         config = parser.parse_args(_with_recipes(args))
-        return parser.instantiate_classes(config).data  # type: ignore[no-any-return]
-    except ArgumentError as error:
-        raise LongTailError(_parser_message(str(error))) from error
+        datamodule: LongTailDataModule = parser.instantiate_classes(config).data
+        return datamodule

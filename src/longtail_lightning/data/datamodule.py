@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -79,6 +80,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         self.seed = seed
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
+        self._resume_after = 0
 
     # -- what a child answers --------------------------------------------------------------------
 
@@ -152,12 +154,25 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         assert dataset is not None  # `_build` refuses a missing training split
         labels = labels_of(dataset)
         sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels, seed=self.seed)
-        return ResumableLoader(
-            SeededDataset(dataset, self.seed),
-            batch_size=self.batch_size,
-            sampler=sampler,
-            **self._loading(),
+        loader = ResumableLoader(
+            SeededDataset(dataset, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
         )
+        loader.load_state_dict({"batches": self._resume_after})
+        self._resume_after = 0
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches of the running epoch that have been trained on; 0 between epochs.
+
+        The loader tells Lightning the same, but Lightning forgets it when the number of steps was
+        estimated before the run, as learning-rate schedules do.
+        """
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress if self.trainer else None
+        return {"batches": 0 if progress is None or progress.is_last_batch else progress.current.ready}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next training loader begin after so many batches."""
+        self._resume_after = int(state_dict["batches"])
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Validation batches, each image once over all processes."""
@@ -176,6 +191,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def _evaluation(self, split: Split) -> ResumableLoader | list[Any]:
         dataset = self.dataset(split)
         if dataset is None:
+            # Lightning takes an empty list for "no such split", but asks whether it was meant.
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
         return ResumableLoader(
             dataset, batch_size=self.batch_size, sampler=EvaluationSampler(dataset), **self._loading()  # type: ignore[arg-type]

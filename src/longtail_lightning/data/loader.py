@@ -28,20 +28,20 @@ class ResumableLoader(DataLoader[Any]):
         ([[4, 5]], 3)
     """
 
-    _done = 0
-    _skip = 0
+    _skip = 0  # batches that the next epoch leaves out, if it is epoch `_skip_epoch`
     _skip_epoch = 0
+    _begin = 0  # batches that this epoch has left out
+    _done = 0  # batches of this epoch that have been handed out, those left out included
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator: nothing happens before the first batch is asked for. Lightning makes the iterator
-        # of a resumed run before it tells the epoch, and workers would fetch ahead from another one.
+        # A generator: nothing is drawn before the first batch is asked for. Lightning makes the
+        # iterator of a resumed run before it knows the epoch, and workers would fetch at once.
         if isinstance(self.dataset, SeededDataset):
             self.dataset.set_epoch(self._epoch)
         # A run that was stopped after the last batch of an epoch resumes in the next, from its beginning.
-        self._skip = self._done = self._skip if self._skip_epoch == self._epoch else 0
-        batches = super().__iter__()
-        self._skip = 0  # only now: with workers, the batch sampler is started twice
-        for batch in batches:
+        self._begin, self._skip = self._skip if self._skip_epoch == self._epoch else 0, 0
+        self._done = self._begin
+        for batch in super().__iter__():
             self._done += 1
             yield batch
 
@@ -64,13 +64,13 @@ class ResumableLoader(DataLoader[Any]):
 
 
 class _Continued:
-    """A batch sampler that leaves out what its loader skips at the time."""
+    """A batch sampler that leaves out the first batches of its loader's epoch."""
 
     def __init__(self, sampler: Any, loader: ResumableLoader) -> None:
         self.sampler, self.loader = sampler, loader
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self.sampler), self.loader._skip, None)
+        return islice(iter(self.sampler), self.loader._begin, None)
 
     def __len__(self) -> int:
         return len(self.sampler)

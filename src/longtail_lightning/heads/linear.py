@@ -44,3 +44,7 @@ class LinearHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight, self.bias)
+
+    def spec_args(self) -> dict[str, bool]:
+        """The argument behind `self.bias`, which is a parameter or None."""
+        return {"bias": self.bias is not None}

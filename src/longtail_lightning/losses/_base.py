@@ -11,6 +11,8 @@ from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
+from longtail_lightning.losses.weighting import Normalize as Normalize
+from longtail_lightning.losses.weighting import class_weights, parse_weighting
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -20,10 +22,24 @@ class LongTailLoss(nn.Module, ABC):
 
     A child writes `compute`, the formula. This class does the rest: the class counts live in an
     integer buffer that is not saved (they belong to the data, and integers survive `.half()`),
-    logits of half precision are computed in float32, and wrong input ends in one sentence.
+    logits of half precision are computed in float32, wrong input ends in one sentence, and each
+    sample's loss is multiplied by the weight of its class (of a soft target: the mean weight).
+
+    `weighting` may be assigned during training, `loss.weighting = "effective(0.9999)"`: that is all
+    that deferred re-weighting does.
+
+    What `reduction="mean"` divides by is `normalize`. `"global"` and `"batch"` divide by the batch
+    size, so gradients averaged over ranks or accumulated over steps are those of the large batch;
+    they differ by a constant factor. `"weight_sum"` divides by the weights of the batch, as
+    `F.cross_entropy(weight=...)` does: each rank and each accumulation step then divides by a number
+    of its own, and the gradients differ from those of the large batch.
 
     Args:
         class_counts: training images per class; may be bound later with `bind_class_counts`.
+        weighting: `"none"`, `"inverse"`, `"inverse_sqrt"`, `"inverse_log"`, `"effective"` or
+            `"effective(BETA)"`; see `losses.weighting.class_weights`.
+        normalize: `"global"`: the weights have mean 1 over the training images; `"batch"`: mean 1
+            over the classes, as in LDAM-DRW; `"weight_sum"`: the mean is a weighted mean.
         reduction: `"mean"` or `"sum"` over the batch, or `"none"` for one value per sample.
     """
 
@@ -33,20 +49,34 @@ class LongTailLoss(nn.Module, ABC):
     accepts_soft_targets: ClassVar[bool] = True
     """Whether `target` may be class probabilities (mixup, cutmix)."""
 
+    multi_label: ClassVar[bool] = False
+    """Whether `target` is multi-hot, `(batch, num_classes)`; such a loss has no single class to weight by."""
+
     class_counts: Tensor | None
 
-    def __init__(self, class_counts: ClassCountsLike | None = None, *, reduction: Reduction = "mean") -> None:
+    def __init__(
+        self,
+        class_counts: ClassCountsLike | None = None,
+        *,
+        weighting: str = "none",
+        normalize: Normalize = "global",
+        reduction: Reduction = "mean",
+    ) -> None:
         super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise LongTailError(f"Unknown reduction {reduction!r}: choose 'mean', 'sum' or 'none'.")
-        self.reduction = reduction
+        if normalize not in ("batch", "weight_sum", "global"):
+            raise LongTailError(f"Unknown normalize {normalize!r}: choose 'batch', 'weight_sum' or 'global'.")
+        self.weighting = weighting
+        self.normalize: Normalize = normalize
+        self.reduction: Reduction = checked_reduction(reduction)
         self.register_buffer("class_counts", None, persistent=False)
         if class_counts is not None:
             self.bind_class_counts(class_counts)
 
     def bind_class_counts(self, class_counts: ClassCountsLike) -> Self:
         """Give the loss its class counts; the LightningModules call this for you."""
-        self.class_counts = ClassCounts(class_counts).tensor
+        counts = ClassCounts(class_counts).tensor
+        # Bound again after a move to the GPU, as modules do, the counts stay there.
+        self.class_counts = counts if self.class_counts is None else counts.to(self.class_counts.device)
         return self
 
     @abstractmethod
@@ -62,13 +92,38 @@ class LongTailLoss(nn.Module, ABC):
         """
         self._check(logits, target)
         with torch.autocast(logits.device.type, enabled=False):
-            if logits.dtype in (torch.float16, torch.bfloat16):
-                logits = logits.float()
-            target = target.to(logits.dtype) if target.is_floating_point() else target.long()
+            logits = in_full_precision(logits)
+            target = target.to(logits.dtype) if target.is_floating_point() or self.multi_label else target.long()
             losses = self.compute(logits, target)
-        if self.reduction == "none":
-            return losses
-        return losses.mean() if self.reduction == "mean" else losses.sum()
+            if self.weighting == "none":
+                return reduce(losses, self.reduction)
+            weights = self._sample_weights(target, losses)
+            total = reduce(weights * losses, self.reduction)
+            # torch's own convention; the other two are in the scale of the weights already.
+            by_weight = self.normalize == "weight_sum" and self.reduction == "mean"
+            return total / weights.mean() if by_weight else total
+
+    @property
+    def weighting(self) -> str:
+        """How samples are weighted by class; checked when assigned."""
+        return self._weighting
+
+    @weighting.setter
+    def weighting(self, weighting: str) -> None:
+        if parse_weighting(weighting)[0] != "none" and self.multi_label:
+            raise LongTailError(
+                f"{type(self).__name__} balances its labels by itself: leave weighting at 'none', not {weighting!r}."
+            )
+        self._weighting = weighting
+
+    def _sample_weights(self, target: Tensor, losses: Tensor) -> Tensor:
+        if losses.ndim != 1:
+            raise LongTailError(
+                f"{type(self).__name__} has weighting={self.weighting!r} but gives one loss for the whole batch: "
+                "weights need one loss per sample; make the wrapped loss with reduction='none'."
+            )
+        weights = class_weights(self.bound_counts, self.weighting, normalize=self.normalize, dtype=losses.dtype)
+        return target @ weights if target.is_floating_point() else weights[target]
 
     @property
     def bound_counts(self) -> Tensor:
@@ -78,11 +133,8 @@ class LongTailLoss(nn.Module, ABC):
 
     def _check(self, logits: Tensor, target: Tensor) -> None:
         name = type(self).__name__
-        if self.class_counts is None and self.needs_class_counts:
-            raise LongTailError(
-                f"{name} needs class_counts: pass {name}(class_counts=...), call bind_class_counts(...), "
-                "or let a LightningModule of this library bind them."
-            )
+        if self.class_counts is None and (self.needs_class_counts or self.weighting != "none"):
+            raise unbound(name)
         if logits.ndim != 2:
             raise LongTailError(f"{name} expects logits of shape (batch, num_classes), got {tuple(logits.shape)}.")
         num_classes = logits.shape[1]
@@ -91,7 +143,12 @@ class LongTailLoss(nn.Module, ABC):
                 f"{name} has class_counts of {self.class_counts.numel()} classes but the logits have {num_classes}: "
                 "the head's num_classes and class_counts must agree."
             )
-        if target.is_floating_point():
+        if self.multi_label:
+            if target.shape != logits.shape:
+                raise LongTailError(
+                    f"{name} expects multi-hot targets of shape {tuple(logits.shape)}, got {tuple(target.shape)}."
+                )
+        elif target.is_floating_point():
             if not self.accepts_soft_targets:
                 raise LongTailError(
                     f"{name} has no form for soft targets: pass class indices, or turn mixup and cutmix off."
@@ -112,3 +169,30 @@ class LongTailLoss(nn.Module, ABC):
                     f"{name} got the label {low if low < 0 else high}, outside 0..{num_classes - 1}: "
                     "number the classes from 0, or check num_classes."
                 )
+
+
+def unbound(name: str) -> LongTailError:
+    """What to say when a loss that needs class counts has none."""
+    return LongTailError(
+        f"{name} needs class_counts: pass {name}(class_counts=...), call bind_class_counts(...), "
+        "or let a LightningModule of this library bind them."
+    )
+
+
+def checked_reduction(reduction: Reduction) -> Reduction:
+    """The reduction, if there is such a one."""
+    if reduction not in ("mean", "sum", "none"):
+        raise LongTailError(f"Unknown reduction {reduction!r}: choose 'mean', 'sum' or 'none'.")
+    return reduction
+
+
+def reduce(losses: Tensor, reduction: Reduction) -> Tensor:
+    """Mean or sum over the batch, or the losses as they are."""
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def in_full_precision(values: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
-from longtail_lightning.losses._base import LongTailLoss, Reduction
+from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
 
 
 class BalancedSoftmaxLoss(LongTailLoss):
@@ -27,6 +27,8 @@ class BalancedSoftmaxLoss(LongTailLoss):
     Args:
         class_counts: training images per class.
         label_smoothing: as in `CrossEntropyLoss`.
+        weighting: re-weighting of the samples by class, see `LongTailLoss`.
+        normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Example:
@@ -46,12 +48,12 @@ class BalancedSoftmaxLoss(LongTailLoss):
         class_counts: ClassCountsLike | None = None,
         *,
         label_smoothing: float = 0.0,
+        weighting: str = "none",
+        normalize: Normalize = "global",
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(class_counts, reduction=reduction)
+        super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
-        return functional.balanced_softmax(
-            logits, target, self.bound_counts, label_smoothing=self.label_smoothing
-        )
+        return functional.balanced_softmax(logits, target, self.bound_counts, label_smoothing=self.label_smoothing)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
-from longtail_lightning.losses._base import LongTailLoss, Reduction
+from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
 
 
 class CrossEntropyLoss(LongTailLoss):
@@ -27,8 +27,10 @@ class CrossEntropyLoss(LongTailLoss):
     **Classes without images** are ordinary negatives.
 
     Args:
-        class_counts: accepted for uniformity; the formula does not use them.
+        class_counts: used by `weighting` only.
         label_smoothing: \(\epsilon\), from 0 to 1.
+        weighting: re-weighting of the samples by class, see `LongTailLoss`.
+        normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Example:
@@ -50,9 +52,11 @@ class CrossEntropyLoss(LongTailLoss):
         class_counts: ClassCountsLike | None = None,
         *,
         label_smoothing: float = 0.0,
+        weighting: str = "none",
+        normalize: Normalize = "global",
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(class_counts, reduction=reduction)
+        super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
+from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
-from longtail_lightning.losses._base import LongTailLoss, Reduction
+from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
 
 
 class LogitAdjustedLoss(LongTailLoss):
@@ -15,8 +19,10 @@ class LogitAdjustedLoss(LongTailLoss):
     **What it changes.** A rare class must beat frequent ones by a margin during training; at test
     time the plain logits then rank the classes as if all were equally frequent.
 
-    **Formula.** \(-\log \frac{e^{z_y + \tau \log \pi_y}}{\sum_j e^{z_j + \tau \log \pi_j}}\) with
-    \(\pi_c = n_c / N\).
+    **Formula.** \(-\alpha_y \log \frac{e^{z_y + \tau \Delta_y}}{\sum_j e^{z_j + \tau \Delta_j}}\) with
+    \(\Delta_c = \log \pi_c = \log (n_c / N)\), or any `offset`, and \(\alpha_y\) from `weighting`
+    (1 by default). A soft target of mixup or cutmix mixes the adjusted losses of its classes; the
+    adjustment itself stays one per class.
 
     **Shapes.** logits `(batch, C)`; target `(batch,)` indices or `(batch, C)` probabilities.
 
@@ -29,7 +35,10 @@ class LogitAdjustedLoss(LongTailLoss):
     Args:
         class_counts: training images per class.
         tau: strength; 1 is Fisher consistent for the balanced error, 0 is cross-entropy.
+        offset: \(\Delta\), one number per class; the log prior by default.
         label_smoothing: as in `CrossEntropyLoss`.
+        weighting: re-weighting of the samples by class, see `LongTailLoss`.
+        normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Example:
@@ -40,7 +49,8 @@ class LogitAdjustedLoss(LongTailLoss):
         ...     logits, torch.tensor([0, 1])).tolist()]
         [0.105, 2.303]
 
-    **Paper.** Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021, eq. 10.
+    **Paper.** Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021, eq. 10; the general
+    form is eq. 3 of Long et al., Retrieval Augmented Classification, CVPR 2022.
 
     **Differences from the authors' code.** None in the formula. Public ports count labels by
     iterating the augmented loader and give wrong offsets when a class is absent; here the counts
@@ -52,14 +62,30 @@ class LogitAdjustedLoss(LongTailLoss):
         class_counts: ClassCountsLike | None = None,
         *,
         tau: float = 1.0,
+        offset: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
+        weighting: str = "none",
+        normalize: Normalize = "global",
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(class_counts, reduction=reduction)
+        super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
         self.tau = tau
+        self.offset = None if offset is None else [float(value) for value in offset]
+        # Kept out of the buffers, which `.half()` would round.
+        self._offset = None if self.offset is None else torch.tensor(self.offset, dtype=torch.float64)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self._offset is not None and len(self._offset) != logits.shape[1]:
+            raise LongTailError(
+                f"LogitAdjustedLoss has an offset for {len(self._offset)} classes but the logits have "
+                f"{logits.shape[1]}: pass one number per class."
+            )
         return functional.logit_adjusted(
-            logits, target, self.bound_counts, tau=self.tau, label_smoothing=self.label_smoothing
+            logits,
+            target,
+            self.bound_counts,
+            tau=self.tau,
+            offset=self._offset,
+            label_smoothing=self.label_smoothing,
         )

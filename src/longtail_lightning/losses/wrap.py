@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from longtail_lightning.counts import ClassCountsLike
-from longtail_lightning.losses._base import LongTailLoss, Reduction
+from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
 
 
 class WrapLoss(LongTailLoss):
@@ -28,6 +28,9 @@ class WrapLoss(LongTailLoss):
     Args:
         loss: the loss to call.
         class_counts: handed on to a wrapped loss that has `bind_class_counts`.
+        weighting: re-weighting of the samples by class, see `LongTailLoss`; the wrapped loss must
+            return one value per sample.
+        normalize: scale of those weights, see `LongTailLoss`.
         reduction: applied only when the wrapped loss returns one value per sample.
 
     Example:
@@ -44,9 +47,15 @@ class WrapLoss(LongTailLoss):
     needs_class_counts: ClassVar[bool] = False
 
     def __init__(
-        self, loss: nn.Module, class_counts: ClassCountsLike | None = None, *, reduction: Reduction = "mean"
+        self,
+        loss: nn.Module,
+        class_counts: ClassCountsLike | None = None,
+        *,
+        weighting: str = "none",
+        normalize: Normalize = "global",
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(reduction=reduction)
+        super().__init__(weighting=weighting, normalize=normalize, reduction=reduction)
         self.loss = loss
         if class_counts is not None:
             self.bind_class_counts(class_counts)

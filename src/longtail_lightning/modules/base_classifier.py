@@ -9,18 +9,21 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import mix
+from longtail_lightning._spec import plain_items
 from longtail_lightning.backbones import Backbone, create_backbone
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.heads import Head, LinearHead
 from longtail_lightning.losses import CrossEntropyLoss, LongTailLoss, WrapLoss
 from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
+from longtail_lightning.metrics._mean_loss import MeanLoss
 from longtail_lightning.modules._checkpoint import restore_parts, save_parts
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 
@@ -75,8 +78,9 @@ class BaseClassifier(L.LightningModule):
         few: int = 20,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
         self.class_counts = ClassCounts(class_counts)
+        class_counts = self.class_counts.tolist()  # plain in the hyper-parameters, which are read from here
+        self.save_hyperparameters(ignore=_not_plain(locals()))
         self.backbone: nn.Module = create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
         self.head: nn.Module = head if isinstance(head, nn.Module) else head(self._num_features(), len(self.class_counts))
         self.loss: nn.Module = _as_loss(loss)
@@ -90,7 +94,7 @@ class BaseClassifier(L.LightningModule):
         self.test_metrics = MetricCollection(
             {"shots": metrics.clone(), "ece": ExpectedCalibrationError(len(self.class_counts))}, prefix="test/"
         )
-        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+        self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self._bind_parts()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -126,13 +130,13 @@ class BaseClassifier(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test/loss", self.test_metrics, self.test_loss)
 
-    def _evaluate(self, batch: Any, metrics: MetricCollection, mean_loss: MeanMetric) -> None:
+    def _evaluate(self, batch: Any, metrics: MetricCollection, mean_loss: MeanLoss) -> None:
         images, target = batch[0], batch[1]
         logits = self(images)
         metrics.update(logits, target)
-        mean_loss.update(self.loss(logits, target), weight=len(target))
+        mean_loss.update(self.loss(logits, target), len(target))
 
-    def _log_metrics(self, loss_key: str, metrics: MetricCollection, mean_loss: MeanMetric) -> None:
+    def _log_metrics(self, loss_key: str, metrics: MetricCollection, mean_loss: MeanLoss) -> None:
         values = metrics.compute()
         accuracy = loss_key.split("/")[0] + "/acc"
         self.log(loss_key, mean_loss.compute())
@@ -209,6 +213,13 @@ class BaseClassifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         restore_parts(self, checkpoint)
         self._bind_parts()
+
+
+def _not_plain(arguments: dict[str, Any]) -> list[str]:
+    """Modules and callables are no hyper-parameters; in the CLI those are the config, all of it plain."""
+    if _given_hyperparameters.get() is not None:
+        return []
+    return sorted(arguments.keys() - plain_items(arguments).keys())
 
 
 def _as_loss(loss: nn.Module | None) -> LongTailLoss:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+def test_of_a_data_module(ltl):
+    status, out, _ = ltl("counts", "--data=SyntheticLongTail", "--data.num_classes=10")
+    assert status == 0
+    assert "imbalance factor 100" in out
+    assert "star-3" in out or "fan-3" in out
+
+
+def test_of_a_recipe(ltl):
+    assert "5499 images" in ltl("counts", "--config", "quickstart")[1]
+
+
+def write(name):
+    labels = [0] * 30 + [1] * 3
+    path = Path(name)
+    if path.suffix == ".txt":
+        path.write_text("\n".join(f"img/{i}.jpg {label}" for i, label in enumerate(labels)))
+    elif path.suffix == ".csv":
+        path.write_text("\n".join(["file,label", *(f"{i}.jpg,{label}" for i, label in enumerate(labels))]))
+    elif path.suffix == ".npy":
+        np.save(path, labels)
+    elif path.suffix == ".pt":
+        torch.save(torch.tensor(labels), path)
+    else:
+        path.write_text(json.dumps(labels))
+    return name
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.npy", "a.pt", "a.json"])
+def test_of_a_labels_file(ltl, name):
+    status, out, err = ltl("counts", write(name), "--many", "20", "--few=5")
+    assert status == 0, err
+    assert "33 images, imbalance factor 10" in out
+
+
+def test_names_in_a_column(ltl):
+    Path("a.csv").write_text("species,file\ncat,1.jpg\ncat,2.jpg\ndog,3.jpg\n")
+    _, out, _ = ltl("counts", "a.csv", "--column", "species")
+    assert "cat" in out
+    assert "3 images" in out
+    assert "Did you mean species?" in ltl("counts", "a.csv", "--column", "specie")[2]
+
+
+@pytest.mark.parametrize("args", [["a.jpg"], ["a.csv", "b.csv"], ["--data=Nothing"], ["a.csv", "--few"]])
+def test_bad_input_exits_with_2(ltl, args):
+    Path("a.jpg").write_text("")
+    status, _, err = ltl("counts", *args)
+    assert status == 2
+    assert err.startswith("ltl: error: ")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from longtail_lightning import InstanceBalancedSampler
+from longtail_lightning.data.loader import ResumableLoader, SeededDataset
+
+
+class Noisy(Dataset):
+    """Augments with all three global generators."""
+
+    labels = [0] * 10
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return torch.tensor([index, float(torch.rand(())), random.random(), np.random.rand()])
+
+
+def loader(workers=0, batch_size=3, seed=0):
+    options = {"num_workers": workers, "persistent_workers": workers > 0}
+    dataset = SeededDataset(Noisy(), seed)
+    return ResumableLoader(dataset, batch_size=batch_size, sampler=InstanceBalancedSampler(Noisy.labels), **options)
+
+
+def epochs(loader, number=2):
+    result = []
+    for epoch in range(number):
+        loader.sampler.set_epoch(epoch)
+        result.append(torch.cat(list(loader)))
+    return result
+
+
+def test_augmentations_do_not_depend_on_the_number_of_workers():
+    expected = epochs(loader())
+    for got, want in zip(epochs(loader(workers=2)), expected):
+        torch.testing.assert_close(got, want)
+    assert not torch.equal(expected[0][:, 1].sort().values, expected[1][:, 1].sort().values)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_continues_after_the_batches_that_are_done(workers):
+    full = epochs(loader())
+    resumed = loader(workers)
+    resumed.load_state_dict({"batches": 2})
+    first, second = epochs(resumed)
+    torch.testing.assert_close(first, full[0][6:])
+    torch.testing.assert_close(second, full[1])
+
+
+def test_counts_what_was_handed_out():
+    batches = loader()
+    iterator = iter(batches)
+    next(iterator), next(iterator)
+    assert batches.state_dict() == {"batches": 2, "epoch": 0}
+    assert len(batches) == 4
+
+
+def test_even_a_batch_of_one_image_changes_from_epoch_to_epoch():
+    first, second = epochs(loader(batch_size=1))
+    assert set(first[:, 0].tolist()) == set(second[:, 0].tolist())
+    assert not set(first[:, 1].tolist()) & set(second[:, 1].tolist())
+
+
+def test_the_global_generators_are_left_alone():
+    states = random.getstate(), np.random.get_state()[1].tolist()
+    list(loader())
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torchmetrics.classification import MulticlassCalibrationError
+
+from longtail_lightning import ExpectedCalibrationError
+from longtail_lightning._errors import LongTailError
+
+
+@pytest.mark.parametrize("num_bins", [5, 15])
+def test_agrees_with_torchmetrics_over_many_batches(num_bins):
+    logits, target = 3 * torch.randn(500, 6), torch.randint(6, (500,))
+    ours, theirs = ExpectedCalibrationError(6, num_bins), MulticlassCalibrationError(6, n_bins=num_bins)
+    for rows in torch.arange(500).split(77):
+        ours.update(logits[rows], target[rows])
+        theirs.update(logits[rows].softmax(1), target[rows])
+    torch.testing.assert_close(ours.compute(), theirs.compute())
+
+
+def test_certain_and_right_is_calibrated():
+    logits = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
+    assert ExpectedCalibrationError(2)(logits, torch.tensor([0, 1])) == 0
+    assert ExpectedCalibrationError(2)(logits, torch.tensor([1, 0])) == 1
+
+
+def test_bins_must_exist():
+    with pytest.raises(LongTailError, match="num_bins=0"):
+        ExpectedCalibrationError(2, num_bins=0)

@@ -1,0 +1,108 @@
+"""Stop and resume equals an uninterrupted run, bit by bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+
+from longtail_lightning import ClassBalancedSampler, LogitAdjustedLoss, TimmBackbone
+from tests.tiny import tiny_data, tiny_model, tiny_trainer
+
+
+class Stop(L.Callback):
+    """Save and stop after so many steps, as a kill between two batches would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint("stopped.ckpt")
+            raise KeyboardInterrupt
+
+
+def run(options: dict[str, Any], stop: int | None = None, resume: bool = False) -> dict[str, torch.Tensor]:
+    L.seed_everything(7, verbose=False)
+    data = tiny_data(**options.get("data", {}))
+    model = tiny_model(data, loss=LogitAdjustedLoss(), **options.get("model", {}))
+    callbacks = [callback() for callback in options.get("callbacks", [])]
+    trainer = tiny_trainer(
+        max_epochs=3, callbacks=[*callbacks, *([Stop(stop)] if stop else [])], **options.get("trainer", {})
+    )
+    if resume:
+        torch.rand(5)  # a new process does not continue the old one's random numbers
+    if stop:
+        with pytest.raises(SystemExit):
+            trainer.fit(model, data)
+    else:
+        trainer.fit(model, data, ckpt_path="stopped.ckpt" if resume else None, weights_only=True)
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+CASES = {
+    "plain": {},
+    "class-balanced with mixup": {"data": {"sampler": ClassBalancedSampler, "mixup_alpha": 0.5}},
+    "workers": {"data": {"num_workers": 2}},
+    "accumulation": {"trainer": {"accumulate_grad_batches": 2}},
+    "moving average": {"callbacks": [lambda: EMAWeightAveraging(decay=0.9)]},
+    "bf16": {"trainer": {"precision": "bf16-mixed"}},
+    "stochastic depth": {"model": {"backbone": None}},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("stop", [2, 5, 8])  # 5 batches per epoch: in the first epoch, at its end, in the second
+def test_resume_equals_uninterrupted(name, stop):
+    options = dict(CASES[name])
+    if name == "stochastic depth":
+        options["model"] = {"backbone": TimmBackbone("resnet10t", drop_path_rate=0.5)}
+        options["data"] = {"num_classes": 6, "max_count": 12}
+        initial = {k: v.clone() for k, v in options["model"]["backbone"].state_dict().items()}
+    else:
+        initial = None
+
+    def again(**kwargs):
+        if initial is not None:
+            options["model"]["backbone"].load_state_dict(initial)
+        return run(options, **kwargs)
+
+    expected = again()
+    if name == "accumulation":
+        stop = max(1, stop // 2)
+    again(stop=stop)
+    resumed = again(resume=True)
+    for key, value in expected.items():
+        torch.testing.assert_close(resumed[key], value, rtol=0, atol=0, msg=key)
+
+
+def test_resume_from_the_checkpoint_of_the_last_epoch():
+    def fit(epochs, ckpt_path=None):
+        L.seed_everything(7, verbose=False)
+        data = tiny_data()
+        model = tiny_model(data)
+        checkpoint = ModelCheckpoint(dirpath="saved", save_last=True, monitor="val/acc", mode="max")
+        # The schedule must know the whole run; the first part ends early.
+        trainer = tiny_trainer(max_epochs=3, callbacks=[checkpoint], enable_checkpointing=True)
+        if epochs < 3:
+            trainer.callbacks.append(StopAfter(epochs))
+        trainer.fit(model, data, ckpt_path=ckpt_path)
+        return model.state_dict(), trainer.callback_metrics
+
+    expected, metrics = fit(3)
+    fit(2)
+    resumed, resumed_metrics = fit(3, "saved/last.ckpt")
+    for key, value in expected.items():
+        torch.testing.assert_close(resumed[key], value, rtol=0, atol=0, msg=key)
+    assert resumed_metrics["val/acc"] == metrics["val/acc"]
+
+
+class StopAfter(L.Callback):
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtail_lightning import ClassCounts
+from longtail_lightning._errors import LongTailError
+
+any_counts = st.lists(st.integers(0, 5000), min_size=1, max_size=30).filter(any)
+
+
+@pytest.mark.parametrize("source", [[3, 1], (3, 1), torch.tensor([3, 1]), torch.tensor([3.0, 1.0]), ClassCounts([3, 1])])
+def test_accepts_any_one_dimensional_integers(source):
+    assert ClassCounts(source) == ClassCounts([3, 1])
+
+
+def test_accepts_numpy():
+    assert ClassCounts(torch.tensor([3, 1]).numpy()).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([], "one number per class"),
+        ([[1, 2]], "one number per class"),
+        ([0, 0], "class_counts are all 0: the training set is empty"),
+        ([1, -2], r"class_counts\[1\] is -2"),
+        ([0.5, 0.5], "pass counts, not frequencies"),
+    ],
+)
+def test_bad_counts_are_named_with_the_fix(counts, message):
+    with pytest.raises(LongTailError, match=message):
+        ClassCounts(counts)
+
+
+def test_labels_outside_the_classes_are_named_with_their_place():
+    with pytest.raises(LongTailError, match=r"labels\[2\] is 7, outside 0\.\.4"):
+        ClassCounts.from_labels([0, 1, 7], num_classes=5)
+    with pytest.raises(LongTailError, match=r"labels\[1\] is -1"):
+        ClassCounts.from_labels([0, -1])
+
+
+@given(any_counts)
+def test_everything_is_finite_with_empty_classes(counts):
+    counts = ClassCounts(counts)
+    for values in (counts.prior(), counts.log_prior(), counts.effective_number(0.99)):
+        assert bool(values.isfinite().all())
+    for q in (0.0, 0.5, 1.0):
+        probabilities = counts.sampling_probabilities(q)
+        assert abs(float(probabilities.sum()) - 1) < 1e-12
+        assert not bool(probabilities[counts.tensor == 0].any())
+
+
+@given(any_counts, st.floats(0, 0.99999))
+def test_effective_number_is_the_geometric_series(counts, beta):
+    expected = [sum(beta**k for k in range(min(n, 3000))) if n <= 3000 else None for n in counts]
+    for value, want in zip(ClassCounts(counts).effective_number(beta).tolist(), expected):
+        assert want is None or value == pytest.approx(want, rel=1e-9, abs=1e-12)
+
+
+def test_effective_number_at_the_ends():
+    assert ClassCounts([7, 0]).effective_number(1.0).tolist() == [7, 0]
+    assert ClassCounts([7, 0]).effective_number(0.0).tolist() == [1, 0]
+    with pytest.raises(LongTailError, match="beta must lie in"):
+        ClassCounts([1]).effective_number(1.5)
+
+
+def test_square_root_probabilities_of_equation_1():
+    torch.testing.assert_close(ClassCounts([4, 1]).sampling_probabilities(0.5), torch.tensor([2 / 3, 1 / 3]).double())
+
+
+def test_splits_follow_the_convention():
+    counts = ClassCounts([101, 100, 20, 19, 0])
+    assert [index.tolist() for _, index in counts.shots()] == [[0], [1, 2], [3, 4]]
+    assert [index.tolist() for _, index in counts.shots(convention="oltr")] == [[0, 1], [], [2, 3, 4]]
+    assert [index.tolist() for _, index in counts.shots(many=20, few=20)] == [[0, 1], [2], [3, 4]]
+    assert counts.shots().names() == ["many", "medium", "medium", "few", "few"]
+
+
+def test_cifar100_lt_splits_are_the_published_ones():
+    # 35 / 35 / 30 by the rule of Kang et al., 35 / 34 / 31 by that of OLTR: one class has exactly 20 images.
+    counts = ClassCounts([int(500 * 0.01 ** (c / 99)) for c in range(100)])
+    assert counts.total == 10847
+    assert [len(index) for _, index in counts.shots()] == [35, 35, 30]
+    assert [len(index) for _, index in counts.shots(convention="oltr")] == [35, 34, 31]
+
+
+def test_wrong_bounds_are_refused():
+    with pytest.raises(LongTailError, match="must not exceed"):
+        ClassCounts([1]).shots(many=5, few=6)
+    with pytest.raises(LongTailError, match="choose 'kang'"):
+        ClassCounts([1]).shots(convention="kong")
+
+
+def test_the_tensor_is_a_copy():
+    counts = ClassCounts([2, 1])
+    counts.tensor[0] = 9
+    assert counts[0] == 2
