@@ -49,11 +49,17 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "WrapLoss",
     ),
     "samplers": (
+        "ClassAwareSampler",
         "ClassBalancedSampler",
+        "ClassUniformBatchSampler",
+        "EffectiveNumberSampler",
         "EvaluationSampler",
         "InstanceBalancedSampler",
         "LongTailSampler",
         "PowerSampler",
+        "ProgressivelyBalancedSampler",
+        "RepeatFactorSampler",
+        "ReversedSampler",
         "SquareRootSampler",
     ),
     "heads": ("CosineHead", "Head", "LinearHead"),
@@ -61,7 +67,14 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
     "data": ("LongTailDataModule", "SyntheticImages", "SyntheticLongTail", "labels_of", "long_tail_counts"),
     "modules": ("BaseClassifier", "WarmupCosine"),
-    "callbacks": ("LogitAdjustment", "LongTailReport", "NonFiniteLossGuard", "PredictionWriter"),
+    "callbacks": (
+        "DeferredResampling",
+        "DeferredReweighting",
+        "LogitAdjustment",
+        "LongTailReport",
+        "NonFiniteLossGuard",
+        "PredictionWriter",
+    ),
     "report": (),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

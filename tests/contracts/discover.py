@@ -19,6 +19,7 @@ REQUIRED: dict[str, Any] = {
     "num_classes": NUM_CLASSES,
     "class_counts": COUNTS,
     "labels": LABELS,
+    "epochs": 10,
     "dataset": range(len(LABELS)),
     "loss": nn.CrossEntropyLoss(),
     "encoder": nn.Linear(8, 8),

@@ -58,7 +58,7 @@ def test_counts_what_was_handed_out():
     batches = loader()
     iterator = iter(batches)
     next(iterator), next(iterator)
-    assert batches.state_dict() == {"batches": 2}
+    assert batches.state_dict() == {"batches": 2, "epoch": 0}
     assert len(batches) == 4
 
 

@@ -1,8 +1,17 @@
 """Callbacks for any LightningModule with `.backbone` and `.head`."""
 
+from longtail_lightning.callbacks.deferred_resampling import DeferredResampling as DeferredResampling
+from longtail_lightning.callbacks.deferred_reweighting import DeferredReweighting as DeferredReweighting
 from longtail_lightning.callbacks.logit_adjustment import LogitAdjustment as LogitAdjustment
 from longtail_lightning.callbacks.long_tail_report import LongTailReport as LongTailReport
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard as NonFiniteLossGuard
 from longtail_lightning.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 
-__all__ = ["LogitAdjustment", "LongTailReport", "NonFiniteLossGuard", "PredictionWriter"]
+__all__ = [
+    "DeferredResampling",
+    "DeferredReweighting",
+    "LogitAdjustment",
+    "LongTailReport",
+    "NonFiniteLossGuard",
+    "PredictionWriter",
+]

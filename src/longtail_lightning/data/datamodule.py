@@ -80,7 +80,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         self.seed = seed
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
-        self._resume_after = 0
+        self._resume_at = {"batches": 0, "epoch": 0}
 
     # -- what a child answers --------------------------------------------------------------------
 
@@ -157,8 +157,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         loader = ResumableLoader(
             SeededDataset(dataset, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
         )
-        loader.load_state_dict({"batches": self._resume_after})
-        self._resume_after = 0
+        loader.load_state_dict(self._resume_at)
+        self._resume_at = {"batches": 0, "epoch": 0}
         return loader
 
     def state_dict(self) -> dict[str, Any]:
@@ -167,12 +167,15 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         The loader tells Lightning the same, but Lightning forgets it when the number of steps was
         estimated before the run, as learning-rate schedules do.
         """
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress if self.trainer else None
-        return {"batches": 0 if progress is None or progress.is_last_batch else progress.current.ready}
+        if self.trainer is None:
+            return {"batches": 0, "epoch": 0}
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        done = 0 if progress.is_last_batch else progress.current.ready
+        return {"batches": done, "epoch": self.trainer.current_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training loader begin after so many batches."""
-        self._resume_after = int(state_dict["batches"])
+        self._resume_at = dict(state_dict)
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Validation batches, each image once over all processes."""

@@ -28,7 +28,8 @@ class ResumableLoader(DataLoader[Any]):
         ([[4, 5]], 3)
     """
 
-    _skip = 0  # batches that the next epoch leaves out
+    _skip = 0  # batches that the next epoch leaves out, if it is epoch `_skip_epoch`
+    _skip_epoch = 0
     _begin = 0  # batches that this epoch has left out
     _done = 0  # batches of this epoch that have been handed out, those left out included
 
@@ -36,24 +37,30 @@ class ResumableLoader(DataLoader[Any]):
         # A generator: nothing is drawn before the first batch is asked for. Lightning makes the
         # iterator of a resumed run before it knows the epoch, and workers would fetch at once.
         if isinstance(self.dataset, SeededDataset):
-            self.dataset.set_epoch(getattr(self.sampler, "epoch", 0))
-        self._begin, self._skip = self._skip, 0
+            self.dataset.set_epoch(self._epoch)
+        # A run that was stopped after the last batch of an epoch resumes in the next, from its beginning.
+        self._begin, self._skip = self._skip if self._skip_epoch == self._epoch else 0, 0
         self._done = self._begin
         for batch in super().__iter__():
             self._done += 1
             yield batch
 
     @property
+    def _epoch(self) -> int:
+        return int(getattr(self.sampler, "epoch", 0))
+
+    @property
     def _index_sampler(self) -> Any:
         return _Continued(super()._index_sampler, self)  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches of this epoch that have been handed out."""
-        return {"batches": self._done}
+        """Batches that have been handed out, and in which epoch."""
+        return {"batches": self._done, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the next epoch after so many batches."""
+        """Begin that epoch after so many batches."""
         self._skip = int(state["batches"])
+        self._skip_epoch = int(state.get("epoch", 0))
 
 
 class _Continued:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.distributed as dist
 from torch import Generator, Tensor
@@ -12,43 +12,49 @@ from torch.utils.data import DistributedSampler
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import generator
-from longtail_lightning.counts import as_labels
 
 Labels = Sequence[int] | Tensor | Any
+
+PIECE = 1 << 14
+"""Indices made at once: small enough for the cache, large enough to hide Python."""
 
 
 class LongTailSampler(DistributedSampler[int], ABC):
     """Base of the training samplers: a child writes `draw`, the global list of one epoch.
 
-    The list depends on (seed, epoch) alone, and rank r of R takes its items r, r+R, r+2R, ...: each
-    global batch holds what one process with the whole batch size would see, and a resumed run
+    The list depends on (seed, epoch) alone. It is dealt in groups of `group` neighbors (1, unless
+    the child composes batches): rank r of R takes groups r, r+R, r+2R, ... So each global batch holds
+    what one process with the whole batch size would see, no group is torn apart, and a resumed run
     repeats an uninterrupted one. Being a `DistributedSampler`, it is left alone by Lightning; with
     a plain `DataLoader` and no process group it acts as the only replica. Call `set_epoch` as for
     any `DistributedSampler` (Lightning does).
 
     Args:
-        labels: class index of each image of the data set.
-        num_samples: images per epoch over all ranks; by default as many as there are labels.
+        num_images: size of the data set.
+        num_samples: images per epoch over all ranks; by default the size of the data set.
         num_replicas: number of ranks; by default that of the process group at the time of use.
         rank: this rank; likewise.
         seed: must be the same on all ranks.
     """
 
+    accepts_multi_hot: ClassVar[bool] = False
+    """Whether `labels` may be multi-hot, `(N, C)`, for images of several classes."""
+
     def __init__(
         self,
-        labels: Labels,
+        num_images: int,
         num_samples: int | None = None,
         num_replicas: int | None = None,
         rank: int | None = None,
         seed: int = 0,
     ) -> None:
         # DistributedSampler.__init__ is skipped on purpose: it demands a process group.
-        self.labels = as_labels(labels)
         if num_samples is not None and num_samples < 1:
             raise LongTailError(f"num_samples={num_samples}: an epoch needs at least one image.")
         if rank is not None and not 0 <= rank < (num_replicas or rank + 1):
             raise LongTailError(f"rank={rank} is outside 0..{(num_replicas or 1) - 1} (num_replicas={num_replicas}).")
-        self._num_samples = num_samples
+        self.num_images = num_images
+        self.epoch_size = num_samples if num_samples is not None else num_images
         self._num_replicas = num_replicas
         self._rank = rank
         self.seed = seed
@@ -56,11 +62,16 @@ class LongTailSampler(DistributedSampler[int], ABC):
 
     @abstractmethod
     def draw(self, total: int, generator: Generator) -> Iterator[Tensor]:
-        """Yield `total` dataset indices in pieces of any size.
+        """Yield `total` dataset indices in pieces of any number of whole groups.
 
         The first n indices must not depend on `total`, or ranks that do not divide the epoch
         would see another list.
         """
+
+    @property
+    def group(self) -> int:
+        """How many neighbors of the global list go to the same rank; a multiple of it makes a good batch size."""
+        return 1
 
     @property
     def num_replicas(self) -> int:  # type: ignore[override]
@@ -78,9 +89,8 @@ class LongTailSampler(DistributedSampler[int], ABC):
 
     @property
     def num_samples(self) -> int:  # type: ignore[override]
-        """Images per epoch on this rank; rounded up, so that all ranks take as many steps."""
-        total = self._num_samples if self._num_samples is not None else len(self.labels)
-        return -(-total // self.num_replicas)
+        """Images per epoch on this rank; rounded up to whole groups, so that all ranks take as many steps."""
+        return -(-self.epoch_size // (self.group * self.num_replicas)) * self.group
 
     @property
     def total_size(self) -> int:  # type: ignore[override]
@@ -91,7 +101,18 @@ class LongTailSampler(DistributedSampler[int], ABC):
         return self.num_samples
 
     def __iter__(self) -> Iterator[int]:
-        replicas, rank, position = self.num_replicas, self.rank, 0
+        group, replicas, rank, dealt = self.group, self.num_replicas, self.rank, 0
         for piece in self.draw(self.total_size, generator(self.seed, self.epoch)):
-            yield from piece[(rank - position) % replicas :: replicas].tolist()
-            position += len(piece)
+            # A piece may be a whole epoch; as Python integers it takes ten times the memory.
+            for rows in piece.view(-1, group).split(max(1, PIECE // group)):  # type: ignore[no-untyped-call]
+                yield from rows[(rank - dealt) % replicas :: replicas].flatten().tolist()
+                dealt += len(rows)
+
+
+def cut(pieces: Iterator[Tensor], total: int) -> Iterator[Tensor]:
+    """The first `total` indices of an endless stream."""
+    for piece in pieces:
+        yield piece[:total]
+        total -= len(piece)
+        if total <= 0:
+            return

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Generator, Tensor
 
-from longtail_lightning.samplers._base import LongTailSampler
+from longtail_lightning.counts import as_labels
+from longtail_lightning.samplers._base import Labels
+from longtail_lightning.samplers._passes import PassSampler
 
 
-class InstanceBalancedSampler(LongTailSampler):
+class InstanceBalancedSampler(PassSampler):
     """Plain shuffling, but exact under DDP and on resume: the default of the data modules.
 
     **What it changes.** Nothing: classes appear as often as the data has them.
@@ -42,14 +42,15 @@ class InstanceBalancedSampler(LongTailSampler):
     global generator and so never repeats itself after a resume.
     """
 
-    def draw(self, total: int, generator: Generator) -> Iterator[Tensor]:
-        epoch = self._num_samples if self._num_samples is not None else len(self.labels)
-        size = len(self.labels)
-        head = torch.empty(0, dtype=torch.int64)
-        for start in range(0, epoch, size):
-            piece = torch.randperm(size, generator=generator)[: epoch - start]
-            head = piece if start == 0 else head
-            yield piece
-        # More ranks than images: the beginning is repeated as often as it takes.
-        for start in range(epoch, total, len(head)):
-            yield head[: total - start]
+    def __init__(
+        self,
+        labels: Labels,
+        num_samples: int | None = None,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(len(as_labels(labels)), num_samples, num_replicas, rank, seed)
+
+    def one_pass(self, generator: Generator) -> Tensor:
+        return torch.randperm(self.num_images, generator=generator)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from torch import Tensor
 
-import torch
-from torch import Generator, Tensor
-
-from longtail_lightning.counts import ClassCounts
-from longtail_lightning.samplers._base import Labels, LongTailSampler
-
-_PIECE = 1 << 16
+from longtail_lightning.samplers._base import Labels
+from longtail_lightning.samplers._class_draws import ClassDrawSampler
 
 
-class PowerSampler(LongTailSampler):
+class PowerSampler(ClassDrawSampler):
     r"""Draw a class with \(p_c \propto n_c^q\), then one of its images uniformly, with replacement.
 
     **What it changes.** How often each class is seen: from as the data is (`q=1`) over square-root
     sampling (`q=0.5`) to all classes alike (`q=0`).
 
     **Formula.** \(p_c = n_c^q / \sum_i n_i^q\); each image of class c has probability
-    \(p_c / n_c\). One uniform number in double precision chooses both, so any number of images
-    works (torch's multinomial ends at 2^24).
+    \(p_c / n_c\). All draws are independent; any number of images works (torch's multinomial ends
+    at 2^24).
 
     **Shapes.** labels `(N,)`; yields `ceil(num_samples / num_replicas)` indices per rank.
 
@@ -62,25 +57,9 @@ class PowerSampler(LongTailSampler):
     ) -> None:
         super().__init__(labels, num_samples, num_replicas, rank, seed)
         self.q = q
-        counts = ClassCounts.from_labels(self.labels)
-        self._by_class = torch.argsort(self.labels, stable=True)
-        sizes = counts.tensor
-        present = sizes.nonzero().flatten()
-        probabilities = counts.sampling_probabilities(q)[present]
-        self._upper = probabilities.cumsum(0)
-        self._upper[-1] = 1.0
-        self._lower = torch.cat([self._upper.new_zeros(1), self._upper[:-1]])
-        self._sizes = sizes[present]
-        self._first = (sizes.cumsum(0) - sizes)[present]
-        self._per_probability = self._sizes / (self._upper - self._lower)
 
-    def draw(self, total: int, generator: Generator) -> Iterator[Tensor]:
-        for start in range(0, total, _PIECE):
-            uniform = torch.rand(min(_PIECE, total - start), generator=generator, dtype=torch.float64)
-            row = torch.searchsorted(self._upper, uniform, right=True)
-            # What is left of the number inside the class's interval chooses the image.
-            within = ((uniform - self._lower[row]) * self._per_probability[row]).long()
-            yield self._by_class[self._first[row] + torch.minimum(within, self._sizes[row] - 1)]
+    def class_probabilities(self) -> Tensor:
+        return self._images.counts.sampling_probabilities(self.q)
 
 
 class ClassBalancedSampler(PowerSampler):
