@@ -39,7 +39,7 @@ class LongTailLoss(nn.Module, ABC):
         weighting: `"none"`, `"inverse"`, `"inverse_sqrt"`, `"inverse_log"`, `"effective"` or
             `"effective(BETA)"`; see `losses.weighting.class_weights`.
         normalize: `"global"`: the weights have mean 1 over the training images; `"batch"`: mean 1
-            over the classes, as in LDAM-DRW; `"weight_sum"`: the mean is a weighted mean.
+            over the classes, as in Cui et al. 2019; `"weight_sum"`: a weighted mean, as in LDAM-DRW.
         reduction: `"mean"` or `"sum"` over the batch, or `"none"` for one value per sample.
     """
 

@@ -41,9 +41,9 @@ class ClassBalancedLoss(FocalLoss):
 
     **Paper.** Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, section 4.
 
-    **Differences from the authors' code.** Their mode "softmax" is a binary cross-entropy of softmax
-    probabilities; this is the paper's softmax cross-entropy. Their focal loss sums binary losses,
-    this one is the softmax form.
+    **Differences from the authors' code.** None for `gamma=0`. Their focal loss sums binary losses over
+    the classes; this one is the softmax form. A widespread PyTorch port calls a binary cross-entropy of
+    softmax probabilities "softmax"; that is not theirs.
     """
 
     needs_class_counts: ClassVar[bool] = True

@@ -37,9 +37,9 @@ class DistributionBalancedLoss(LongTailLoss):
             is too large when images have several labels.
         alpha: smallest weight.
         beta: steepness of the weight.
-        mu: ratio at which the weight is halfway.
+        mu: ratio at which the weight is halfway; the authors use 0.2 (COCO) and 0.3 (VOC).
         lam: \(\lambda\), how fast negatives are let go; the authors use 2 (COCO) and 5 (VOC).
-        kappa: strength of the class bias \(\nu\).
+        kappa: strength of the class bias \(\nu\); `0.05 / lam` reproduces the authors' code.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Example:
@@ -51,8 +51,9 @@ class DistributionBalancedLoss(LongTailLoss):
     **Paper.** Wu et al., Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed
     Datasets, ECCV 2020, section 3.
 
-    **Differences from the authors' code.** The code also divides \(\nu\) by \(\lambda\) and can add a focal
-    factor; this is the paper's formula.
+    **Differences from the authors' code.** The code also divides \(\nu\) by \(\lambda\), which the
+    authors call a mistake, and both released configurations add a focal factor; this is the paper's
+    formula.
     """
 
     multi_label: ClassVar[bool] = True

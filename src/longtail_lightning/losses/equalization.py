@@ -32,7 +32,9 @@ class EqualizationLoss(LongTailLoss):
     Args:
         class_counts: training images per class.
         gamma: how often a rare negative is left out.
-        threshold: \(\lambda\), the training frequency below which a class is rare.
+        threshold: \(\lambda\), the training frequency below which a class is rare. The default is that of
+            ImageNet-LT (about 50 images). On small sets no class is that rare and the loss is
+            cross-entropy: for CIFAR-100-LT, public ports use 3e-3 or 5e-3.
         weighting: re-weighting of the samples by class, see `LongTailLoss`.
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.

@@ -228,7 +228,7 @@ def parametric_contrastive(
     log_p = torch.cat((centers.to(similarity.dtype), similarity), dim=1).log_softmax(1)
     of_center = log_p.gather(1, target[:, None]).squeeze(1)
     of_images = log_p[:, centers.shape[1] :].masked_fill(~positive, 0).sum(1)
-    return -(of_center + alpha * of_images) / (1 + alpha * positive.sum(1))
+    return -(of_center + alpha * of_images) / (1 + alpha * positive.sum(1, dtype=log_p.dtype))
 
 
 def _without(similarity: Tensor, itself: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ class GaussianCloudedLoss(LongTailLoss):
 
     Args:
         class_counts: training images per class.
-        strength: \(a\), the width of the widest cloud in units of the logits that come in.
+        strength: \(a\), the width of the widest cloud in units of the logits that come in; the authors use
+            0.5 (CIFAR) and 1 (Places).
         scale: \(s\), applied after the noise.
         weighting: re-weighting of the samples by class, see `LongTailLoss`.
         normalize: scale of those weights, see `LongTailLoss`.
@@ -47,7 +48,8 @@ class GaussianCloudedLoss(LongTailLoss):
     **Paper.** Li et al., Long-Tailed Visual Recognition via Gaussian Clouded Logit Adjustment, CVPR
     2022, section 3.
 
-    **Differences from the authors' code.** No extra constant margin. In evaluation mode (`loss.eval()`)
+    **Differences from the authors' code.** None in stage 1. Their stage 2 adds a margin of 0.1
+    and a focal factor, which are not part of this loss. In evaluation mode (`loss.eval()`)
     there is no noise, so that the validation loss does not depend on luck.
     """
 

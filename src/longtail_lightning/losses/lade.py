@@ -37,7 +37,7 @@ class LADELoss(LongTailLoss):
         alpha: weight of the regularizer; the authors use 0.1 (CIFAR), 0.005 (Places) and 0.05
             (ImageNet-LT, iNaturalist).
         lam: \(\lambda\), keeps the logits from drifting; the authors use 0.01 (CIFAR), 0.1 (Places), 0.5
-            (ImageNet-LT).
+            (ImageNet-LT, iNaturalist).
         weighting: re-weighting of the samples by class, see `LongTailLoss`.
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
@@ -49,7 +49,7 @@ class LADELoss(LongTailLoss):
         2.303
 
     **Paper.** Hong et al., Disentangling Label Distribution for Long-Tailed Visual Recognition, CVPR
-    2021, section 3.3.
+    2021, eq. 16, 19 and 20.
 
     **Differences from the authors' code.** None: \(Z_c\) divides by the prior of class c for every image,
     as the code does, and not by that of the image's own label, as importance sampling would.

@@ -48,7 +48,8 @@ class LDAMLoss(LongTailLoss):
     **Paper.** Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
     NeurIPS 2019, the LDAM loss of section 3.
 
-    **Differences from the authors' code.** None in the numbers. Theirs runs on CUDA alone and masks the
+    **Differences from the authors' code.** None in the numbers without weighting; their deferred
+    re-weighting divides by the weights of the batch, `normalize="weight_sum"`. Theirs runs on CUDA alone and masks the
     whole matrix of logits; here one logit per row is changed in place.
     """
 

@@ -62,7 +62,8 @@ class ParametricContrastiveLoss(nn.Module):
     **Differences from the authors' code.** Their queue is initialized normalized over the slots
     instead of over the features and takes part before it is filled; here a slot takes part once it
     holds a key. The sum over the positives is divided by their weights, as in the code, which
-    the paper leaves out.
+    the paper leaves out. Theirs contrasts the images of its own process with the queue; here the
+    images of all processes are gathered. The centers have a bias, as in the code but not in the paper.
     """
 
     class_counts: Tensor | None

@@ -46,7 +46,7 @@ class SupervisedContrastiveLoss(nn.Module):
     **Paper.** Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2.
 
     **Differences from the authors' code.** Theirs multiplies by the ratio of two temperatures, and
-    gives NaN for an image without positives.
+    in its older versions gives NaN for an image without positives.
     """
 
     def __init__(self, *, temperature: float = 0.1, reduction: Reduction = "mean") -> None:

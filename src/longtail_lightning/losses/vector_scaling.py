@@ -40,7 +40,7 @@ class VectorScalingLoss(LongTailLoss):
         2.303
 
     **Paper.** Kini et al., Label-Imbalanced and Group-Sensitive Classification under
-    Overparameterization, NeurIPS 2021, the VS-loss; defaults: its CIFAR-10-LT experiments.
+    Overparameterization, NeurIPS 2021, the VS-loss; whose code uses other defaults (gamma 0.3, tau 1).
 
     **Differences from the authors' code.** The weights \(\omega_y\) are `weighting`, off by default.
     """
