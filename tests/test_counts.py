@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+
+import pandas
 import pytest
 import torch
 from hypothesis import given
@@ -18,6 +21,11 @@ def test_accepts_any_one_dimensional_integers(source):
     assert ClassCounts(source) == ClassCounts([3, 1])
 
 
+def test_accepts_a_column_of_a_table():
+    frame = pandas.DataFrame({"label": [0, 2, 0]})
+    assert ClassCounts.from_labels(frame["label"]).tolist() == [2, 0, 1]
+
+
 def test_accepts_numpy():
     assert ClassCounts(torch.tensor([3, 1]).numpy()).tolist() == [3, 1]
 
@@ -30,6 +38,9 @@ def test_accepts_numpy():
         ([0, 0], "class_counts are all 0: the training set is empty"),
         ([1, -2], r"class_counts\[1\] is -2"),
         ([0.5, 0.5], "pass counts, not frequencies"),
+        (Counter([0, 0, 1]), "is a Counter, whose classes have no order"),
+        ({0: 5, 1: 2}, "is a dict, whose classes have no order"),
+        (["a", "b"], "must be whole numbers"),
     ],
 )
 def test_bad_counts_are_named_with_the_fix(counts, message):

@@ -15,6 +15,14 @@ def test_generators_repeat():
     assert torch.equal(torch.rand(3, generator=generator(1, 2)), torch.rand(3, generator=generator(1, 2)))
 
 
+def test_isolation_does_not_touch_accelerators(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    with isolated_rng(1):
+        pass
+    assert not seeded
+
+
 def test_isolation_leaves_the_global_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(2)

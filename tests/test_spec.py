@@ -47,6 +47,28 @@ def test_what_cannot_be_described_is_none():
     assert spec_of(Local()) is None
 
 
+class Dropped(nn.Module):
+    def __init__(self, dropout: float = 0.1):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+
+def test_an_argument_that_became_a_module_is_not_guessed():
+    assert spec_of(Dropped()) is None
+
+
+def test_a_learned_value_is_not_taken_for_an_argument():
+    head = CosineHead(8, 3, scale=20.0)
+    with torch.no_grad():
+        head.scale.fill_(-1.0)
+    assert spec_of(head)["init_args"]["scale"] == 20.0
+
+
+def test_what_cannot_be_built_again_is_asked_for():
+    with pytest.raises(LongTailError, match=r"cannot be built again.*load_from_checkpoint\(path, head=\.\.\.\)"):
+        build({"class_path": "torch.nn.modules.linear.Linear", "init_args": {"in_features": "many", "out_features": 2}})
+
+
 @pytest.mark.parametrize("path", ["not_imported_anywhere.Evil", "os.system", "longtail_lightning.counts.ClassCounts"])
 def test_only_imported_modules_are_built(path):
     with pytest.raises(LongTailError, match="import"):

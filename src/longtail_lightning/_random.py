@@ -36,9 +36,10 @@ def generator(*numbers: int) -> torch.Generator:
 @contextmanager
 def isolated_rng(*numbers: int) -> Iterator[None]:
     """Run a block under the global CPU generator seeded with `mix(*numbers)`, then put its state back."""
-    state = torch.get_rng_state()
-    torch.manual_seed(mix(*numbers))
+    # Not torch.manual_seed: that seeds every accelerator as well.
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(mix(*numbers))
     try:
         yield
     finally:
-        torch.set_rng_state(state)
+        torch.default_generator.set_state(state)

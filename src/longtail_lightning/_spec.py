@@ -24,7 +24,9 @@ from longtail_lightning.counts import ClassCounts
 Spec = dict[str, Any]
 # Bound again by the module that owns the component; weights come from the state dict.
 _BOUND_LATER = {"class_counts"}
+# The weights are in the checkpoint: loading it must not download them again.
 _NEUTRAL = {"pretrained": False}
+_NUMBERS = (bool, int, float, str, "bool", "int", "float", "str")
 # torch.nn losses drop these deprecated arguments after folding them into `reduction`.
 _FOLDED = {"size_average", "reduce"}
 
@@ -94,18 +96,22 @@ def spec_of(component: nn.Module) -> Spec | None:
         if name not in told and not hasattr(component, name):
             return None
         value = told[name] if name in told else getattr(component, name)
+        # `self.dropout = nn.Dropout(dropout)` and learned values: the argument itself is lost.
+        if isinstance(value, nn.Parameter) or (isinstance(value, nn.Module) and parameter.annotation in _NUMBERS):
+            return None
         try:
             init_args[name] = spec_of(value) if isinstance(value, nn.Module) else plain(value)
         except NotPlainError:
             return None
         if isinstance(value, nn.Module) and init_args[name] is None:
             return None
-        init_args[name] = _NEUTRAL.get(name, init_args[name])
+        if name in _NEUTRAL and cls.__module__.split(".")[0] == "longtail_lightning":
+            init_args[name] = _NEUTRAL[name]
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
 
 
-def build(spec: Spec) -> nn.Module:
-    """Build a component from its spec.
+def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
+    """Build a component from its spec; `class_counts` go to a component that requires them.
 
     Only classes of this package and of modules that are imported already are built, so a
     checkpoint from a stranger cannot import code.
@@ -121,7 +127,15 @@ def build(spec: Spec) -> nn.Module:
             "before you load the checkpoint."
         )
     init_args = {
-        name: build(value) if isinstance(value, dict) and "class_path" in value else value
+        name: build(value, class_counts) if isinstance(value, dict) and "class_path" in value else value
         for name, value in spec["init_args"].items()
     }
-    return cls(**init_args)
+    if (counts := inspect.signature(cls).parameters.get("class_counts")) and counts.default is counts.empty:
+        init_args["class_counts"] = class_counts
+    try:
+        return cls(**init_args)
+    except Exception as error:
+        raise LongTailError(
+            f"The checkpoint's {spec['class_path']} cannot be built again from {init_args}: {error}. "
+            "Pass the part to load_from_checkpoint(path, head=...), backbone=... or loss=..."
+        ) from error

@@ -7,7 +7,7 @@ only, and accepted everywhere as a `ClassCounts`, a list or a 1-D tensor of inte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
@@ -41,7 +41,7 @@ class ClassCounts:
     """
 
     def __init__(self, counts: ClassCountsLike) -> None:
-        values = counts.tensor if isinstance(counts, ClassCounts) else torch.as_tensor(_plain(counts))
+        values = counts.tensor if isinstance(counts, ClassCounts) else _as_tensor(counts, "class_counts")
         if values.ndim != 1 or values.numel() == 0:
             raise LongTailError(
                 f"class_counts must be one number per class (1-D), got shape {tuple(values.shape)}: "
@@ -215,7 +215,7 @@ def as_labels(labels: Any, num_classes: int | None = None) -> Tensor:
     Raises:
         LongTailError: when a label is no whole number or lies outside 0..num_classes-1.
     """
-    values = torch.as_tensor(_plain(labels))
+    values = _as_tensor(labels, "labels")
     if values.ndim != 1:
         raise LongTailError(f"labels must be 1-D, one class index per image, got shape {tuple(values.shape)}.")
     if values.numel() == 0:
@@ -234,8 +234,18 @@ def as_labels(labels: Any, num_classes: int | None = None) -> Tensor:
     return values
 
 
-def _plain(values: Any) -> Any:
-    """What torch.as_tensor can read: tensors and arrays as they are, other sequences as lists."""
-    if isinstance(values, Tensor) or hasattr(values, "__array__"):
-        return values
-    return list(values)
+def _as_tensor(values: Any, name: str) -> Tensor:
+    if isinstance(values, Mapping):
+        raise LongTailError(
+            f"{name} is a {type(values).__name__}, whose classes have no order: "
+            "use ClassCounts.from_labels(labels), or a list with one number per class."
+        )
+    if hasattr(values, "__array__") and not isinstance(values, Tensor):
+        values = values.__array__()  # pandas' columns too, which may be read-only
+        values = values if values.flags.writeable else values.copy()
+    try:
+        return torch.as_tensor(values if hasattr(values, "__array__") else list(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LongTailError(
+            f"{name} must be whole numbers, got {str(values)[:60]!r}: number the classes from 0."
+        ) from error

@@ -62,7 +62,7 @@ def test_timm_families_give_flat_features(name):
         "convnext_tiny",
         "vit_b_16",
         "swin_t",
-        "regnet_y_400mf",
+        "regnet_x_400mf",
         "efficientnet_b0",
         "maxvit_t",
     ],

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import lightning as L
+import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
@@ -43,6 +44,35 @@ def test_test_and_validate_report_too(capsys):
         assert title in out
         kind = "val" if stage == "validate" else "test"
         assert abs(report.rows[0].few - trainer.callback_metrics[f"{kind}/acc_few"].item()) < 1e-6
+
+
+def test_bounds_are_those_of_the_module_unless_given():
+    data = tiny_data()
+    for options, few in (({}, 2), ({"many": 100, "few": 20}, 6)):
+        report = LongTailReport(**options)
+        trainer = tiny_trainer(callbacks=[report], logger=CSVLogger("logs"), max_epochs=1)
+        trainer.fit(tiny_model(data), data)
+        rows = json.loads(Path(report.files["report"]).read_text())["rows"]
+        assert (rows[0]["many"] is None) == (few == 6)
+
+
+def test_a_second_fit_starts_anew(capsys):
+    data, report = tiny_data(), LongTailReport()
+    for epochs in (2, 1):
+        tiny_trainer(callbacks=[report], max_epochs=epochs).fit(tiny_model(data), data)
+    assert list(report._history) == ["0"]
+
+
+def test_an_exception_leaves_no_hook_behind():
+    class Break(L.Callback):
+        def on_validation_batch_start(self, *args):
+            raise ZeroDivisionError
+
+    data, report = tiny_data(), LongTailReport()
+    model = tiny_model(data)
+    with pytest.raises(ZeroDivisionError):
+        tiny_trainer(callbacks=[report, Break()]).fit(model, data)
+    assert not model.head._forward_hooks
 
 
 def test_works_on_a_module_of_ones_own(capsys):

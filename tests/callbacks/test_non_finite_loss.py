@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
@@ -52,9 +53,15 @@ def test_advice_fits_the_settings(options, words):
     assert words in _advice(trainer, [torch.zeros(2, 3)])
 
 
-def test_works_on_any_module(monkeypatch):
-    import lightning as L
+@pytest.mark.parametrize("output", [None, {"logits": torch.zeros(1)}])
+def test_a_step_without_a_loss_is_none_of_its_business(output):
+    guard, trainer = NonFiniteLossGuard(), tiny_trainer()
+    model = tiny_model(tiny_data())
+    guard.on_train_epoch_start(trainer, model)
+    guard.on_train_batch_end(trainer, model, output, None, 0)
 
+
+def test_works_on_any_module():
     class Other(L.LightningModule):
         def __init__(self):
             super().__init__()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning as L
@@ -11,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from longtail_lightning import BaseClassifier, CosineHead, LogitAdjustedLoss, WrapLoss
+from longtail_lightning import BaseClassifier, CIFARResNet, CosineHead, LogitAdjustedLoss, WrapLoss
 from longtail_lightning.cli.main import main
 from tests.cli.conftest import MODEL, TINY
 
@@ -159,6 +161,84 @@ def test_wrong_values_are_answered_in_one_sentence(ltl, args, words):
     assert words in err
     assert "Traceback" not in err
     assert len([line for line in err.splitlines() if line.startswith("ltl: error:")]) == 1
+
+
+class OwnModule(L.LightningModule):
+    """A user's module: no class_counts, other names in the log."""
+
+    def __init__(self, width: int = 4):
+        super().__init__()
+        self.save_hyperparameters()
+        self.backbone = CIFARResNet(8, width=width)
+        self.head = torch.nn.Linear(self.backbone.num_features, 6)
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.training_step(batch, batch_idx))
+
+    def test_step(self, batch, batch_idx):
+        self.log("test_loss", self.training_step(batch, batch_idx))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_module_of_ones_own(ltl):
+    own = f"--model={__name__}.OwnModule"
+    status, out, err = ltl("fit", own, "--model.width=2", *TINY, "--trainer.max_epochs=1")
+    assert status == 0, err
+    (command,) = [line.split(None, 1)[1] for line in out.splitlines() if line.startswith("test ")]
+    status, _, err = ltl(*command.split()[1:])
+    assert status == 0, err
+    (checkpoint,) = Path("runs").rglob("epoch0.ckpt")
+    assert OwnModule.load_from_checkpoint(checkpoint).hparams.width == 2
+
+
+def test_a_checkpoint_made_in_python(ltl):
+    from tests.tiny import tiny_data, tiny_model, tiny_trainer
+
+    data = tiny_data()
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(tiny_model(data), data)
+    trainer.save_checkpoint("python.ckpt")
+    status, _, err = ltl("test", *MODEL, *TINY, "--ckpt_path=python.ckpt")
+    assert status == 0, err
+
+
+def test_short_names_in_a_fresh_process():
+    command = [
+        "fit",
+        *MODEL,
+        *TINY,
+        "--model.loss=LDAMLoss",
+        "--data.sampler=ClassAwareSampler",
+        "--trainer.fast_dev_run=true",
+    ]
+    code = f"from longtail_lightning.cli.main import main; raise SystemExit(main({command}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.parametrize("args", [["--ckpt_path=nope.ckpt"], ["--config=quickstart", "--ckpt_path", "nope.ckpt"]])
+def test_a_checkpoint_that_is_not_there(ltl, args):
+    status, _, err = ltl("test", *args)
+    assert status == 2
+    assert "there is no such file" in err
+
+
+def test_without_logger_nothing_is_written_here(ltl):
+    status, _, err = ltl("fit", *MODEL, *TINY, "--trainer.max_epochs=1", "--trainer.logger=false")
+    assert status == 0, err
+    assert not Path("config_fit.yaml").exists()
+
+
+def test_another_model_than_the_checkpoint_is_refused(ltl, fit):
+    checkpoint = checkpoint_of(fit())
+    status, _, err = ltl("test", f"--model={__name__}.OwnModule", *TINY, "--ckpt_path", checkpoint)
+    assert status == 2
+    assert "--model has no effect" in err
 
 
 def test_without_validation_split_the_last_epoch_is_kept(ltl, monkeypatch):

@@ -50,9 +50,31 @@ def test_names_in_a_column(ltl):
     assert "Did you mean species?" in ltl("counts", "a.csv", "--column", "specie")[2]
 
 
-@pytest.mark.parametrize("args", [["a.jpg"], ["a.csv", "b.csv"], ["--data=Nothing"], ["a.csv", "--few"]])
+def test_of_the_config_of_a_run(ltl, fit):
+    folder = fit()
+    assert "38 images" in ltl("counts", "--config", folder / "config_fit.yaml")[1]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["a.jpg"],
+        ["a.csv", "b.csv"],
+        ["--data=Nothing"],
+        ["a.csv", "--few"],
+        ["a.csv", "--few=some"],
+        ["a.csv", "--column=7"],
+        ["empty.csv"],
+        ["dict.json"],
+        ["negative.txt"],
+    ],
+)
 def test_bad_input_exits_with_2(ltl, args):
     Path("a.jpg").write_text("")
+    write("a.csv")
+    Path("empty.csv").write_text("")
+    Path("dict.json").write_text("{}")
+    Path("negative.txt").write_text("0\n-1\n")
     status, _, err = ltl("counts", *args)
     assert status == 2
     assert err.startswith("ltl: error: ")

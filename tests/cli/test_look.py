@@ -13,7 +13,7 @@ def test_list_names_every_component_with_a_sentence(ltl, room):
     status, out, _ = ltl("list", room)
     assert status == 0
     for name in longtail_lightning._ROOMS[room]:
-        (line,) = [line for line in out.splitlines() if line.split() and line.split()[0] == name]
+        (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
         assert len(line.split()) > 3
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
+
 import lightning as L
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from longtail_lightning import LongTailDataModule, labels_of
+from longtail_lightning import ClassBalancedSampler, LongTailDataModule, labels_of
 from longtail_lightning._errors import LongTailError
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -95,6 +97,34 @@ def test_augmentation_is_for_training_only_and_repeats():
     assert torch.equal(*seen)
     plain = [data._normalize(batch[0]) for batch in data.train_dataloader()]
     assert not torch.equal(torch.cat(plain), seen[0])
+
+
+def test_a_sampler_without_a_seed_of_its_own_follows_the_data():
+    drawn = [list(tiny_data(sampler=ClassBalancedSampler, seed=seed).train_dataloader().sampler) for seed in (0, 5)]
+    assert drawn[0] != drawn[1]
+    own = partial(ClassBalancedSampler, seed=3)
+    drawn = [list(tiny_data(sampler=own, seed=seed).train_dataloader().sampler) for seed in (0, 5)]
+    assert drawn[0] == drawn[1]
+
+
+def test_each_split_is_built_once():
+    asked = []
+
+    class Counting(Mine):
+        def build(self, split):
+            asked.append(split)
+            return super().build(split)
+
+    data = Counting(val_split=0.25)
+    data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.val_dataloader()
+    assert sorted(asked) == ["test", "train", "val"]
+
+
+def test_batches_of_another_form():
+    data = tiny_data()
+    assert data.on_after_batch_transfer(torch.zeros(2, 3, 4, 4), 0).shape == (2, 3, 4, 4)
+    with pytest.raises(LongTailError, match=r"gives batches as dict, expected \(images, labels\)"):
+        data.on_after_batch_transfer({"image": 1}, 0)
 
 
 def test_uint8_images_are_scaled_and_normalized():

@@ -173,9 +173,9 @@ def test_columns_of_the_datasets_library(column):
     ("dataset", "message"),
     [
         (Undecodable(name="classes"), "Cannot find the labels of Undecodable"),
-        (Undecodable(["cat", "dog"]), "labels of Undecodable are not class indices"),
+        (Undecodable(["cat", "dog"]), "Undecodable: labels must be whole numbers"),
         (Undecodable([0, -1]), r"Undecodable: labels\[1\] is -1"),
-        (Undecodable([None, None]), "labels of Undecodable are not class indices"),
+        (Undecodable([None, None]), "Undecodable: labels must be whole numbers"),
         (_torchvision(tv.CIFAR10, size=7, targets=LABELS), "CIFAR10 has 7 items but 6 labels"),
     ],
 )

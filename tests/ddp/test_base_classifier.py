@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from longtail_lightning import (
     BaseClassifier,
@@ -69,6 +70,7 @@ def predict_and_report(folder):
         devices=2,
         max_epochs=1,
         callbacks=[PredictionWriter(f"{folder}/p.csv"), LongTailReport(many=8, few=4)],
+        logger=CSVLogger(folder),  # whose folder all ranks must ask for together
     )
     trainer.fit(model, data)
     trainer.predict(model, data)

@@ -115,6 +115,58 @@ def test_warmup_and_cosine_step_per_batch_over_the_whole_run():
     assert rates == pytest.approx(expected)
 
 
+def test_a_finished_run_can_be_extended():
+    data = tiny_data()
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(tiny_model(data), data)
+    trainer.save_checkpoint("done.ckpt")
+    longer = tiny_trainer(max_epochs=3)
+    longer.fit(tiny_model(data), data, ckpt_path="done.ckpt", weights_only=True)
+    scheduler = longer.lr_scheduler_configs[0].scheduler
+    assert scheduler.total_steps == 15
+    scheduler.last_epoch = 7
+    assert scheduler.get_lr()[0] > 0.01
+
+
+def test_a_plateau_scheduler_watches_the_validation_loss():
+    data = tiny_data()
+    model = tiny_model(data, lr_scheduler=partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, factor=0.1))
+    tiny_trainer().fit(model, data)
+
+
+def test_a_run_without_an_end_needs_another_schedule():
+    data = tiny_data()
+    with pytest.raises(LongTailError, match="must know how long the run is"):
+        tiny_trainer(max_epochs=-1).fit(tiny_model(data), data)
+
+
+def test_counts_given_to_a_loss_stay():
+    model = tiny_model(tiny_data(), loss=LogitAdjustedLoss(class_counts=[1] * 6))
+    assert model.loss.bound_counts.tolist() == [1] * 6
+
+
+def test_a_summed_loss_is_logged_as_a_mean():
+    data, values = tiny_data(), []
+    model = tiny_model(data)
+    for reduction in ("mean", "sum"):
+        model.loss = LogitAdjustedLoss(reduction=reduction)
+        values.append(tiny_trainer().validate(model, data, verbose=False)[0]["val/loss"])
+    assert values[0] == pytest.approx(values[1])
+    with pytest.raises(LongTailError, match="no single loss to train on"):
+        tiny_model(data, loss=LogitAdjustedLoss(reduction="none"))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_true_precisions_train_and_count_exactly(precision):
+    data = tiny_data()
+    model, trainer = tiny_model(data), tiny_trainer(precision=precision, max_epochs=1)
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    for _ in range(2000):
+        model.val_loss.update(torch.ones((), dtype=model.dtype), 8)
+    assert model.val_loss.compute() == 1.0
+
+
 def test_other_schedulers_step_per_epoch():
     data = tiny_data()
     model = tiny_model(data, lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5))

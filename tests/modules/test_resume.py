@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
-from longtail_lightning import ClassBalancedSampler, LogitAdjustedLoss, TimmBackbone
+from longtail_lightning import ClassBalancedSampler, CosineHead, LogitAdjustedLoss, TimmBackbone
+from longtail_lightning._errors import LongTailError
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
 
@@ -77,6 +78,30 @@ def test_resume_equals_uninterrupted(name, stop):
     resumed = again(resume=True)
     for key, value in expected.items():
         torch.testing.assert_close(resumed[key], value, rtol=0, atol=0, msg=key)
+
+
+def test_a_frozen_learned_scale_does_not_disturb_a_resume():
+    data = tiny_data()
+
+    def model():
+        made = tiny_model(data, head=CosineHead)
+        made.head.weight.requires_grad_(False)
+        return made
+
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(model(), data)
+    trainer.save_checkpoint("frozen.ckpt")
+    resumed = model()
+    head = resumed.head
+    tiny_trainer(max_epochs=2).fit(resumed, data, ckpt_path="frozen.ckpt", weights_only=True)
+    assert resumed.head is head
+
+
+def test_another_batch_size_in_the_middle_of_an_epoch_is_refused():
+    run({}, stop=2)
+    data = tiny_data(batch_size=4)
+    with pytest.raises(LongTailError, match="in the middle of an epoch of 8 images per step, this run has 4"):
+        tiny_trainer().fit(tiny_model(data), data, ckpt_path="stopped.ckpt", weights_only=True)
 
 
 def test_resume_from_the_checkpoint_of_the_last_epoch():

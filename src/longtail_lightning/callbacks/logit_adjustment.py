@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.callbacks._counts import class_counts_of
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.losses import BalancedSoftmaxLoss, LogitAdjustedLoss
 
@@ -62,9 +63,7 @@ class LogitAdjustment(L.Callback):
     def _attach(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.tau == 0 or trainer.state.fn == "fit":
             return
-        counts = getattr(pl_module, "class_counts", None) or getattr(
-            getattr(trainer, "datamodule", None), "class_counts", None
-        )
+        counts = class_counts_of(trainer, pl_module)
         head = getattr(pl_module, "head", None)
         if counts is None or not isinstance(head, nn.Module):
             raise LongTailError("LogitAdjustment needs a module with `.head` and `.class_counts`.")
@@ -73,7 +72,7 @@ class LogitAdjustment(L.Callback):
                 f"This model was trained with {type(pl_module.loss).__name__}, which removed the prior already: "
                 f"LogitAdjustment(tau={self.tau:g}) takes it out a second time."
             )
-        offset = self.offset(ClassCounts(counts)).float().to(pl_module.device)
+        offset = self.offset(counts).float().to(pl_module.device)
         self._handle = head.register_forward_hook(lambda _module, _inputs, logits: logits + offset.to(logits.dtype))
 
     def _detach(self) -> None:

@@ -13,10 +13,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning.callbacks._counts import class_counts_of
 from longtail_lightning.metrics import PerClassAccuracy
 from longtail_lightning.report.plots import plot_per_class_accuracy
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row
+
+_BOUNDS = {"many": 100, "few": 20}
 
 
 class LongTailReport(L.Callback):
@@ -26,15 +28,15 @@ class LongTailReport(L.Callback):
     The files `report_<stage>.json` and `per_class_accuracy_<stage>.png` go to the log folder.
 
     Args:
-        many: classes with more training images are many-shot.
-        few: classes with fewer training images are few-shot.
+        many: classes with more training images are many-shot; by default as the module says, or 100.
+        few: classes with fewer training images are few-shot; by default as the module says, or 20.
         plot: whether to draw the PNG.
 
     Example:
         >>> trainer = L.Trainer(callbacks=[LongTailReport()], logger=False)
     """
 
-    def __init__(self, many: int = 100, few: int = 20, plot: bool = True) -> None:
+    def __init__(self, many: int | None = None, few: int | None = None, plot: bool = True) -> None:
         self.many = many
         self.few = few
         self.plot = plot
@@ -44,12 +46,13 @@ class LongTailReport(L.Callback):
         self._logits: Tensor | None = None
         self._handle: Any = None
         self._print: Callable[[], None] | None = None
+        self._loaded: dict[str, list[float]] = {}
         self._history: dict[str, list[float]] = {}  # epoch -> per-class accuracy on validation
 
     # -- watching --------------------------------------------------------------------------------
 
     def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        counts = self._class_counts(trainer, pl_module)
+        counts = class_counts_of(trainer, pl_module)
         head = getattr(pl_module, "head", None)
         if counts is None or head is None:
             return
@@ -60,9 +63,10 @@ class LongTailReport(L.Callback):
         self._logits = logits.detach()
 
     def _count(self, batch: Any) -> None:
-        if self._metric is not None and self._logits is not None:
+        # Batches in a form of their own, and further loaders, are left out: a report must not end a run.
+        if self._metric is not None and self._logits is not None and isinstance(batch, (list, tuple)):
             self._metric.update(self._logits, batch[1])
-            self._logits = None
+        self._logits = None
 
     def _finish(self) -> Tensor | None:
         if self._handle is not None:
@@ -89,7 +93,8 @@ class LongTailReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._count(batch)
+        if dataloader_idx == 0:
+            self._count(batch)
 
     def on_test_batch_end(
         self,
@@ -100,7 +105,8 @@ class LongTailReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._count(batch)
+        if dataloader_idx == 0:
+            self._count(batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         per_class = self._finish()
@@ -115,6 +121,15 @@ class LongTailReport(L.Callback):
         per_class = self._finish()
         if per_class is not None:
             self._report(trainer, pl_module, "test", {"test": per_class})
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle, self._metric = None, None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A second fit with the same callback starts anew; a resumed one keeps what was loaded.
+        self._history, self._loaded = self._loaded, {}
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self._history:
@@ -136,16 +151,18 @@ class LongTailReport(L.Callback):
     # -- reporting -------------------------------------------------------------------------------
 
     def _report(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, results: dict[str, Tensor]) -> None:
-        counts = self._class_counts(trainer, pl_module)
+        counts = class_counts_of(trainer, pl_module)
+        log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
         if counts is None or not trainer.is_global_zero:
             return
-        splits = counts.shots(many=self.many, few=self.few)
+        many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
+        splits = counts.shots(many=many, few=few)
         self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
         title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]
         self._print = partial(print_shot_table, title, self.rows, counts, splits)
-        if trainer.logger is None or trainer.log_dir is None or getattr(trainer, "fast_dev_run", False):
+        if trainer.logger is None or log_dir is None or getattr(trainer, "fast_dev_run", False):
             return
-        folder = Path(trainer.log_dir)
+        folder = Path(log_dir)
         folder.mkdir(parents=True, exist_ok=True)
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         record = {
@@ -169,15 +186,8 @@ class LongTailReport(L.Callback):
             self._print()
             self._print = None
 
-    @staticmethod
-    def _class_counts(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:
-        counts = getattr(pl_module, "class_counts", None)
-        if counts is None:
-            counts = getattr(getattr(trainer, "datamodule", None), "class_counts", None)
-        return None if counts is None else ClassCounts(counts)
-
     def state_dict(self) -> dict[str, Any]:
         return {"history": self._history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._history = dict(state_dict["history"])
+        self._loaded = dict(state_dict["history"])

@@ -30,7 +30,7 @@ class NonFiniteLossGuard(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if self._first_bad is None or not isinstance(loss, Tensor):
             return
         bad_now = ~torch.isfinite(loss.detach()).all() & (self._first_bad < 0)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-import re
 import shlex
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentError
+import torch
+from jsonargparse import SUPPRESS, ActionConfigFile
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-# Imported so that the command line knows every component by its class name alone.
-from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
-from longtail_lightning.cli.catalog import all_components
-from longtail_lightning.cli.recipes import find_config
+from longtail_lightning.cli._argv import (
+    CONFIG_FILE,
+    flatten,
+    plain_key,
+    value_of,
+    with_config_of_checkpoint,
+    with_recipes,
+)
+from longtail_lightning.cli._messages import one_sentence
+from longtail_lightning.cli.catalog import ROOMS
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
+from longtail_lightning.modules import BaseClassifier
 
-CONFIG_FILE = "config_fit.yaml"
+# Callbacks that are always there, with an option of their own each.
+_OPTIONS: dict[str, type[L.Callback]] = {
+    "logit_adjustment": LogitAdjustment,
+    "predictions": PredictionWriter,
+    "report": LongTailReport,
+}
+# Class names alone are understood only of what is imported.
+for _room in ROOMS:
+    import_module(f"longtail_lightning.{_room}")
+
 _PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
 
@@ -34,7 +52,7 @@ class LongTailCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.given = args
-        name = Path(_value_of(args, "--config") or "run").stem
+        name = Path(value_of(args, "--config", "-c") or "run").stem
         super().__init__(
             L.LightningModule,
             LongTailDataModule,
@@ -57,27 +75,42 @@ class LongTailCLI(LightningCLI):
         parser.link_arguments(
             "data.class_counts", "model.init_args.class_counts", compute_fn=ClassCounts.tolist, apply_on="instantiate"
         )
-        parser.add_lightning_class_args(LogitAdjustment, "logit_adjustment")
+        for key, callback in _OPTIONS.items():
+            parser.add_lightning_class_args(callback, key)
         parser.set_defaults({"logit_adjustment.tau": 0.0})
-        parser.add_lightning_class_args(PredictionWriter, "predictions")
-        parser.add_lightning_class_args(LongTailReport, "report")
 
     def _parse_ckpt_path(self) -> None:
-        # A checkpoint's hyper-parameters replace those of config and command line. Say so, instead
-        # of testing with other values than the ones that were asked for.
+        """Take the model's settings from the checkpoint, and say what they replace.
+
+        Lightning lets them win over config and command line without a word, and fails on checkpoints
+        that were made in Python, which hold no class path: there, the config says what the model is.
+        """
+        options = self.config.get(self.config.get("subcommand") or "", {})
+        path = options.get("ckpt_path")
+        if not path or not Path(path).is_file():
+            return
+        saved = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        class_path = saved.pop("_class_path", None)
+        if class_path is None:
+            return
+        # class_counts come from the data; a module without that argument would not know them.
+        hparams = {key: value for key, value in saved.items() if key not in ("_instantiator", "class_counts")}
         before = dict(self._model_values())
-        super()._parse_ckpt_path()
-        after = dict(self._model_values())
-        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
-        flags = {_plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model.")}
-        changed -= {"model.pretrained", "model.class_counts"}
-        if ignored := sorted(
-            flag for flag in flags if any(key == flag or key.startswith(f"{flag}.") for key in changed)
-        ):
+        model = {"class_path": class_path, "dict_kwargs": hparams}
+        self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
+        self._tell_replaced(before, dict(self._model_values()))
+
+    def _tell_replaced(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]} - {"model.pretrained"}
+        flags = {plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model")}
+        flags = {f"{flag}.class_path" if flag == "model" else flag for flag in flags}
+        ignored = sorted(f for f in flags if any(key == f or key.startswith(f"{f}.") for key in changed))
+        if ignored:
+            value = next(after[key] for key in sorted(changed) if key.startswith(ignored[0]))
+            flag = ignored[0].removesuffix(".class_path")
             raise LongTailError(
-                f"--{ignored[0]} has no effect together with --ckpt_path, whose own value "
-                f"({after[next(key for key in changed if key.startswith(ignored[0]))]!r}) wins: drop the flag"
-                + ("." if "tau" not in ignored[0] else ", or adjust the trained logits with --logit_adjustment.tau.")
+                f"--{flag} has no effect together with --ckpt_path, whose own value ({value!r}) wins: drop the flag"
+                + (", or adjust the trained logits with --logit_adjustment.tau." if "tau" in flag else ".")
             )
         if changed:
             rank_zero_warn(f"The checkpoint's own values replace those given for {', '.join(sorted(changed))}.")
@@ -85,10 +118,15 @@ class LongTailCLI(LightningCLI):
     def _model_values(self) -> Iterator[tuple[str, Any]]:
         model = self.config.get(self.config.get("subcommand") or "", {}).get("model")
         if model is not None:
-            yield from _flatten("model", model.as_dict() if hasattr(model, "as_dict") else model)
+            yield from flatten("model", model.as_dict() if hasattr(model, "as_dict") else model)
 
     def before_instantiate_classes(self) -> None:
         self.save_config_kwargs["config_filename"] = f"config_{self.subcommand}.yaml"
+        options = self.config[self.subcommand]
+        if options.trainer.logger is False:
+            self.save_config_callback = None  # there is no folder of the run to write it to
+        if self.subcommand != "fit" and not options.get("ckpt_path"):
+            rank_zero_warn(f"`ltl {self.subcommand}` without --ckpt_path evaluates a model that has not been trained.")
 
     def after_instantiate_classes(self) -> None:
         # jsonargparse lets the link win over a value from the user without a word.
@@ -103,14 +141,15 @@ class LongTailCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self._get(self.config_init, "trainer", default={})
         callbacks = options.get("callbacks") or []
-        callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
             callbacks.append(self._default_checkpoint())
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def _default_checkpoint(self) -> ModelCheckpoint:
-        if self.datamodule.dataset("val") is None:
+        # Other modules may log under other names.
+        if self.datamodule.dataset("val") is None or not isinstance(self.model, BaseClassifier):
             return ModelCheckpoint(filename="epoch{epoch}", auto_insert_metric_name=False, save_last=True)
         return ModelCheckpoint(
             filename="best",
@@ -128,128 +167,51 @@ class LongTailCLI(LightningCLI):
     def after_fit(self) -> None:
         checkpoint = self.trainer.checkpoint_callback
         folder = self.trainer.log_dir
-        if folder is None or not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path:
+        if folder is None or not isinstance(checkpoint, ModelCheckpoint):
             return
-        best = _shown(checkpoint.best_model_path)
-        lines = [f"checkpoint  {best}", f"last        {_shown(checkpoint.last_model_path)}"]
+        best, last = checkpoint.best_model_path or checkpoint.last_model_path, checkpoint.last_model_path
+        files = {"checkpoint": best, "last": last}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LongTailReport):
-                lines += [f"{name:10}  {_shown(path)}" for name, path in callback.files.items()]
-        lines += [
-            "",
-            f"test        ltl test --ckpt_path {shlex.quote(best)}",
-            f"predict     ltl predict --ckpt_path {shlex.quote(best)} --predictions.path predictions.csv",
-            f"repeat      ltl fit --config {shlex.quote(_shown(Path(folder) / CONFIG_FILE))}",
-        ]
+                files |= callback.files
+        lines = [f"{name:10}  {_shown(path)}" for name, path in files.items() if path]
+        if best:
+            lines += [
+                "",
+                f"test        ltl test --ckpt_path {_shown(best)}",
+                f"predict     ltl predict --ckpt_path {_shown(best)} --predictions.path predictions.csv",
+                f"repeat      ltl fit --config {_shown(Path(folder) / CONFIG_FILE)}",
+            ]
         _say("\n".join(lines))
 
     def after_predict(self) -> None:
         _say(f"predictions {self._get(self.config_init, 'predictions').path}")
 
 
+class _WithoutForeignCounts(L.Callback):
+    """The linked class counts are written into every checkpoint, also of modules that do not take them."""
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        parameters = inspect.signature(type(pl_module).__init__).parameters
+        takes = "class_counts" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if not takes:
+            checkpoint.get("hyper_parameters", {}).pop("class_counts", None)
+
+
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
-    _quiet()
-    prepared = _with_recipes(_with_config_of_checkpoint(list(args)))
-    with _one_sentence():
+    _quiet(args[0])
+    prepared = with_recipes(with_config_of_checkpoint(list(args)))
+    with one_sentence():
         LongTailCLI(prepared)
     return 0
 
 
-def _with_recipes(args: list[str]) -> list[str]:
-    """Replace the recipe name after `--config` by its file."""
-    result, previous = [], ""
-    for arg in args:
-        if previous in ("--config", "-c"):
-            arg = str(find_config(arg))
-        elif arg.startswith("--config="):
-            arg = f"--config={find_config(arg.removeprefix('--config='))}"
-        result.append(arg)
-        previous = arg
-    return result
-
-
-def _with_config_of_checkpoint(args: list[str]) -> list[str]:
-    """`ltl test --ckpt_path FILE` alone: take the config that the run saved beside the checkpoint."""
-    checkpoint = _value_of(args, "--ckpt_path")
-    given = any(arg.split("=")[0] in ("--config", "-c", "--data", "--model") for arg in args)
-    if checkpoint is None or given:
-        return args
-    if not Path(checkpoint).is_file():
-        raise LongTailError(f"--ckpt_path {checkpoint}: there is no such file.")
-    for folder in list(Path(checkpoint).resolve().parents)[:3]:
-        if (folder / CONFIG_FILE).is_file():
-            return [args[0], "--config", str(folder / CONFIG_FILE), *args[1:]]
-    raise LongTailError(
-        f"No {CONFIG_FILE} beside {checkpoint}, so the data are unknown: add --config FILE or --data CLASS."
-    )
-
-
-def _value_of(args: Sequence[str], flag: str) -> str | None:
-    for i, arg in enumerate(args):
-        if arg == flag and i + 1 < len(args):
-            return args[i + 1]
-        if arg.startswith(f"{flag}="):
-            return arg.removeprefix(f"{flag}=")
-    return None
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            skip = key in ("init_args", "dict_kwargs", "class_path")
-            yield from _flatten(prefix if skip and key != "class_path" else f"{prefix}.{key}", item)
-    else:
-        yield prefix, value
-
-
-def _plain_key(flag: str) -> str:
-    parts = [
-        part for part in flag.removeprefix("--").rstrip("+").split(".") if part not in ("init_args", "dict_kwargs")
-    ]
-    return ".".join(parts)
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turn jsonargparse's errors, and ours that it has wrapped, into one sentence."""
-    try:
-        yield
-    except LongTailError:
-        raise
-    except (ArgumentError, ValueError, TypeError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, LongTailError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise LongTailError(str(cause)) from error
-        if isinstance(error, ArgumentError):
-            raise LongTailError(_parser_message(str(error))) from error
-        raise
-
-
-def _parser_message(text: str) -> str:
-    """Jsonargparse's error, shortened to what the user can act on."""
-    reasons = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip().startswith("- ")]
-    reasons = [reason for reason in reasons if "NoneType" not in reason and "Problem with given" not in reason]
-    first = " ".join(text.splitlines()[0].split())
-    message = (
-        f"{first.partition(': Does not validate')[0]}: {'; '.join(reasons)}" if reasons else " ".join(text.split())
-    )
-    if "subclass of LongTailLoss" in text:
-        return f"{message}. A loss from elsewhere goes into WrapLoss: --model.loss=WrapLoss --model.loss.loss=CLASS"
-    names = list(all_components())
-    for word in re.findall(r"[\w.]+", text):
-        bare = word.rpartition(".")[2]
-        if bare not in names and bare[:1].isupper() and (hint := did_you_mean(bare, names)).startswith("Did you mean"):
-            return f"{message[:400].rstrip('.')}. {hint}"
-    return message[:600]
-
-
 def _shown(path: str | Path) -> str:
-    """Relative to where the user stands, when it lies below."""
+    """As it is typed: relative to where the user stands, when it lies below."""
     path = Path(path).resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    text = (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
+    return shlex.quote(text) if " " in text else text
 
 
 @rank_zero_only
@@ -257,12 +219,15 @@ def _say(text: str) -> None:
     print(f"\n{text}")
 
 
-def _quiet() -> None:
+def _quiet(command: str) -> None:
     """Leave out what is not the user's to change: advertisements, and words about Lightning's own code."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
+    if command != "fit":
+        warnings.filterwarnings("ignore", message="The dirpath has changed")  # nothing is saved there
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
 
 
@@ -271,9 +236,18 @@ def instantiate_data(args: list[str]) -> LongTailDataModule:
     parser = LightningArgumentParser(prog="ltl counts", **_PARSER)
     parser.add_argument("-c", "--config", action=ActionConfigFile)
     parser.add_lightning_class_args(LongTailDataModule, "data", subclass_mode=True)
-    for key in ("seed_everything", "trainer", "model", "ckpt_path"):
+    for key in (
+        "seed_everything",
+        "trainer",
+        "model",
+        "optimizer",
+        "lr_scheduler",
+        "ckpt_path",
+        "weights_only",
+        *_OPTIONS,
+    ):
         parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
-    with _one_sentence():
-        config = parser.parse_args(_with_recipes(args))
+    with one_sentence():
+        config = parser.parse_args(with_recipes(args))
         datamodule: LongTailDataModule = parser.instantiate_classes(config).data
         return datamodule

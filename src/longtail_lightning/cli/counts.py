@@ -47,7 +47,10 @@ def counts(args: list[str]) -> int:
         class_counts, names = _of_file(Path(rest[0]), options["--column"])
     else:
         raise LongTailError("`ltl counts` takes one labels file, or --data; see `ltl counts --help`.")
-    print_class_counts(class_counts, names, many=int(options["--many"]), few=int(options["--few"]))
+    bounds = {flag.removeprefix("--"): options[flag] for flag in ("--many", "--few")}
+    if wrong := [value for value in bounds.values() if not value.isdigit()]:
+        raise LongTailError(f"--many and --few are numbers of images, got {wrong[0]!r}.")
+    print_class_counts(class_counts, names, **{name: int(value) for name, value in bounds.items()})
     return 0
 
 
@@ -67,7 +70,7 @@ def _of_file(path: Path, column: str) -> tuple[ClassCounts, list[str]]:
     labels = readers[path.suffix](path, column)
     if len(labels) and isinstance(labels[0], str):
         names = sorted(set(labels), key=lambda name: (not name.lstrip("-").isdigit(), name))
-        if not all(name.isdigit() for name in names):
+        if not all(name.lstrip("-").isdigit() for name in names):
             index = {name: i for i, name in enumerate(names)}
             return ClassCounts.from_labels([index[label] for label in labels]), names
         labels = [int(label) for label in labels]
@@ -80,10 +83,15 @@ def _read_txt(path: Path, column: str) -> Any:
 
 
 def _read_csv(path: Path, column: str) -> Any:
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file))
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        table = [row for row in csv.reader(file) if row]
+    if not table:
+        raise LongTailError(f"{path} is empty.")
+    header, *rows = table
     if column.lstrip("-").isdigit():
         number = int(column)
+        if not -len(header) <= number < len(header):
+            raise LongTailError(f"{path} has {len(header)} columns, there is no column {column}.")
         # Without a name, a first row that is a number is data, not a header.
         rows = [header, *rows] if header[number].isdigit() else rows
     elif column in header:
@@ -106,4 +114,7 @@ def _read_pt(path: Path, column: str) -> Any:
 
 
 def _read_json(path: Path, column: str) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    labels = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(labels, list):
+        raise LongTailError(f"{path} holds a {type(labels).__name__}, expected a list with one label per image.")
+    return labels

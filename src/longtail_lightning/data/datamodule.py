@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -41,7 +40,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         sampler: from labels to training sampler, for example `ClassBalancedSampler`;
             instance-balanced by default.
         val_split: share of each training class to hold out, when `build("val")` gives none.
-        seed: seed of order, split and augmentation.
+        seed: seed of order, split and augmentation; a sampler that is given a seed of its own keeps it.
         mixup_alpha: strength of mixup (Zhang et al. 2018), 0 for none.
         cutmix_alpha: strength of cutmix (Yun et al. 2019), 0 for none; with both, each batch gets
             one of them.
@@ -86,7 +85,11 @@ class LongTailDataModule(L.LightningDataModule, ABC):
 
     @abstractmethod
     def build(self, split: Split) -> Dataset[Any] | None:
-        """The data set of a split, or None when there is none; its labels must be known to `labels_of`."""
+        """The data set of a split, or None when there is none; its labels must be known to `labels_of`.
+
+        Asked once per split. With `val_split`, held-out images come from the data set of "train" and
+        have its transforms: augment in `augment_batch`, which is for training batches alone.
+        """
 
     def build_class_names(self) -> list[str]:
         """One name per class; the numbers by default."""
@@ -134,13 +137,22 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def _datasets(self) -> dict[str, Dataset[Any] | None]:
         return {}
 
+    def _built(self, split: Split) -> Dataset[Any] | None:
+        if split not in self._raw:
+            self._raw[split] = self.build(split)
+        return self._raw[split]
+
+    @cached_property
+    def _raw(self) -> dict[str, Dataset[Any] | None]:
+        return {}
+
     def _build(self, split: Split) -> Dataset[Any] | None:
-        dataset = self.build(split)
+        dataset = self._built(split)
         if dataset is not None and len(dataset) == 0:  # type: ignore[arg-type]
             raise LongTailError(f"{type(self).__name__}: the {split} split is empty; check the data path.")
         if self.val_split and split != "test":
-            own_val = dataset if split == "val" else self.build("val")
-            full = dataset if split == "train" else self.build("train")
+            own_val = dataset if split == "val" else self._built("val")
+            full = dataset if split == "train" else self._built("train")
             if own_val is None and full is not None:
                 train, val = hold_out(labels_of(full), self.val_split, seed=self.seed)
                 return Subset(full, (train if split == "train" else val).tolist())
@@ -153,10 +165,19 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         dataset = self.dataset("train")
         assert dataset is not None  # `_build` refuses a missing training split
         labels = labels_of(dataset)
-        sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels, seed=self.seed)
+        sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels)
+        if isinstance(sampler, LongTailSampler):
+            sampler.seed = sampler.seed or self.seed
         loader = ResumableLoader(
             SeededDataset(dataset, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
         )
+        size = self.batch_size * (self.trainer.world_size if self.trainer else 1)
+        if self._resume_at["batches"] and self._resume_at.get("batch_size", size) != size:
+            raise LongTailError(
+                f"The checkpoint stands in the middle of an epoch of {self._resume_at['batch_size']} images per step, "
+                f"this run has {size}: resume with the same batch size and number of devices, "
+                "or from the end of an epoch."
+            )
         loader.load_state_dict(self._resume_at)
         self._resume_at = {"batches": 0, "epoch": 0}
         return loader
@@ -171,7 +192,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
             return {"batches": 0, "epoch": 0}
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         done = 0 if progress.is_last_batch else progress.current.ready
-        return {"batches": done, "epoch": self.trainer.current_epoch}
+        size = self.batch_size * self.trainer.world_size
+        return {"batches": done, "epoch": self.trainer.current_epoch, "batch_size": size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training loader begin after so many batches."""
@@ -194,9 +216,13 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def _evaluation(self, split: Split) -> ResumableLoader | list[Any]:
         dataset = self.dataset(split)
         if dataset is None:
-            # Lightning takes an empty list for "no such split", but asks whether it was meant.
-            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
             return []
+        world_size = self.trainer.world_size if self.trainer else 1
+        if len(dataset) < world_size:  # type: ignore[arg-type]
+            raise LongTailError(
+                f"The {split} split has {len(dataset)} images for {world_size} processes: "  # type: ignore[arg-type]
+                "use fewer devices, or more images."
+            )
         return ResumableLoader(
             dataset,
             batch_size=self.batch_size,
@@ -225,6 +251,13 @@ class LongTailDataModule(L.LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment (training only), scale to [0, 1], normalize, mix."""
+        if isinstance(batch, Tensor):
+            return self._normalize(batch)
+        if not isinstance(batch, (list, tuple)) or len(batch) < 2:
+            raise LongTailError(
+                f"{type(self).__name__} gives batches as {type(batch).__name__}, expected (images, labels): "
+                "let the data set return (image, label), or override on_after_batch_transfer."
+            )
         images, target, *rest = batch
         trainer = self.trainer
         if trainer is None or not trainer.training:
@@ -233,7 +266,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         with isolated_rng(self.seed, trainer.current_epoch, step, trainer.global_rank):
             images = self._normalize(self.augment_batch(images))
             if self._mixes:
-                images, target = v2.RandomChoice(self._mixes)(images, target)
+                images, target = v2.RandomChoice(self._mixes)(images, target.long())
         return [images, target, *rest]
 
     @cached_property
@@ -249,7 +282,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def _normalize(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
             images = images.float().div_(255)
-        if self.mean is None or self.std is None:
-            return images
-        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        if self.mean is not None and self.std is not None:
+            mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+            images = (images - mean) / std
+        # Lightning converted the batch for bf16-true and the like while it was still uint8.
+        return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)

@@ -54,6 +54,7 @@ class CosineHead(Head):
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         self.learnable_scale = learnable_scale
+        self._initial_scale = float(scale)
         self.scale: Tensor
         if learnable_scale:
             self.scale = nn.Parameter(torch.tensor(float(scale)))
@@ -62,3 +63,7 @@ class CosineHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.scale * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+
+    def spec_args(self) -> dict[str, float]:
+        """The argument behind `self.scale`, whose learned value is in the state dict."""
+        return {"scale": self._initial_scale}

@@ -24,7 +24,8 @@ class MeanLoss(Metric):
 
     def update(self, mean_loss: Tensor, samples: int) -> None:
         """Add a batch: its mean loss and its size."""
-        self.total += mean_loss.detach() * samples
+        # float32 also where the module, and with it this state, was cast to half precision.
+        self.total = self.total.float() + mean_loss.detach().float() * samples
         self.samples += samples
 
     def compute(self) -> Tensor:

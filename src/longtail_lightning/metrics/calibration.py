@@ -59,7 +59,8 @@ class ExpectedCalibrationError(Metric):
         confidence, predicted = logits.float().softmax(1).max(1)
         # Bins are (lower, upper], as in the paper.
         row = (confidence * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
-        self.confidence.index_add_(0, row, confidence)
+        # float32 also where the module, and with it this state, was cast to half precision.
+        self.confidence = self.confidence.float().index_add(0, row, confidence)
         self.correct.index_add_(0, row, (predicted == target).long())
         self.support.index_add_(0, row, torch.ones_like(row))
 

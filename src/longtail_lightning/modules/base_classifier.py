@@ -91,6 +91,7 @@ class BaseClassifier(L.LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.compile_parts = compile
+        self.many, self.few = many, few
         self.channels_last = channels_last
 
         metrics = ShotAccuracy(self.class_counts, many=many, few=few)
@@ -138,7 +139,8 @@ class BaseClassifier(L.LightningModule):
         images, target = batch[0], batch[1]
         logits = self(images)
         metrics.update(logits, target)
-        mean_loss.update(self.loss(logits, target), len(target))
+        loss = self.loss(logits, target)
+        mean_loss.update(loss / len(target) if getattr(self.loss, "reduction", "") == "sum" else loss, len(target))
 
     def _log_metrics(self, loss_key: str, metrics: MetricCollection, mean_loss: MeanLoss) -> None:
         values = metrics.compute()
@@ -155,9 +157,16 @@ class BaseClassifier(L.LightningModule):
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
         scheduler = self.lr_scheduler(optimizer)
         if not isinstance(scheduler, WarmupCosine):
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+            config = {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}
+            return {"optimizer": optimizer, "lr_scheduler": config}
         if scheduler.total_steps is None:
-            scheduler.set_total_steps(int(self.trainer.estimated_stepping_batches))
+            steps = self.trainer.estimated_stepping_batches
+            if steps == float("inf"):
+                raise LongTailError(
+                    "The default schedule must know how long the run is: set max_epochs or max_steps, "
+                    "or give another lr_scheduler."
+                )
+            scheduler.set_total_steps(int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -203,7 +212,8 @@ class BaseClassifier(L.LightningModule):
                 )
         for part in self.modules():
             bind = getattr(part, "bind_class_counts", None)
-            if bind is not None:
+            # Counts that were given to a part on purpose stay.
+            if bind is not None and getattr(part, "class_counts", None) is None:
                 bind(self.class_counts)
         for part in (self.backbone, self.head):
             if self.channels_last:
@@ -229,4 +239,6 @@ def _not_plain(arguments: dict[str, Any]) -> list[str]:
 def _as_loss(loss: nn.Module | None) -> LongTailLoss:
     if loss is None:
         return CrossEntropyLoss()
+    if getattr(loss, "reduction", "mean") == "none":
+        raise LongTailError(f"{type(loss).__name__}(reduction='none') gives no single loss to train on: use 'mean'.")
     return loss if isinstance(loss, LongTailLoss) else WrapLoss(loss)

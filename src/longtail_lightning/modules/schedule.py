@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 from torch.optim import SGD, Optimizer
@@ -54,6 +55,10 @@ class WarmupCosine(LRScheduler):
         for group, rate in zip(self.optimizer.param_groups, self.get_lr()):
             group["lr"] = rate
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the length of the run, which belongs to the run: a resumed one may be longer."""
+        return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """Learning rate of each parameter group at this step."""

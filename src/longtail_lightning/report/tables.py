@@ -81,11 +81,12 @@ def print_class_counts(counts: ClassCounts, names: list[str], *, many: int = 100
 
     order = everything.argsort(descending=True, stable=True).tolist()
     shown = order if len(order) <= 60 else [*order[:20], None, *order[-20:]]
+    block = "█" if (console.encoding or "").lower().startswith("utf") else "#"
     width = max(len(names[c]) for c in shown if c is not None)
     room = max(10, console.width - width - 10)
     for c in shown:
         if c is None:
             console.print(f"... {len(order) - 40} more classes ...", style="dim")
             continue
-        bar = "█" * round(room * counts[c] / counts[order[0]])
+        bar = block * round(room * counts[c] / counts[order[0]])
         console.print(f"{names[c]:>{width}} {counts[c]:>7} {bar}", markup=False, highlight=False)

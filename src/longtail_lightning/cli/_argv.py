@@ -1,0 +1,69 @@
+"""What happens to the command line before jsonargparse reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.cli.recipes import find_config
+
+CONFIG_FILE = "config_fit.yaml"
+
+
+def with_recipes(args: list[str]) -> list[str]:
+    """Replace the recipe name after `--config` by its file."""
+    result, previous = [], ""
+    for arg in args:
+        if previous in ("--config", "-c"):
+            arg = str(find_config(arg))
+        elif arg.startswith("--config="):
+            arg = f"--config={find_config(arg.removeprefix('--config='))}"
+        result.append(arg)
+        previous = arg
+    return result
+
+
+def with_config_of_checkpoint(args: list[str]) -> list[str]:
+    """`ltl test --ckpt_path FILE` alone: take the config that the run saved beside the checkpoint."""
+    checkpoint = value_of(args, "--ckpt_path")
+    if checkpoint is None or checkpoint in ("best", "last", "hpc", "registry", "null"):
+        return args
+    if not Path(checkpoint).is_file():
+        raise LongTailError(f"--ckpt_path {checkpoint}: there is no such file.")
+    if any(arg.split("=")[0] in ("--config", "-c", "--data", "--model") for arg in args):
+        return args
+    for folder in list(Path(checkpoint).resolve().parents)[:3]:
+        if (folder / CONFIG_FILE).is_file():
+            return [args[0], "--config", str(folder / CONFIG_FILE), *args[1:]]
+    raise LongTailError(
+        f"No {CONFIG_FILE} beside {checkpoint}, so the data are unknown: add --config FILE or --data CLASS."
+    )
+
+
+def value_of(args: Sequence[str], *flags: str) -> str | None:
+    """What stands behind the first of these flags."""
+    for i, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        if name in flags:
+            return value if equals else (args[i + 1] if i + 1 < len(args) else None)
+    return None
+
+
+def flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values, without the levels that class paths add."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            skip = key in ("init_args", "dict_kwargs", "class_path")
+            yield from flatten(prefix if skip and key != "class_path" else f"{prefix}.{key}", item)
+    else:
+        yield prefix, value
+
+
+def plain_key(flag: str) -> str:
+    """The dotted key of a flag, likewise."""
+    parts = [
+        part for part in flag.removeprefix("--").rstrip("+").split(".") if part not in ("init_args", "dict_kwargs")
+    ]
+    return ".".join(parts)
