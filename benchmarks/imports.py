@@ -1,4 +1,4 @@
-"""How long imports and looking commands take, each in fresh processes, interleaved with their baseline.
+"""How long imports and looking commands take, each in fresh processes, in turns.
 
 python benchmarks/imports.py
 """
@@ -23,33 +23,42 @@ LTL = "from longtail_lightning.cli.main import main; raise SystemExit(main({}))"
 
 def main() -> None:
     """Medians in milliseconds."""
-    empty, torch = python("pass"), python("import torch")
-    pairs = {
-        "import longtail_lightning": (python("import longtail_lightning"), empty, 50.0),
-        "import longtail_lightning.losses, over import torch": (
-            python("import torch, longtail_lightning.losses"),
-            torch,
+    measured = {
+        "import longtail_lightning": (inside("pass", "import longtail_lightning"), 50.0),
+        "import longtail_lightning.losses, after import torch": (
+            inside("import torch", "import longtail_lightning.losses"),
             100.0,
         ),
-        "ltl --help": (python(LTL.format(["--help"])), None, 400.0),
-        "ltl list": (python(LTL.format(["list"])), None, 400.0),
-        "ltl list losses": (python(LTL.format(["list", "losses"])), None, 400.0),
-        "ltl cp": (python(COPY), None, 400.0),
+        "ltl --help": (whole(LTL.format(["--help"])), 400.0),
+        "ltl list": (whole(LTL.format(["list"])), 400.0),
+        "ltl list losses": (whole(LTL.format(["list", "losses"])), 400.0),
+        "ltl cp": (whole(COPY), 400.0),
     }
-    results = {}
-    for name, (measured, baseline, limit) in pairs.items():
-        times, base = [], []
-        for _ in range(ROUNDS):
-            times.append(measured())
-            base.append(baseline() if baseline else 0.0)
-        added = statistics.median(t - b for t, b in zip(times, base))
-        results[name] = {"ms": round(added, 1), "limit_ms": limit}
-        print(name, results[name], flush=True)
+    times: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(ROUNDS):
+        for name, (measure, _) in measured.items():
+            times[name].append(measure())
+    results = {
+        name: {"ms": round(statistics.median(times[name]), 1), "limit_ms": limit}
+        for name, (_, limit) in measured.items()
+    }
+    print(results)
     record("imports", results)
 
 
-def python(code: str) -> Callable[[], float]:
-    """A measurement of a fresh interpreter, in milliseconds."""
+def inside(before: str, code: str) -> Callable[[], float]:
+    """Milliseconds that `code` takes in a fresh interpreter which has run `before`."""
+    script = f"{before}\nimport time\nstart = time.perf_counter()\n{code}\nprint(1000 * (time.perf_counter() - start))"
+
+    def measure() -> float:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        return float(done.stdout.split()[-1])
+
+    return measure
+
+
+def whole(code: str) -> Callable[[], float]:
+    """Milliseconds of a fresh interpreter from start to end."""
 
     def measure() -> float:
         start = time.perf_counter()

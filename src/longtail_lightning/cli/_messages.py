@@ -47,5 +47,5 @@ def parser_message(text: str) -> str:
     for word in re.findall(r"[\w.]+", text):
         bare = word.rpartition(".")[2]
         if bare not in names and bare[:1].isupper() and (hint := did_you_mean(bare, names)).startswith("Did you mean"):
-            return f"{message[:400].rstrip('.')}. {hint}"
+            return f"There is no class {bare!r}. {hint}"
     return message[:600]

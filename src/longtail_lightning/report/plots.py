@@ -44,8 +44,9 @@ def plot_per_class_accuracy(
         lower.bar(positions[mask].numpy(), counts.tensor[order][mask].numpy(), width=0.9, color=color)
     for name, values in others:
         upper.plot(positions.numpy(), (100 * values[order]).numpy(), ".", color="black", markersize=4, label=name)
-    upper.set(ylabel="accuracy (%)", ylim=(0, 100), title=f"{title}, {shown}")
-    upper.legend(frameon=False, ncols=4, loc="upper right")
+    figure.suptitle(f"{title}, {shown}")
+    upper.set(ylabel="accuracy (%)", ylim=(0, 100))
+    upper.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     lower.set(ylabel="training\nimages", xlabel="class, most training images first", yscale="log")
     lower.margins(x=0.01)
     for axes in (upper, lower):
