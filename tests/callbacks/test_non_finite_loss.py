@@ -59,6 +59,7 @@ def test_a_step_without_a_loss_is_none_of_its_business(output):
     model = tiny_model(tiny_data())
     guard.on_train_epoch_start(trainer, model)
     guard.on_train_batch_end(trainer, model, output, None, 0)
+    assert int(guard._first_bad) == -1
 
 
 def test_works_on_any_module():

@@ -130,8 +130,11 @@ def test_a_finished_run_can_be_extended():
 
 def test_a_plateau_scheduler_watches_the_validation_loss():
     data = tiny_data()
-    model = tiny_model(data, lr_scheduler=partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, factor=0.1))
-    tiny_trainer().fit(model, data)
+    never_better = {"patience": 0, "factor": 0.1, "threshold": 1e9, "threshold_mode": "abs"}
+    model = tiny_model(data, lr_scheduler=partial(torch.optim.lr_scheduler.ReduceLROnPlateau, **never_better))
+    trainer = tiny_trainer(max_epochs=3)
+    trainer.fit(model, data)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.001)
 
 
 def test_a_run_without_an_end_needs_another_schedule():
@@ -179,8 +182,17 @@ def test_other_schedulers_step_per_epoch():
     "options", [{"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 0.5, "cutmix_alpha": 1.0}]
 )
 def test_mixup_and_cutmix_train_on_soft_targets(options):
+    targets = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            targets.append(batch[1])
+
     data = tiny_data(**options)
-    tiny_trainer().fit(tiny_model(data, loss=LogitAdjustedLoss()), data)
+    tiny_trainer(callbacks=[Watch()]).fit(tiny_model(data, loss=LogitAdjustedLoss()), data)
+    soft = torch.cat(targets)
+    torch.testing.assert_close(soft.sum(1), torch.ones(len(soft)))
+    assert bool(((soft > 0.01) & (soft < 0.99)).any()), "some targets must be mixed"
 
 
 def test_bf16_is_close_to_float32():
@@ -195,8 +207,17 @@ def test_bf16_is_close_to_float32():
 
 
 def test_gradients_are_clipped_by_the_trainer():
+    norms = []
+
+    class Watch(L.Callback):
+        def on_before_zero_grad(self, trainer, pl_module, optimizer):
+            grads = [p.grad.norm() for p in pl_module.parameters() if p.grad is not None]
+            norms.extend([torch.stack(grads).norm().item()] if grads else [])
+
     data = tiny_data()
-    tiny_trainer(gradient_clip_val=0.5, accumulate_grad_batches=2).fit(tiny_model(data), data)
+    tiny_trainer(gradient_clip_val=0.05, accumulate_grad_batches=2, callbacks=[Watch()]).fit(tiny_model(data), data)
+    assert norms
+    assert max(norms) <= 0.0501
 
 
 def test_channels_last_changes_the_layout_only():
@@ -236,16 +257,31 @@ def test_a_loss_that_is_not_finite_stops_with_batch_rate_and_advice():
 
 
 def test_exponential_moving_average_through_lightning():
-    data = tiny_data()
-    model, trainer = tiny_model(data), tiny_trainer(callbacks=[EMAWeightAveraging(decay=0.5)])
-    trainer.fit(model, data)
-    trainer.test(model, data, verbose=False)
+    weights = []
+    for callbacks in ([], [EMAWeightAveraging(decay=0.5)]):
+        L.seed_everything(2, verbose=False)
+        data = tiny_data()
+        model, trainer = tiny_model(data), tiny_trainer(callbacks=callbacks)
+        trainer.fit(model, data)
+        trainer.test(model, data, verbose=False)
+        weights.append(model.head.weight.detach().clone())
+    assert not torch.equal(*weights), "the average lags behind the weights"
+    torch.testing.assert_close(*weights, rtol=1.0, atol=0.3)
 
 
 def test_subclass_in_ones_own_project():
     class Mine(BaseClassifier):
         def training_step(self, batch, batch_idx):
-            return 2 * super().training_step(batch, batch_idx)
+            self.plain = super().training_step(batch, batch_idx)
+            return 2 * self.plain
 
-    data = tiny_data(sampler=ClassBalancedSampler)
-    tiny_trainer(fast_dev_run=True).fit(Mine(data.class_counts, backbone=CIFARResNet(8, width=4)), data)
+    class Watch(L.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.steps += 1
+            assert outputs["loss"].item() == pytest.approx(2 * pl_module.plain.item())
+
+    data, watch = tiny_data(sampler=ClassBalancedSampler), Watch()
+    tiny_trainer(max_epochs=1, callbacks=[watch]).fit(Mine(data.class_counts, backbone=CIFARResNet(8, width=4)), data)
+    assert watch.steps == 5
