@@ -62,7 +62,6 @@ def test_timm_families_give_flat_features(name):
         "convnext_tiny",
         "vit_b_16",
         "swin_t",
-        "regnet_x_400mf",
         "efficientnet_b0",
         "maxvit_t",
     ],
@@ -72,6 +71,11 @@ def test_torchvision_families_give_flat_features(name):
     with torch.device("meta"):
         backbone = TorchvisionBackbone(name).eval()
         assert backbone(torch.zeros(2, 3, size, size)).shape == (2, backbone.num_features)
+
+
+def test_a_model_that_cannot_be_built_without_memory():
+    backbone = TorchvisionBackbone("regnet_x_400mf").eval()
+    assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, backbone.num_features)
 
 
 def test_a_model_without_linear_classifier_is_refused():
