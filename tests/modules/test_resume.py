@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import BackboneFinetuning, EMAWeightAveraging, ModelCheckpoint
 
 from longtail_lightning import ClassBalancedSampler, CosineHead, LogitAdjustedLoss, TimmBackbone
 from longtail_lightning._errors import LongTailError
@@ -95,6 +96,33 @@ def test_a_frozen_learned_scale_does_not_disturb_a_resume():
     head = resumed.head
     tiny_trainer(max_epochs=2).fit(resumed, data, ckpt_path="frozen.ckpt", weights_only=True)
     assert resumed.head is head
+
+
+class Finetuning(BackboneFinetuning):
+    def __init__(self):
+        super().__init__(unfreeze_backbone_at_epoch=1, verbose=False)
+
+
+# Lightning looks for batch norms that are frozen already.
+@pytest.mark.filterwarnings("ignore:The provided params to be frozen")
+def test_an_unfrozen_backbone_stays_unfrozen():
+    # Lightning freezes it again on resume (issue 21901 there).
+    def fit(epochs, ckpt_path=None):
+        L.seed_everything(7, verbose=False)
+        data = tiny_data()
+        schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=10)
+        model = tiny_model(data, lr_scheduler=schedule)
+        trainer = tiny_trainer(max_epochs=epochs, callbacks=[Finetuning()])
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+        return trainer, model
+
+    _, expected = fit(4)
+    trainer, _ = fit(2)
+    trainer.save_checkpoint("unfrozen.ckpt")
+    _, resumed = fit(4, "unfrozen.ckpt")
+    assert all(p.requires_grad for p in resumed.backbone.parameters() if p.ndim == 4)
+    for key, value in expected.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0, msg=key)
 
 
 def test_another_batch_size_in_the_middle_of_an_epoch_is_refused():

@@ -11,6 +11,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import build, plain_items, spec_of
 
 KEY = "longtail_lightning_parts"
+TRAINABLE = "longtail_lightning_trainable"
 PARTS = ("backbone", "head", "loss")
 _HPARAMS = "hyper_parameters"
 
@@ -25,6 +26,25 @@ def save_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if "pretrained" in kept:
             kept["pretrained"] = False
         checkpoint[_HPARAMS] = kept
+
+
+def save_trainable(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Remember which parameters were being trained."""
+    checkpoint[TRAINABLE] = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+
+def restore_trainable(module: L.LightningModule, names: list[str]) -> None:
+    """Train what was trained before the stop, as far as the optimizers hold it.
+
+    Lightning's `BackboneFinetuning` freezes the backbone again when a run resumes, although its
+    parameters are in the optimizer.
+    """
+    held = {
+        id(p) for optimizer in module.trainer.optimizers for group in optimizer.param_groups for p in group["params"]
+    }
+    for name, parameter in module.named_parameters():
+        if name in names and id(parameter) in held:
+            parameter.requires_grad_(True)
 
 
 def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

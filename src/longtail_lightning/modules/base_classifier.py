@@ -24,7 +24,13 @@ from longtail_lightning.heads import Head, LinearHead
 from longtail_lightning.losses import CrossEntropyLoss, LongTailLoss, WrapLoss
 from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
 from longtail_lightning.metrics._mean_loss import MeanLoss
-from longtail_lightning.modules._checkpoint import restore_parts, save_parts
+from longtail_lightning.modules._checkpoint import (
+    TRAINABLE,
+    restore_parts,
+    restore_trainable,
+    save_parts,
+    save_trainable,
+)
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 
 HeadCallable = Callable[[int, int], Head]
@@ -92,6 +98,7 @@ class BaseClassifier(L.LightningModule):
         self.lr_scheduler = lr_scheduler
         self.compile_parts = compile
         self.many, self.few = many, few
+        self._trained: list[str] = []  # names of what a loaded checkpoint was training
         self.channels_last = channels_last
 
         metrics = ShotAccuracy(self.class_counts, many=many, few=few)
@@ -183,6 +190,9 @@ class BaseClassifier(L.LightningModule):
                 "pass class_counts=datamodule.class_counts unless the difference is intended."
             )
 
+    def on_train_start(self) -> None:
+        restore_trainable(self, self._trained)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout and the like become a function of (seed, step, rank), so that resuming is exact.
         if (seed := os.environ.get("PL_GLOBAL_SEED")) is not None:
@@ -223,10 +233,13 @@ class BaseClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         save_parts(self, checkpoint)
+        save_trainable(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         restore_parts(self, checkpoint)
         self._bind_parts()
+        # Only a run that goes on: a model that is merely loaded trains what its new owner says.
+        self._trained = checkpoint.get(TRAINABLE, []) if self._trainer is not None else []
 
 
 def _not_plain(arguments: dict[str, Any]) -> list[str]:
