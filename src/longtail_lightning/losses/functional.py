@@ -65,16 +65,27 @@ def vector_scaling(
     return cross_entropy(torch.addcmul(shift, logits, factor), target)
 
 
-def lade(logits: Tensor, target: Tensor, class_counts: Tensor, *, alpha: float = 0.1, lam: float = 0.01) -> Tensor:
-    """Balanced softmax plus a bound on the log partition of each class; see `LADELoss`."""
+def lade(
+    logits: Tensor,
+    target: Tensor,
+    class_counts: Tensor,
+    *,
+    alpha: float = 0.1,
+    lam: float = 0.01,
+    batch: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Balanced softmax plus a bound on the log partition of each class; see `LADELoss`.
+
+    The bound is estimated on `batch`, logits and target of all ranks, or else on the rows themselves.
+    """
     log_pi = log_prior(class_counts, logits.dtype)
     prior = class_counts.to(logits.dtype) / class_counts.sum()
-    batch, num_classes = logits.shape
+    all_logits, all_target = batch if batch is not None else (logits, target)
 
-    own = logits.gather(1, target[:, None]).squeeze(1)
-    total = torch.zeros_like(log_pi).scatter_add(0, target, own)
-    present = torch.zeros_like(log_pi).scatter_add(0, target, torch.ones_like(own))
-    partition = logits.logsumexp(0) - log_pi - math.log(batch * num_classes)
+    own = all_logits.gather(1, all_target[:, None]).squeeze(1)
+    total = torch.zeros_like(log_pi).scatter_add(0, all_target, own)
+    present = torch.zeros_like(log_pi).scatter_add(0, all_target, torch.ones_like(own))
+    partition = all_logits.logsumexp(0) - log_pi - math.log(all_logits.numel())
     regularizer = -total / present.clamp(min=1) + partition + lam * partition.square()
     return cross_entropy(logits + log_pi, target) + alpha * (prior * regularizer).sum()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
+from longtail_lightning.losses._gather import gather
 
 
 class LADELoss(LongTailLoss):
@@ -52,7 +53,8 @@ class LADELoss(LongTailLoss):
     2021, eq. 16, 19 and 20.
 
     **Differences from the authors' code.** None: \(Z_c\) divides by the prior of class c for every image,
-    as the code does, and not by that of the image's own label, as importance sampling would.
+    as the code does, and not by that of the image's own label, as importance sampling would. Under DDP
+    theirs estimates the bound on each rank's rows; here, in training, on those of all ranks.
     """
 
     accepts_soft_targets: ClassVar[bool] = False
@@ -72,4 +74,6 @@ class LADELoss(LongTailLoss):
         self.lam = lam
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
-        return functional.lade(logits, target, self.bound_counts, alpha=self.alpha, lam=self.lam)
+        # Ranks may hold unequal numbers of batches in evaluation: there each keeps to its own rows.
+        batch = (gather(logits), gather(target)) if self.training else None
+        return functional.lade(logits, target, self.bound_counts, alpha=self.alpha, lam=self.lam, batch=batch)
