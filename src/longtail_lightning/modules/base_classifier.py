@@ -152,9 +152,10 @@ class BaseClassifier(L.LightningModule):
     def _log_metrics(self, loss_key: str, metrics: MetricCollection, mean_loss: MeanLoss) -> None:
         values = metrics.compute()
         accuracy = loss_key.split("/")[0] + "/acc"
-        self.log(loss_key, mean_loss.compute())
-        self.log(accuracy, values.pop(accuracy), prog_bar=True)
-        self.log_dict(values)
+        # The values are those of all ranks already; sync_dist only tells Lightning so.
+        self.log(loss_key, mean_loss.compute(), sync_dist=True)
+        self.log(accuracy, values.pop(accuracy), prog_bar=True, sync_dist=True)
+        self.log_dict(values, sync_dist=True)
         metrics.reset()
         mean_loss.reset()
 
