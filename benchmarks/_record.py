@@ -23,7 +23,7 @@ def record(name: str, results: dict[str, Any], *, seed: int | list[int] | None =
     path = FOLDER / f"{name}.json"
     text = {
         "command": f"python benchmarks/{Path(sys.argv[0]).name}",
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "src") else ""),
+        "commit": COMMIT,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "seed": seed,
         "device": _device(),
@@ -47,3 +47,7 @@ def _device() -> str:
     cpu = Path("/proc/cpuinfo")
     names = [line for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
     return f"CPU: {names[0].partition(':')[2].strip()}" if names else f"CPU: {platform.processor()}"
+
+
+# Asked when the benchmark starts, with the code that it loads: a long run may outlive a commit.
+COMMIT = _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "src") else "")
