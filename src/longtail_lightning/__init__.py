@@ -66,7 +66,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "heads": ("CosineHead", "Head", "LinearHead"),
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
-    "features": ("FeatureBank",),
+    "features": ("FeatureBank", "extract_features"),
     "data": ("LongTailDataModule", "SyntheticImages", "SyntheticLongTail", "labels_of", "long_tail_counts"),
     "modules": ("BaseClassifier", "WarmupCosine"),
     "callbacks": (
