@@ -37,7 +37,8 @@ class FeatureBank:
         >>> bank = FeatureBank.from_arrays(torch.randn(3, 8), [0, 2, 0], ids=["a.jpg", "b.jpg", "c.jpg"])
         >>> len(bank), bank.num_features, bank.class_counts
         (3, 8, ClassCounts([2, 0, 1]))
-        >>> FeatureBank.load(bank.save("bank")).subset([1]).ids
+        >>> from tempfile import mkdtemp
+        >>> FeatureBank.load(bank.save(mkdtemp())).subset([1]).ids
         ['b.jpg']
     """
 

@@ -81,10 +81,8 @@ def extract_features(
     Example:
         >>> from longtail_lightning import CIFARResNet, SyntheticLongTail
         >>> data = SyntheticLongTail(num_classes=3, max_count=6, imbalance_factor=2)
-        >>> extract_features(CIFARResNet(8), data, "bank/val", split="val", progress=False)
+        >>> extract_features(CIFARResNet(8), data, split="val", progress=False)
         FeatureBank(60 x 64 float16, 3 classes)
-        >>> len(FeatureBank.load("bank/val"))
-        60
     """
     return extract(
         encoder,
