@@ -66,7 +66,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "heads": ("CosineHead", "Head", "LinearHead"),
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
-    "features": ("FeatureBank", "extract_features"),
+    "features": ("FeatureBank", "extract_features", "fit_head"),
     "data": (
         "ImageList",
         "ImageTransforms",
