@@ -206,7 +206,7 @@ class FeatureBank:
             None if self.texts is None else [self.texts[i] for i in numbers],
             self.num_classes,
             self._class_names,
-            {**self.fingerprint, "subset": True} if self.fingerprint else {},
+            {part: value for part, value in self.fingerprint.items() if part != "data"},  # it is no longer all of them
         )
 
     def require_all_classes(self, what: str) -> None:
