@@ -105,6 +105,18 @@ def test_all_processes_say_the_same(pool, tmp_path):
     assert "was made by CIFARResNet" in first
 
 
+def on_a_disk_of_its_own(path):
+    with pytest.raises(LongTailError) as error:
+        extract(f"{path}/{dist.get_rank()}", 1)
+    return str(error.value)
+
+
+def test_processes_without_a_shared_disk(pool, tmp_path):
+    first, second = pool.run(on_a_disk_of_its_own, str(tmp_path))
+    assert first == second
+    assert "This process does not see" in first
+
+
 def fit():
     torch.manual_seed(0)
     bank = extract_features(encoder(), tiny_data(), progress=False)

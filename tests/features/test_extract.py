@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from longtail_lightning import BaseClassifier, FeatureBank, LinearHead, extract_features
 from longtail_lightning._errors import LongTailError
@@ -102,6 +102,22 @@ def test_disk_and_memory_hold_the_same(tmp_path):
     }  # fmt: skip
     kept.save(tmp_path / "copy")
     assert bytes_of(tmp_path / "copy") == bytes_of(tmp_path / "bank")
+
+
+class Files(Noisy):
+    """Knows the file of each item."""
+
+    def __init__(self):
+        super().__init__()
+        del self.ids
+
+    def file(self, index):
+        return f"folder/{index}.png"
+
+
+def test_files_are_the_ids_below_subsets_too():
+    part = Subset(Subset(Files(), range(10, 30)), [3, 0])
+    assert extract_features(encoder(), DataLoader(part), **QUIET).ids == ["folder/13.png", "folder/10.png"]
 
 
 def test_bfloat16_is_close_to_float32():

@@ -182,7 +182,7 @@ class FeatureBank:
         features = self.view(view)
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            yield features[part].to(device, dtype), self.labels[part].to(device)
+            yield features[part].to(device).to(dtype), self.labels[part].to(device)
 
     def subset(self, indices: Any) -> FeatureBank:
         """A bank of these images, in this order and in memory; the classes stay.

@@ -154,13 +154,15 @@ def _train(
         if features is None or bank.num_views > 1:
             features = _placed(bank, epoch, where)
         chosen = order.epoch(epoch)
-        for step, indices in enumerate(chosen.split(batch_size)):  # type: ignore[no-untyped-call]
+        # Rows are picked where the features are: on the device, or in the file.
+        rows = chosen.to(features.device).split(batch_size)  # type: ignore[no-untyped-call]
+        targets = labels.index_select(0, chosen.to(where)).split(batch_size)  # type: ignore[no-untyped-call]
+        for step, (indices, target) in enumerate(zip(rows, targets)):
             done = (epoch * steps_per_epoch + step) / (epochs * steps_per_epoch)
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * done))
-            # Where the features are, on the device or in the file, the rows are picked.
-            batch = features.index_select(0, indices.to(features.device)).to(where, kind)
-            value = loss(head(batch), labels.index_select(0, indices.to(where)))
+            batch = features.index_select(0, indices).to(where).to(kind)
+            value = loss(head(batch), target)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
