@@ -66,6 +66,11 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
     "data": (
+        "ArrayImages",
+        "ArrayLT",
+        "CIFAR100LT",
+        "CIFAR10LT",
+        "ConcatLT",
         "ImageList",
         "ImageTransforms",
         "LongTailDataModule",
@@ -79,7 +84,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "long_tail_counts",
         "long_tail_indices",
     ),
-    "modules": ("BaseClassifier", "WarmupCosine"),
+    "modules": ("BaseClassifier", "WarmupCosine", "WarmupMultiStep"),
     "callbacks": (
         "DeferredResampling",
         "DeferredReweighting",

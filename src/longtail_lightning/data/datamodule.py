@@ -421,14 +421,12 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         mean, std = (0.0,) if self.mean is None else tuple(self.mean), (1.0,) if self.std is None else tuple(self.std)
         key = (mean, std, white, device, dtype)
         if key not in self._kept:
-            self._kept[key] = tuple(
-                (torch.tensor(values, dtype=torch.float64) * white).to(device, dtype).view(-1, 1, 1)
-                for values in (mean, std)
-            )
+            scaled = [torch.tensor(values, dtype=torch.float64).mul(white).to(dtype) for values in (mean, std)]
+            self._kept[key] = (scaled[0].to(device).view(-1, 1, 1), scaled[1].to(device).view(-1, 1, 1))
         return self._kept[key]
 
     @cached_property
-    def _kept(self) -> dict[Any, Any]:
+    def _kept(self) -> dict[Any, tuple[Tensor, Tensor]]:
         return {}
 
 
