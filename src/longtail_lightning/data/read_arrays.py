@@ -5,8 +5,8 @@ Nothing is unpickled: a file from a stranger cannot run code.
 
 from __future__ import annotations
 
-import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -201,13 +201,8 @@ def _names(arrays: Mapping[str, Any], split: str, keys: Keys | None, *, plain: b
 def _array(arrays: Mapping[str, Any], name: str, where: str) -> Any:
     try:
         return arrays[name]
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise
-        raise LongTailError(
-            f"{where}: {name!r} holds Python objects, which are not loaded because they could run code: "
-            "save it as an array of numbers."
-        ) from error
+    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+        raise LongTailError(_cannot_be_read(f"{where}: {name!r}", error)) from error
 
 
 def _member(part: Any) -> Any:
@@ -236,22 +231,44 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise LongTailError(f"{path} does not exist: check the path (it starts from {Path.cwd()}).")
     try:
-        if path.suffix in (".npz", ".npy"):
-            # Copy on write: a large .npy is read as it is needed.
-            return np.load(path, mmap_mode="c" if path.suffix == ".npy" else None, allow_pickle=False)
+        if path.suffix == ".npz":
+            return _Npz(path)
+        if path.suffix == ".npy":
+            # Copy on write: a large file is read as it is needed.
+            return np.load(path, mmap_mode="c", allow_pickle=False)
         if path.suffix in (".pt", ".pth"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and numpy raise a dozen types for broken files
-        if "pickle" in str(error).lower() or "weights_only" in str(error).lower():
-            raise LongTailError(
-                f"{path} holds Python objects, which are not loaded because they could run code: "
-                "save arrays or tensors of numbers."
-            ) from error
-        broken = isinstance(error, (zipfile.BadZipFile, EOFError, OSError))
-        raise LongTailError(
-            f"{path} cannot be read ({'broken or incomplete' if broken else str(error).splitlines()[0]}): "
-            "download or save it again."
-        ) from error
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and torch raise a dozen types for broken files
+        raise LongTailError(_cannot_be_read(str(path), error)) from error
     raise LongTailError(f"{path} is no .npz, .npy or .pt file: save the arrays with numpy.savez(path, ...).")
+
+
+def _cannot_be_read(where: str, error: Exception) -> str:
+    if any(word in str(error).lower() for word in ("pickle", "weights_only", "python objects")):
+        return (
+            f"{where} holds Python objects, which are not loaded because they could run code: "
+            "save arrays or tensors of numbers."
+        )
+    return f"{where} cannot be read (broken or incomplete): download or save it again."
+
+
+class _Npz(Mapping[str, Any]):
+    """The arrays of an .npz file, each read when it is asked for; no file stays open."""
+
+    def __init__(self, path: Path) -> None:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile(str(path))
+        self.path = path
+        with np.load(path, allow_pickle=False) as file:
+            self.names = list(file.files)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        with np.load(self.path, allow_pickle=False) as file:
+            array: np.ndarray = file[name]
+            return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -41,9 +41,7 @@ def read_batches(files: Sequence[Path], labels_key: str) -> ArrayImages:
         batch = read_batch(file)
         data, own = batch.get("data"), batch.get(labels_key)
         if not isinstance(data, np.ndarray) or not isinstance(own, list):
-            raise LongTailError(
-                f"{file} is no batch of CIFAR: it has no 'data' and {labels_key!r}, or not as they are."
-            )
+            raise LongTailError(f"{file} is no batch of CIFAR: it lacks an array 'data' or a list {labels_key!r}.")
         if data.dtype != np.uint8 or data.shape != (len(own), 3 * 32 * 32):
             raise LongTailError(f"{file} has {data.dtype} images of shape {data.shape} for {len(own)} labels.")
         images.append(torch.from_numpy(data if data.flags.writeable else data.copy()).view(-1, 3, 32, 32))
@@ -56,8 +54,8 @@ def read_batch(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             batch = _ArraysOnly(stream, encoding="latin1").load()
-    except LongTailError:
-        raise
+    except LongTailError as error:
+        raise LongTailError(f"{file}: {error}") from error
     except Exception as error:  # broken pickles raise a dozen types
         raise LongTailError(
             f"{file} cannot be read ({type(error).__name__}): delete the folder and download it again."
@@ -71,7 +69,7 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise LongTailError(
-                f"The pickled batch asks for {module}.{name}, which CIFAR does not: it may run code and is not loaded; "
-                "download the original archive."
+                f"it asks for {module}.{name}, which CIFAR does not, and may run code: "
+                "it is not loaded; download the original archive."
             )
         return _ALLOWED[module, name]
