@@ -76,6 +76,11 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "features": ("FeatureBank", "extract_features", "fit_head"),
     "data": (
+        "ArrayImages",
+        "ArrayLT",
+        "CIFAR100LT",
+        "CIFAR10LT",
+        "ConcatLT",
         "FeatureDataModule",
         "ImageList",
         "ImageTransforms",
@@ -90,7 +95,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "long_tail_counts",
         "long_tail_indices",
     ),
-    "modules": ("BaseClassifier", "WarmupCosine"),
+    "modules": ("BaseClassifier", "WarmupCosine", "WarmupMultiStep"),
     "callbacks": (
         "DeferredResampling",
         "DeferredReweighting",

@@ -1,5 +1,10 @@
 """Data: long-tail subsets, LightningDataModules, the embedded synthetic set."""
 
+from longtail_lightning.data.array import ArrayLT as ArrayLT
+from longtail_lightning.data.array_images import ArrayImages as ArrayImages
+from longtail_lightning.data.cifar import CIFAR10LT as CIFAR10LT
+from longtail_lightning.data.cifar import CIFAR100LT as CIFAR100LT
+from longtail_lightning.data.concat import ConcatLT as ConcatLT
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
 from longtail_lightning.data.decode import decode_image as decode_image
 from longtail_lightning.data.feature_datamodule import FeatureDataModule as FeatureDataModule
@@ -15,6 +20,11 @@ from longtail_lightning.data.synthetic import SyntheticImages as SyntheticImages
 from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLongTail
 
 __all__ = [
+    "ArrayImages",
+    "ArrayLT",
+    "CIFAR100LT",
+    "CIFAR10LT",
+    "ConcatLT",
     "FeatureDataModule",
     "ImageList",
     "ImageTransforms",

@@ -2,5 +2,6 @@
 
 from longtail_lightning.modules.base_classifier import BaseClassifier as BaseClassifier
 from longtail_lightning.modules.schedule import WarmupCosine as WarmupCosine
+from longtail_lightning.modules.schedule import WarmupMultiStep as WarmupMultiStep
 
-__all__ = ["BaseClassifier", "WarmupCosine"]
+__all__ = ["BaseClassifier", "WarmupCosine", "WarmupMultiStep"]
