@@ -77,11 +77,11 @@ def test_names_of_folders_only_when_each_class_has_its_own():
 
 def test_names_given():
     Path("names.txt").write_text("a cat\na dog\nan owl\na whale\n")
+    data = lists(class_names="names.txt")
     with pytest.warns(UserWarning, match=r"1 of 4 classes have no image in My_LT_train\.txt \(a whale\)"):
-        data = lists(class_names="names.txt")
         assert data.class_counts.tolist() == [6, 3, 2, 0]
     assert data.class_names == ["a cat", "a dog", "an owl", "a whale"]
-    with pytest.raises(LongTailError, match="2 class names, but the labels of My_LT_train.txt run up to 2"):
+    with pytest.raises(LongTailError, match=r"2 class names, but the labels of My_LT_train\.txt run up to 2"):
         _ = lists(class_names=["a", "b"]).class_counts
 
 
@@ -125,7 +125,7 @@ def test_files_that_do_not_exist(tmp_path):
     data = lists()
     for number in (1, 2, 3, 4):
         Path(f"places/train/cat/{number}.jpg").unlink()
-    with pytest.raises(LongTailError, match=r"4 of 11 files of My_LT_train\.txt do not exist below places \(train/cat/1"):
+    with pytest.raises(LongTailError, match=r"4 of 11 files of My_LT_train\.txt do not exist below places \(train/c"):
         data.setup("fit")
     with pytest.raises(LongTailError, match=r"train/cat/2\.jpg, train/cat/3\.jpg, \.\.\.\)"):
         data.setup("fit")

@@ -58,7 +58,9 @@ def inaturalist(root: Path, version: int = 2018) -> Path:
     ids = {"cat": 3, "dog": 5, "owl": 11}
     groups = {"cat": "Mammals", "dog": "Mammals", "owl": "Birds"}
     # Not in the order of their ids.
-    categories = [{"id": ids[name], "name": f"the {name}", "supercategory": groups[name]} for name in ("owl", "cat", "dog")]
+    categories = [
+        {"id": ids[name], "name": f"the {name}", "supercategory": groups[name]} for name in ("owl", "cat", "dog")
+    ]
     for split in ("train", "val"):
         entries = list(enumerate(images(root, split), start=100))
         content = {

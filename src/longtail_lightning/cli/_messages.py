@@ -43,6 +43,10 @@ def parser_message(text: str) -> str:
     )
     if "subclass of LongTailLoss" in text:
         return f"{message}. A loss from elsewhere goes into WrapLoss: --model.loss=WrapLoss --model.loss.loss=CLASS"
+    if match := re.search(
+        r'Parser key "(.+?)":.*Expected an instantiatable class, but \S+ is abstract', text, re.DOTALL
+    ):
+        return f"Say which class before its options: --{match[1]} CLASS --{match[1]}.OPTION VALUE."
     if told := _inside(text):
         return told
     names = list(all_components())

@@ -247,7 +247,7 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     if loose:
         rank_zero_warn(f"{loose} images lie in {folder} itself, outside of the class folders, and are left out.")
     if not files:
-        packed = any(unpack(Path(f"x{kind}")) for kind in skipped)
+        packed = {".zip", ".tar", ".gz", ".tgz"} & set(skipped)
         fix = "unpack the archives in them first" if packed else "is this the folder of the images?"
         raise LongTailError(f"The class folders of {folder} ({few(p.name for p in classes)}) hold no image: {fix}")
     if skipped:
