@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from longtail_lightning._errors import LongTailError
+
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # announced by torchvision 0.29 for a later release: Pillow does all the work then
+    decode_jpeg = None  # type: ignore[assignment]
 
 ImageSource = str | Path | bytes
 
@@ -42,7 +46,7 @@ def decode_image(source: ImageSource) -> Tensor:
     if not data:
         raise UnreadableImageError(f"{where} is empty (0 bytes).")
     try:
-        if data[:2] == b"\xff\xd8":
+        if data[:2] == b"\xff\xd8" and decode_jpeg is not None:
             return _jpeg(data)
         return _any_format(data)
     except Exception as error:  # Pillow and torchvision raise a dozen types for broken files
@@ -61,11 +65,10 @@ def _read(path: str | Path) -> bytes:
 
 
 def _jpeg(data: bytes) -> Tensor:
+    buffer = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())  # torch wants writable memory
     with warnings.catch_warnings():
-        # The bytes are not writable; nobody writes to them.
-        warnings.filterwarnings("ignore", message="The given buffer is not writable")
-        buffer = torch.frombuffer(data, dtype=torch.uint8)
-    image: Tensor = decode_jpeg(buffer, ImageReadMode.RGB, apply_exif_orientation=True)  # type: ignore[assignment]
+        warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of TorchVision")
+        image: Tensor = decode_jpeg(buffer, ImageReadMode.RGB, apply_exif_orientation=True)  # type: ignore[assignment]
     return image
 
 

@@ -110,7 +110,12 @@ class BaseClassifier(L.LightningModule):
         self._bind_parts()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Logits of a batch of images, `(batch, channels, height, width)`.
+
+        Several views of each image, `(batch, views, channels, height, width)`, give their mean logits.
+        """
+        if images.ndim == 5:
+            return self(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)  # type: ignore[no-any-return]
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.head(self.backbone(images))
