@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default_collate
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import generator, isolated_rng, mix
@@ -258,14 +259,23 @@ def worker_died(error: Exception) -> str:
 
 def item_name(dataset: Any, index: int) -> str:
     """The file of an item, when the data set below any subsets knows it; its index otherwise."""
-    while isinstance(dataset, Subset):
-        index = int(dataset.indices[index])
-        dataset = dataset.dataset
+    dataset, index = below(dataset, index)
     file = getattr(dataset, "file", None)
     if callable(file):
         return str(file(index))
     pairs = getattr(dataset, "samples", None)  # torchvision's folders
     return str(pairs[index][0]) if isinstance(pairs, list) and isinstance(pairs[index], tuple) else str(index)
+
+
+def below(dataset: Any, index: int) -> tuple[Any, int]:
+    """The data set below all subsets and joined sets that holds the item, and the item's place there."""
+    while isinstance(dataset, (Subset, ConcatDataset)):
+        if isinstance(dataset, Subset):
+            dataset, index = dataset.dataset, int(dataset.indices[index])
+        else:
+            part = bisect_right(dataset.cumulative_sizes, index)
+            dataset, index = dataset.datasets[part], index - (dataset.cumulative_sizes[part - 1] if part else 0)
+    return dataset, index
 
 
 def one_thread(_: int) -> None:
