@@ -66,7 +66,12 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
     "data": (
+        "CSVLT",
+        "HuggingFaceLT",
+        "INaturalist",
+        "ImageFolderLT",
         "ImageList",
+        "ImageListLT",
         "ImageTransforms",
         "LongTailDataModule",
         "PaddedCropTransforms",
@@ -78,6 +83,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "labels_of",
         "long_tail_counts",
         "long_tail_indices",
+        "read_class_names",
     ),
     "modules": ("BaseClassifier", "WarmupCosine"),
     "callbacks": (

@@ -1,11 +1,17 @@
 """Data: long-tail subsets, LightningDataModules, the embedded synthetic set."""
 
+from longtail_lightning.data.class_names import read_class_names as read_class_names
+from longtail_lightning.data.csv_lt import CSVLT as CSVLT
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
 from longtail_lightning.data.decode import decode_image as decode_image
+from longtail_lightning.data.huggingface_lt import HuggingFaceLT as HuggingFaceLT
+from longtail_lightning.data.image_folder_lt import ImageFolderLT as ImageFolderLT
 from longtail_lightning.data.image_list import ImageList as ImageList
+from longtail_lightning.data.image_list_lt import ImageListLT as ImageListLT
 from longtail_lightning.data.image_transforms import ImageTransforms as ImageTransforms
 from longtail_lightning.data.image_transforms import PaddedCropTransforms as PaddedCropTransforms
 from longtail_lightning.data.image_transforms import ResizedCropTransforms as ResizedCropTransforms
+from longtail_lightning.data.inaturalist import INaturalist as INaturalist
 from longtail_lightning.data.labels import labels_of as labels_of
 from longtail_lightning.data.long_tail import SubsetId as SubsetId
 from longtail_lightning.data.long_tail import long_tail_counts as long_tail_counts
@@ -14,7 +20,12 @@ from longtail_lightning.data.synthetic import SyntheticImages as SyntheticImages
 from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLongTail
 
 __all__ = [
+    "CSVLT",
+    "HuggingFaceLT",
+    "INaturalist",
+    "ImageFolderLT",
     "ImageList",
+    "ImageListLT",
     "ImageTransforms",
     "LongTailDataModule",
     "PaddedCropTransforms",
@@ -26,4 +37,5 @@ __all__ = [
     "labels_of",
     "long_tail_counts",
     "long_tail_indices",
+    "read_class_names",
 ]
