@@ -67,6 +67,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
     "data": (
         "CSVLT",
+        "DataReport",
         "HuggingFaceLT",
         "INaturalist",
         "ImageFolderLT",
@@ -79,6 +80,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "SubsetId",
         "SyntheticImages",
         "SyntheticLongTail",
+        "check_images",
         "decode_image",
         "labels_of",
         "long_tail_counts",

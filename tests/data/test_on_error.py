@@ -71,7 +71,8 @@ def test_raising_names_the_file_in_one_sentence(write, workers):
     data = Files(write(), num_workers=workers)
     with pytest.raises(UnreadableImageError) as error:
         list(data.train_dataloader())
-    assert re.fullmatch(rf"{re.escape(str(data.root))}/class \d/Error: (3|14)\.png cannot be decoded \(.*\)\.", str(error.value))
+    files = rf"{re.escape(str(data.root))}/class \d/Error: (3|14)\.png"
+    assert re.fullmatch(rf"{files} cannot be decoded \(.*\)\.", str(error.value))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

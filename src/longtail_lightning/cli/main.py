@@ -21,6 +21,7 @@ usage: ltl COMMAND [options]
   show       describe one of them         ltl show LogitAdjustedLoss
   cp         copy a recipe to edit it     ltl cp quickstart mine.yaml
   counts     class counts of labels       ltl counts --data SyntheticLongTail
+  data       check images before training ltl data check FOLDER
 
 --config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options.
 With --debug, errors show their traceback. `ltl --version` prints the version.
@@ -64,11 +65,15 @@ def _dispatch(args: list[str]) -> int:
         from longtail_lightning.cli.counts import counts
 
         return counts(rest)
+    if command == "data":
+        from longtail_lightning.cli.data import data
+
+        return data(rest)
     if command in _RUN:
         from longtail_lightning.cli.app import run
 
         return run(args)
-    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*_RUN, *_LOOK, 'counts'])}")
+    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*_RUN, *_LOOK, 'counts', 'data'])}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Data: long-tail subsets, LightningDataModules, the embedded synthetic set."""
 
+from longtail_lightning.data.check import DataReport as DataReport
+from longtail_lightning.data.check import check_images as check_images
 from longtail_lightning.data.class_names import read_class_names as read_class_names
 from longtail_lightning.data.csv_lt import CSVLT as CSVLT
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
@@ -21,6 +23,7 @@ from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLong
 
 __all__ = [
     "CSVLT",
+    "DataReport",
     "HuggingFaceLT",
     "INaturalist",
     "ImageFolderLT",
@@ -33,6 +36,7 @@ __all__ = [
     "SubsetId",
     "SyntheticImages",
     "SyntheticLongTail",
+    "check_images",
     "decode_image",
     "labels_of",
     "long_tail_counts",

@@ -90,9 +90,9 @@ def look(dataset: Dataset[Any], index: int, *, pixels: bool = False) -> Seen:
 def source_of(dataset: Any, index: int) -> ImageSource | None:
     """The file or the bytes that an item is decoded from, below subsets and joined sets; None when there are none."""
     dataset, index = below(dataset, index)
-    for method in ("path", "data"):
+    for method in ("source", "path"):
         if callable(ask := getattr(dataset, method, None)):
-            source: ImageSource = ask(index)
+            source: ImageSource | None = ask(index)
             return source
     pairs = getattr(dataset, "samples", None)  # torchvision's folders
     return pairs[index][0] if isinstance(pairs, list) and isinstance(pairs[index], tuple) else None
@@ -123,7 +123,7 @@ def _digest_of(image: Tensor) -> bytes:
     pixels = image.movedim(0, -1) if image.ndim == 3 else image  # decoders keep the channels of a pixel together
     array = pixels.contiguous().numpy()
     digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-    digest.update(array)
+    digest.update(array.data)
     return digest.digest()
 
 

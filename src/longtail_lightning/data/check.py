@@ -16,12 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.data._probe import BROKEN, ELONGATED, ODD, TINY, Probe, Seen
-from longtail_lightning.data.datamodule import LongTailDataModule, Split
-from longtail_lightning.data.labels import labels_of
-from longtail_lightning.data.loader import item_name, one_thread, worker_died
+from longtail_lightning.data._parts import Part, Parts, parts_of
+from longtail_lightning.data._probe import ELONGATED, ODD, TINY, Probe, Seen
+from longtail_lightning.data.datamodule import LongTailDataModule
+from longtail_lightning.data.loader import one_thread, worker_died
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _BATCH = 16
 
 
@@ -64,24 +63,6 @@ class Fault:
     where: str
     split: str = ""
     detail: str = ""
-
-
-@dataclass
-class Part:
-    """A split: its items, and the labels that its files give them."""
-
-    split: str
-    dataset: Dataset[Any]
-    labels: np.ndarray
-    keep: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.keep = np.ones(len(self.labels), dtype=bool)
-
-    def name(self, index: int) -> str:
-        """The file of an item, or its place in the split."""
-        name = item_name(self.dataset, index)
-        return f"{self.split}[{name}]" if name.isdigit() else name
 
 
 @dataclass
@@ -135,6 +116,7 @@ class DataReport:
             }
 
         return {
+            "tool": _TOOL,
             "complete": not self.stopped,
             "stopped": self.stopped or None,
             "clean": self.clean,
@@ -161,15 +143,25 @@ def _plain(fault: Fault) -> dict[str, str]:
     return {key: value for key, value in asdict(fault).items() if value and key != "kind"}
 
 
+_TOOL = "ltl data check"
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file was written by `DataReport.save`."""
+    with open(path, "rb") as file:
+        return f'"tool": "{_TOOL}"'.encode() in file.read(200)
+
+
 def write_whole(path: Path, text: str) -> Path:
     """Write a file that is never seen half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            part.unlink(missing_ok=True)
         raise LongTailError(f"{path} cannot be written ({error.strerror}): give another place.") from error
     return path
 
@@ -197,42 +189,39 @@ def check_images(
         progress: called with the images read so far and all of them.
 
     Example:
+        >>> import torch
         >>> from torch.utils.data import TensorDataset
         >>> images = torch.arange(4).view(4, 1, 1, 1).expand(4, 3, 16, 16).to(torch.uint8)
         >>> train = TensorDataset(images[[0, 1, 1, 2]], torch.tensor([0, 0, 0, 1]))
         >>> [(fault.kind, fault.where) for fault in check_images({"train": train}).faults]
         [('single', 'class 1'), ('duplicate', 'train[2]')]
     """
-    if isinstance(data, LongTailDataModule):
-        class_names = class_names if class_names is not None else data.class_names
-        found = {split: data.dataset(split) for split in SPLITS}
-        data = {split: dataset for split, dataset in found.items() if dataset is not None}
-    parts = [Part(split, dataset, labels_of(dataset).numpy()) for split, dataset in data.items()]
-    return check_parts(parts, class_names, num_workers=num_workers, pixels=pixels, progress=progress)
+    found = parts_of(data)
+    if class_names is not None:
+        found.class_names = list(class_names)
+    return check_parts(found, num_workers=num_workers, pixels=pixels, progress=progress)
 
 
 def check_parts(
-    parts: Sequence[Part],
-    class_names: Sequence[str] | None = None,
+    found: Parts,
     *,
     num_workers: int = 0,
     pixels: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    strays: Sequence[Fault] = (),
 ) -> DataReport:
     """`check_images` of labels as files have them, which may start anywhere.
 
     Args:
-        parts: the splits, training first; what can be kept of them is noted in `keep`.
-        class_names: one name per class.
+        found: the splits; `keep` tells afterwards which images are good.
         num_workers: processes that read.
         pixels: compare decoded pixels.
         progress: called with the images read so far and all of them.
-        strays: files that belong to no class.
     """
     start = time.perf_counter()
+    parts = found.parts
     report = DataReport({part.split: len(part.labels) for part in parts})
-    found = [*strays, *_label_faults(parts, report, class_names)]
+    faults = [Fault(kind, file, detail=why) for kind, file, why in found.strays]
+    faults += _label_faults(parts, report, found.class_names)
     ends = np.cumsum([len(part.labels) for part in parts])
     digests = np.zeros((int(ends[-1]), 2), dtype="<u8")
     readable = np.zeros(len(digests), dtype=bool)
@@ -247,7 +236,7 @@ def check_parts(
                 part, index = place(report.read)
                 if seen.broken is not None:
                     part.keep[index] = False
-                    found.append(Fault(seen.broken, part.name(index), part.split, seen.detail))
+                    faults.append(Fault(seen.broken, part.name(index), part.split, seen.detail))
                 else:
                     digests[report.read] = np.frombuffer(seen.digest[:16], dtype="<u8")
                     readable[report.read] = True
@@ -262,9 +251,9 @@ def check_parts(
             raise
         report.stopped = worker_died(error)
     for group in _groups(digests, readable):
-        found += _same_image([place(position) for position in group])
+        faults += _same_image([place(position) for position in group])
     order = list(FAULTS)
-    report.faults = sorted(found, key=lambda fault: order.index(fault.kind))
+    report.faults = sorted(faults, key=lambda fault: order.index(fault.kind))
     report.notes.sort(key=lambda note: ODD.index(note.kind))
     report.seconds = time.perf_counter() - start
     return report
@@ -286,7 +275,7 @@ def _label_faults(parts: Sequence[Part], report: DataReport, class_names: Sequen
     """What the labels alone tell; also puts counts and names of the classes into the report."""
     train, *others = parts
     everything = np.concatenate([part.labels for part in parts])
-    first = 0 if class_names is not None else int(everything.min())
+    first = first_label(parts, class_names)
     last = max(int(everything.max()), len(class_names or ()) - 1)
     if last - first >= _MANY_CLASSES:
         raise LongTailError(f"The labels run from {first} to {last}: class numbers are expected.")
@@ -294,7 +283,10 @@ def _label_faults(parts: Sequence[Part], report: DataReport, class_names: Sequen
     numbers = [str(label) for label in range(first, last + 1)]
     report.class_counts = counts.tolist()
     report.class_names = [*(class_names or ()), *numbers[len(class_names or ()) :]]
-    shown = [f"class {number}" if number == name else f"class {number} ({name})" for number, name in zip(numbers, report.class_names)]
+    shown = [
+        f"class {number}" if number == name else f"class {number} ({name})"
+        for number, name in zip(numbers, report.class_names)
+    ]
     found = [Fault("start", f"labels from {first} to {last}")] if first != 0 else []
     for label in np.flatnonzero(counts == 0):
         lacking = [(part.split, int((part.labels == label + first).sum())) for part in others]
@@ -303,6 +295,11 @@ def _label_faults(parts: Sequence[Part], report: DataReport, class_names: Sequen
         found.append(Fault("unknown" if lacking else "gap", shown[label], detail=detail))
     found += [Fault("single", shown[label], train.split) for label in np.flatnonzero(counts == 1)]
     return found
+
+
+def first_label(parts: Sequence[Part], class_names: Sequence[str] | None) -> int:
+    """The label of the first class: 0, unless plain numbers start elsewhere."""
+    return 0 if class_names is not None else min(int(part.labels.min()) for part in parts)
 
 
 _MANY_CLASSES = 10_000_000
