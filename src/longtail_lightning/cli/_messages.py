@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.cli.catalog import all_components
+from longtail_lightning.data.loader import worker_died
 
 
 @contextmanager
@@ -30,6 +31,8 @@ def one_sentence() -> Iterator[None]:
             raise LongTailError(parser_message(str(error))) from error
         if isinstance(error, MisconfigurationException) or "loading state_dict" in str(error):
             raise LongTailError(" ".join(str(error).split())[:600]) from error
+        if "DataLoader worker (" in str(error):  # told while the model was busy, outside of the loader
+            raise LongTailError(worker_died(error)) from error
         raise
 
 

@@ -2,6 +2,8 @@
 
 from longtail_lightning.data.array import ArrayLT as ArrayLT
 from longtail_lightning.data.array_images import ArrayImages as ArrayImages
+from longtail_lightning.data.check import check_images as check_images
+from longtail_lightning.data.check import DataReport as DataReport
 from longtail_lightning.data.cifar import CIFAR100LT as CIFAR100LT
 from longtail_lightning.data.cifar import CIFAR10LT as CIFAR10LT
 from longtail_lightning.data.class_names import read_class_names as read_class_names
@@ -32,6 +34,7 @@ __all__ = [
     "CIFAR10LT",
     "ConcatLT",
     "CSVLT",
+    "DataReport",
     "FeatureDataModule",
     "HuggingFaceLT",
     "ImageFolderLT",
@@ -45,6 +48,7 @@ __all__ = [
     "SubsetId",
     "SyntheticImages",
     "SyntheticLongTail",
+    "check_images",
     "decode_image",
     "labels_of",
     "long_tail_counts",

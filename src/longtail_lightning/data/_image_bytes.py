@@ -48,6 +48,11 @@ class ImageBytes(Dataset[tuple[Tensor, int]]):
         _, path = self._content(index)
         return path or f"{self.name}:{self.rows[index]}"
 
+    def source(self, index: int) -> bytes | Path | None:
+        """What item `index` is decoded from."""
+        data, path = self._content(index)
+        return data if data is not None or path is None else (self.root or Path()) / path
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         data, path = self._content(index)
         label = int(self.labels[index])
