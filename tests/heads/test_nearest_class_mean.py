@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from longtail_lightning import NearestClassMeanHead
+from longtail_lightning import FeatureBank, NearestClassMeanHead
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import build, spec_of
 from longtail_lightning.heads import nearest_class_mean
@@ -69,16 +68,12 @@ def test_a_class_without_features_never_wins(metric, dtype):
     assert bool(queries.grad.isfinite().all())
 
 
-def test_half_precision_banks_on_disk_and_several_views_are_read_alike(tmp_path):
+def test_a_half_precision_bank_on_disk_is_read_alike(tmp_path):
     data = bank(torch.float16)
     expected = NearestClassMeanHead(6, 4).fit(data).class_means
-    np.save(tmp_path / "features.npy", data.features.numpy())
-    mapped = SimpleNamespace(features=np.load(tmp_path / "features.npy", mmap_mode="c"), labels=np.array(LABELS))
+    mapped = FeatureBank.load(FeatureBank.from_arrays(data.features, LABELS).save(tmp_path / "bank"))
     torch.testing.assert_close(NearestClassMeanHead(6, 4).fit(mapped).class_means, expected)
-    views = SimpleNamespace(features=data.features[:, None].repeat(1, 3, 1), labels=LABELS)
-    head = NearestClassMeanHead(6, 4).fit(views)
-    torch.testing.assert_close(head.class_means, expected)
-    assert head.class_sizes.tolist() == [15, 9, 3, 3]
+    assert expected.dtype == torch.float32
 
 
 def test_what_cannot_be_fitted_is_told():
@@ -88,7 +83,7 @@ def test_what_cannot_be_fitted_is_told():
     with pytest.raises(LongTailError, match="features are 6 wide, this head was made for 5"):
         NearestClassMeanHead(5, 4).fit(data)
     data.features[[2, 7]] = torch.nan
-    with pytest.raises(LongTailError, match="2 features of the bank hold NaN or infinity, the first is that of item 2"):
+    with pytest.raises(LongTailError, match="hold NaN or infinity: make a FeatureBank"):
         NearestClassMeanHead(6, 4).fit(data)
     with pytest.raises(LongTailError, match=r"no class means yet: call head\.fit\(bank\)"):
         NearestClassMeanHead(6, 4)(torch.zeros(1, 6))

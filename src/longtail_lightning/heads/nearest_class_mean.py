@@ -24,7 +24,7 @@ class Features(Protocol):
 
     @property
     def features(self) -> Any:
-        """`(N, num_features)`, or `(N, views, num_features)`."""
+        """`(N, num_features)`."""
 
     @property
     def labels(self) -> Any:
@@ -114,12 +114,10 @@ class NearestClassMeanHead(Head):
             raise LongTailError(f"The bank has {found}, this head was made for {self.num_classes} classes.")
         total = torch.zeros(self.num_features, dtype=torch.float64, device=device)
         sums = torch.zeros(self.num_classes, self.num_features, dtype=torch.float64, device=device)
-        images = 0
         if self.center:
             for block, _ in self._blocks(bank, labels):
                 total += block.sum(0, dtype=torch.float64)
-                images += len(block)
-            total /= images
+            total /= len(labels)
         sizes = torch.zeros_like(self.class_sizes)
         for block, classes in self._blocks(bank, labels):
             block = self._map(block, total)
@@ -127,6 +125,8 @@ class NearestClassMeanHead(Head):
             part = torch.zeros(len(present), self.num_features, dtype=block.dtype, device=device)
             sums[present] += part.index_add_(0, place, block).double()
             sizes += torch.bincount(classes, minlength=self.num_classes)
+        if not bool(sums.isfinite().all()):
+            raise LongTailError("The features hold NaN or infinity: make a FeatureBank of them, which tells where.")
         self.center_mean.copy_(total)
         self.class_means.copy_(sums / sizes.clamp(min=1)[:, None])
         self.class_sizes.copy_(sizes)
@@ -162,19 +162,8 @@ class NearestClassMeanHead(Head):
         for start in range(0, len(labels), _ROWS):
             block = torch.as_tensor(bank.features[start : start + _ROWS]).to(labels.device)
             block = block.to(torch.promote_types(block.dtype, torch.float32))
-            classes = labels[start : start + _ROWS]
-            if block.ndim == 3:  # several views of each image
-                classes = classes.repeat_interleave(block.shape[1])
-                block = block.flatten(0, 1)
             if block.shape[1] != self.num_features:
                 raise LongTailError(
                     f"The bank's features are {block.shape[1]} wide, this head was made for {self.num_features}."
                 )
-            if not bool(block.isfinite().all()):
-                bad = (~block.isfinite().all(1)).nonzero().flatten()
-                raise LongTailError(
-                    f"{len(bad)} features of the bank hold NaN or infinity, the first is that of item "
-                    f"{start + int(bad[0]) * len(labels[start : start + _ROWS]) // len(block)}: "
-                    "check the encoder and the images, and extract them again."
-                )
-            yield block, classes
+            yield block, labels[start : start + _ROWS]
