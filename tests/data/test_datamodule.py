@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from longtail_lightning import ClassBalancedSampler, LongTailDataModule, labels_of
+from longtail_lightning import ClassBalancedSampler, ImageTransforms, LongTailDataModule, labels_of
 from longtail_lightning._errors import LongTailError
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -133,3 +133,84 @@ def test_uint8_images_are_scaled_and_normalized():
     expected = (1 - torch.tensor(data.mean)) / torch.tensor(data.std)
     batch = data.on_after_batch_transfer([images, torch.zeros(2)], 0)
     torch.testing.assert_close(batch[0][0, :, 0, 0], expected)
+
+
+class Pictures(LongTailDataModule):
+    """12 + 6 images of 8x8, a gray value each."""
+
+    def build(self, split):
+        labels = torch.tensor([0] * 12 + [1] * 6)
+        values = torch.arange(18, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+        return TensorDataset(values.contiguous(), labels) if split != "val" else None
+
+
+class Noisy(ImageTransforms):
+    """Training adds a random number to each image, evaluation adds 100."""
+
+    def __init__(self):
+        super().__init__()
+        self.train = lambda image: image + torch.randint(1, 50, (), dtype=torch.uint8)
+        self.evaluate = lambda image: image + 100
+
+
+def gray(loader) -> list[int]:
+    return torch.cat([images[:, 0, 0, 0] for images, _ in loader]).tolist()
+
+
+def test_held_out_images_are_not_augmented():
+    data = Pictures(transforms=Noisy(), val_split=0.5, batch_size=4)
+    val = gray(data.val_dataloader())
+    assert len(val) == 9
+    assert all(value >= 100 for value in val)
+    assert all(value < 100 for value in gray(data.train_dataloader()))
+
+
+def test_ordered_batches_for_features():
+    data = Pictures(transforms=Noisy(), batch_size=4)
+    assert gray(data.ordered_dataloader("train")) == list(range(100, 118))
+    assert gray(data.ordered_dataloader("train", indices=[3, 1])) == [103, 101]
+    augmented = gray(data.ordered_dataloader("train", augment=True))
+    assert augmented == gray(data.ordered_dataloader("train", augment=True))
+    assert augmented != gray(data.ordered_dataloader("train", augment=True, epoch=1))
+    with pytest.raises(LongTailError, match="Pictures has no val split"):
+        data.ordered_dataloader("val")
+
+
+def test_any_data_set_becomes_long_tailed():
+    data = Pictures(imbalance_factor=6, profile="exp", subset_seed=1, batch_size=4)
+    assert data.class_counts.tolist() == [9, 1]  # the mean class has 9 images
+    assert data.subset_id.name == "Pictures-exp-6"
+    data = Pictures(profile=[4, 2])
+    assert data.class_counts.tolist() == [4, 2]
+    assert data.subset_id.name == "Pictures-counts"
+    assert data.subset_id.images == 6
+    assert Pictures().subset_id is None
+
+
+def test_the_subset_is_told_and_kept(capsys, tmp_path):
+    def run(max_epochs, **options):
+        data = tiny_data(imbalance_factor=1)
+        data.profile = [6, 5, 4, 3, 2, 1]
+        data.subset_seed = options.pop("subset_seed", 0)
+        model = tiny_model(data)
+        logger = L.pytorch.loggers.CSVLogger(tmp_path)
+        trainer = tiny_trainer(max_epochs=max_epochs, logger=logger)
+        trainer.fit(model, data, **options)
+        return trainer, str(data.subset_id)
+
+    trainer, name = run(1)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    checkpoint = torch.load(tmp_path / "one.ckpt", weights_only=True)
+    assert checkpoint["SyntheticLongTail"]["subset"] == name
+    assert name in (tmp_path / "lightning_logs" / "version_0" / "hparams.yaml").read_text()
+    run(2, ckpt_path=tmp_path / "one.ckpt")
+    with pytest.raises(LongTailError, match="was trained on the subset SyntheticLongTail-counts, seed 0"):
+        run(2, ckpt_path=tmp_path / "one.ckpt", subset_seed=1)
+
+
+def test_several_views_of_an_image_give_their_mean_logits():
+    data = tiny_data()
+    model = tiny_model(data).eval()
+    views = torch.rand(3, 5, 3, 32, 32)
+    expected = torch.stack([model(views[:, view]) for view in range(5)]).mean(0)
+    assert torch.allclose(model(views), expected, atol=1e-5)

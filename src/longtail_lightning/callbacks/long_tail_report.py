@@ -164,8 +164,10 @@ class LongTailReport(L.Callback):
             return
         folder = Path(log_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        datamodule = getattr(trainer, "datamodule", None)
+        names, subset = getattr(datamodule, "class_names", None), getattr(datamodule, "subset_id", None)
         record = {
+            "subset": None if subset is None else str(subset),
             "rows": [row.as_dict() for row in self.rows],
             "class_counts": counts.tolist(),
             "class_names": names,

@@ -1,9 +1,29 @@
 """Data: long-tail subsets, LightningDataModules, the embedded synthetic set."""
 
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
+from longtail_lightning.data.decode import decode_image as decode_image
+from longtail_lightning.data.image_list import ImageList as ImageList
+from longtail_lightning.data.image_transforms import ImageTransforms as ImageTransforms
+from longtail_lightning.data.image_transforms import PaddedCropTransforms as PaddedCropTransforms
+from longtail_lightning.data.image_transforms import ResizedCropTransforms as ResizedCropTransforms
 from longtail_lightning.data.labels import labels_of as labels_of
+from longtail_lightning.data.long_tail import SubsetId as SubsetId
 from longtail_lightning.data.long_tail import long_tail_counts as long_tail_counts
+from longtail_lightning.data.long_tail import long_tail_indices as long_tail_indices
 from longtail_lightning.data.synthetic import SyntheticImages as SyntheticImages
 from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLongTail
 
-__all__ = ["LongTailDataModule", "SyntheticImages", "SyntheticLongTail", "labels_of", "long_tail_counts"]
+__all__ = [
+    "ImageList",
+    "ImageTransforms",
+    "LongTailDataModule",
+    "PaddedCropTransforms",
+    "ResizedCropTransforms",
+    "SubsetId",
+    "SyntheticImages",
+    "SyntheticLongTail",
+    "decode_image",
+    "labels_of",
+    "long_tail_counts",
+    "long_tail_indices",
+]

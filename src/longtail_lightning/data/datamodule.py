@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.counts import ClassCounts
+from longtail_lightning.data.image_transforms import ImageTransforms
 from longtail_lightning.data.labels import labels_of
-from longtail_lightning.data.loader import ResumableLoader, SeededDataset, one_thread
+from longtail_lightning.data.loader import ResumableLoader, SeededDataset, collate, item_name, one_thread
+from longtail_lightning.data.long_tail import Profile, SubsetId, long_tail_indices, profile_name
 from longtail_lightning.data.splits import hold_out
 from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
 
@@ -29,17 +31,23 @@ SamplerCallable = Callable[[Any], LongTailSampler]
 class LongTailDataModule(L.LightningDataModule, ABC):
     """Base of all data modules: class counts, samplers, held-out validation, batch augmentation.
 
-    A child answers `build(split)`; the rest follows. Items are `(image, label)`. Images may stay
-    uint8: they are augmented, scaled and normalized as whole batches after the transfer to the
-    device. Everything random is a function of (seed, epoch, batch), so a resumed run repeats an
-    uninterrupted one.
+    A child answers `build(split)`; the rest follows. Items are `(image, label)`, images plain:
+    `transforms` say what training and evaluation do to them. Images may stay uint8: they are
+    augmented, scaled and normalized as whole batches after the transfer to the device. Everything
+    random is a function of (seed, epoch, batch), so a resumed run repeats an uninterrupted one.
 
     Args:
+        transforms: what training and evaluation do to images; nothing by default.
         batch_size: images per batch and process.
         num_workers: processes that load images.
         sampler: from labels to training sampler, for example `ClassBalancedSampler`;
             instance-balanced by default.
         val_split: share of each training class to hold out, when `build("val")` gives none.
+        imbalance_factor: make the training set long-tailed, see `long_tail_indices`; None takes all of it.
+        profile: shape of that tail: `"exp"`, `"step"`, `"pareto"`, or images per class.
+        subset_seed: which images that subset keeps.
+        on_error: what training does at an image that cannot be decoded: `"raise"`, or `"skip"` to take
+            another one of its class and name the file at the end of the epoch. Evaluation always raises.
         seed: seed of order, split and augmentation; a sampler that is given a seed of its own keeps it.
         mixup_alpha: strength of mixup (Zhang et al. 2018), 0 for none.
         cutmix_alpha: strength of cutmix (Yun et al. 2019), 0 for none; with both, each batch gets
@@ -55,16 +63,21 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     """
 
     mean: Sequence[float] | None = None
-    """Channel means of images in [0, 1]; with `std`, batches are normalized by them."""
+    """Channel means of images in [0, 1]; with `std`, batches are normalized by them. Those of `transforms` win."""
     std: Sequence[float] | None = None
 
     def __init__(
         self,
         *,
+        transforms: ImageTransforms | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
         sampler: SamplerCallable | None = None,
         val_split: float = 0.0,
+        imbalance_factor: float | None = None,
+        profile: Profile = "exp",
+        subset_seed: int = 0,
+        on_error: Literal["raise", "skip"] = "raise",
         seed: int = 0,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
@@ -72,14 +85,23 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         super().__init__()
         if batch_size < 1:
             raise LongTailError(f"batch_size={batch_size} must be at least 1.")
+        if on_error not in ("raise", "skip"):
+            raise LongTailError(f"on_error={on_error!r}: choose 'raise' or 'skip'.")
+        self.transforms = transforms if transforms is not None else ImageTransforms()
+        if self.transforms.mean is not None:
+            self.mean, self.std = self.transforms.mean, self.transforms.std
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.sampler = sampler
         self.val_split = val_split
+        self.imbalance_factor = imbalance_factor
+        self.profile = profile
+        self.subset_seed = subset_seed
+        self.on_error = on_error
         self.seed = seed
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
-        self._resume_at = {"batches": 0, "epoch": 0}
+        self._resume_at: dict[str, Any] = {"batches": 0, "epoch": 0}
 
     # -- what a child answers --------------------------------------------------------------------
 
@@ -87,8 +109,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def build(self, split: Split) -> Dataset[Any] | None:
         """The data set of a split, or None when there is none; its labels must be known to `labels_of`.
 
-        Asked once per split. With `val_split`, held-out images come from the data set of "train" and
-        have its transforms: augment in `augment_batch`, which is for training batches alone.
+        Asked once per split. Its images are plain: with `val_split`, held-out images come from the
+        data set of "train", and `transforms` treat them as evaluation images.
         """
 
     def build_class_names(self) -> list[str]:
@@ -96,12 +118,16 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         return [str(c) for c in range(self.class_counts.num_classes)]
 
     def augment_batch(self, images: Tensor) -> Tensor:
-        """Random augmentation of a training batch, before scaling; none by default."""
-        return images
+        """Random augmentation of a training batch, before scaling; that of `transforms` by default."""
+        return self.transforms.augment(images)
 
     def item_name(self, index: int) -> str:
-        """What predictions call item `index` of the test set, for example its file; the index by default."""
-        return str(index)
+        """What predictions call item `index` of the test set: its file, or its index when there is none."""
+        return item_name(self.dataset("test"), index)
+
+    def subset_name(self) -> str:
+        """What a long-tailed subset of the training set is called, without the shape of its tail."""
+        return type(self).__name__
 
     # -- what follows ----------------------------------------------------------------------------
 
@@ -139,12 +165,31 @@ class LongTailDataModule(L.LightningDataModule, ABC):
 
     def _built(self, split: Split) -> Dataset[Any] | None:
         if split not in self._raw:
-            self._raw[split] = self.build(split)
+            dataset = self.build(split)
+            wanted = self.imbalance_factor is not None or not isinstance(self.profile, str)
+            if split == "train" and dataset is not None and wanted:
+                dataset = self._long_tailed(dataset)
+            self._raw[split] = dataset
         return self._raw[split]
 
     @cached_property
     def _raw(self) -> dict[str, Dataset[Any] | None]:
         return {}
+
+    @property
+    def subset_id(self) -> SubsetId | None:
+        """Which images of the training set a long-tailed subset keeps; None when all of them are used."""
+        self._built("train")
+        return self._subset_id
+
+    _subset_id: SubsetId | None = None
+
+    def _long_tailed(self, dataset: Dataset[Any]) -> Dataset[Any]:
+        factor = self.imbalance_factor or 1.0  # counts in `profile` need none
+        indices = long_tail_indices(labels_of(dataset), factor, self.profile, seed=self.subset_seed)
+        name = f"{self.subset_name()}-{profile_name(factor, self.profile)}"
+        self._subset_id = SubsetId.of(name, indices, self.subset_seed)
+        return Subset(dataset, indices.tolist())
 
     def _build(self, split: Split) -> Dataset[Any] | None:
         dataset = self._built(split)
@@ -168,9 +213,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels)
         if isinstance(sampler, LongTailSampler):
             sampler.seed = sampler.seed or self.seed
-        loader = ResumableLoader(
-            SeededDataset(dataset, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
-        )
+        seeded = SeededDataset(dataset, self.seed, transform=self.transforms.train, on_error=self.on_error)
+        loader = ResumableLoader(seeded, batch_size=self.batch_size, sampler=sampler, **self._loading())
         size = self.batch_size * (self.trainer.world_size if self.trainer else 1)
         if self._resume_at["batches"] and self._resume_at.get("batch_size", size) != size:
             raise LongTailError(
@@ -193,10 +237,17 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         done = 0 if progress.is_last_batch else progress.current.ready
         size = self.batch_size * self.trainer.world_size
-        return {"batches": done, "epoch": self.trainer.current_epoch, "batch_size": size}
+        state = {"batches": done, "epoch": self.trainer.current_epoch, "batch_size": size}
+        return state if self.subset_id is None else {**state, "subset": str(self.subset_id)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training loader begin after so many batches."""
+        saved, own = state_dict.get("subset"), self.subset_id
+        if saved is not None and saved != str(own):
+            raise LongTailError(
+                f"The checkpoint was trained on the subset {saved}, this run has {own or 'all images'}: "
+                "resume with the same data, imbalance_factor, profile and subset_seed."
+            )
         self._resume_at = dict(state_dict)
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
@@ -224,11 +275,32 @@ class LongTailDataModule(L.LightningDataModule, ABC):
                 "use fewer devices, or more images."
             )
         return ResumableLoader(
-            dataset,
+            SeededDataset(dataset, self.seed, transform=self.transforms.evaluate),
             batch_size=self.batch_size,
             sampler=EvaluationSampler(dataset),  # type: ignore[arg-type]
             **self._loading(),
         )
+
+    def ordered_dataloader(
+        self, split: Split, *, indices: Sequence[int] | None = None, augment: bool = False, epoch: int = 0
+    ) -> ResumableLoader:
+        """Batches of a split in the given order, none twice, on this process alone: to extract features.
+
+        Args:
+            split: which split.
+            indices: which items, all by default.
+            augment: transform images as in training, not as in evaluation.
+            epoch: another epoch, other random augmentations.
+        """
+        dataset = self.dataset(split)
+        if dataset is None:
+            raise LongTailError(f"{type(self).__name__} has no {split} split.")
+        transform = self.transforms.train if augment else self.transforms.evaluate
+        seeded = SeededDataset(dataset, self.seed, transform=transform)
+        seeded.set_epoch(epoch)
+        order = range(len(seeded)) if indices is None else indices
+        loading = {**self._loading(), "persistent_workers": False}
+        return ResumableLoader(seeded, batch_size=self.batch_size, sampler=_Order(order, epoch), **loading)
 
     def _loading(self) -> dict[str, Any]:
         return {
@@ -236,7 +308,16 @@ class LongTailDataModule(L.LightningDataModule, ABC):
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
             "worker_init_fn": one_thread,
+            "collate_fn": collate,
         }
+
+    def setup(self, stage: str) -> None:
+        """Name the long-tailed subset, in the output and in the logs."""
+        if stage != "fit" or self.subset_id is None:
+            return
+        rank_zero_info(f"Training subset: {self.subset_id}")
+        for logger in self.trainer.loggers if self.trainer else []:
+            logger.log_hyperparams({"subset": str(self.subset_id)})
 
     def _check_test_classes(self) -> None:
         missing = set(range(self.class_counts.num_classes)) - set(self.labels("test").tolist())
@@ -263,11 +344,25 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         if trainer is None or not trainer.training:
             return [self._normalize(images), target, *rest]
         step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        with isolated_rng(self.seed, trainer.current_epoch, step, trainer.global_rank):
-            images = self._normalize(self.augment_batch(images))
-            if self._mixes:
+        key = (trainer.current_epoch, step, trainer.global_rank)
+        images = self.prepare_batch(images, augment=True, key=key)
+        if self._mixes:
+            with isolated_rng(self.seed, *key, _MIX):
                 images, target = v2.RandomChoice(self._mixes)(images, target.long())
         return [images, target, *rest]
+
+    def prepare_batch(self, images: Tensor, *, augment: bool = False, key: Sequence[int] = ()) -> Tensor:
+        """Augment (when asked), scale to [0, 1] and normalize a batch on its device.
+
+        Args:
+            images: as the loader gives them.
+            augment: apply `augment_batch`.
+            key: numbers that, with the seed, decide the augmentation.
+        """
+        if augment:
+            with isolated_rng(self.seed, *key):
+                images = self.augment_batch(images)
+        return self._normalize(images)
 
     @cached_property
     def _mixes(self) -> list[v2.Transform]:
@@ -284,6 +379,23 @@ class LongTailDataModule(L.LightningDataModule, ABC):
             images = images.float().div_(255)
         if self.mean is not None and self.std is not None:
             mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-            images = (images - mean) / std
+            images = (images - mean).div_(std)
         # Lightning converted the batch for bf16-true and the like while it was still uint8.
         return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)
+
+
+_MIX = 1  # tells the random numbers of mixing from those of augmentation
+
+
+class _Order(Sampler[int]):
+    """The given indices."""
+
+    def __init__(self, indices: Sequence[int], epoch: int) -> None:
+        self.indices = indices
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from longtail_lightning._random import isolated_rng, mix
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._random import generator, isolated_rng, mix
+from longtail_lightning.data.decode import UnreadableImageError
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -41,9 +47,20 @@ class ResumableLoader(DataLoader[Any]):
         # A run that was stopped after the last batch of an epoch resumes in the next, from its beginning.
         self._begin, self._skip = self._skip if self._skip_epoch == self._epoch else 0, 0
         self._done = self._begin
-        for batch in super().__iter__():
-            self._done += 1
-            yield batch
+        with _one_sentence():
+            for batch in super().__iter__():
+                self._done += 1
+                yield batch
+        self._tell_skipped()
+
+    def _tell_skipped(self) -> None:
+        if not isinstance(self.dataset, SeededDataset) or not (skipped := self.dataset.unreadable()):
+            return
+        names = ", ".join(item_name(self.dataset.dataset, index) for index in skipped[:3])
+        rank_zero_warn(
+            f"{len(skipped)} images could not be decoded in this epoch and were replaced by others of their class "
+            f"({names}{', ...' if len(skipped) > 3 else ''}): `ltl data check` finds all of them."
+        )
 
     @property
     def _epoch(self) -> int:
@@ -76,40 +93,148 @@ class _Continued:
         return len(self.sampler)
 
 
+class Batch(list[Any]):
+    """Images and labels of a whole batch, which need no collating."""
+
+
+def collate(items: Any) -> Any:
+    """Stack items, unless they come as a whole batch."""
+    return list(items) if isinstance(items, Batch) else default_collate(items)
+
+
 class SeededDataset(Dataset[Any]):
     """Fetches each batch under random generators seeded with (seed, epoch, its indices).
 
-    Random augmentations inside the data set then repeat on resume and do not depend on the number
-    of workers. Covers the global generators of torch, numpy and `random`.
+    Random augmentations then repeat on resume and do not depend on the number of workers. Covers the
+    global generators of torch, numpy and `random`. A data set with a method `batch(indices)`, which
+    gives `(images, labels)`, is asked once per batch instead of once per image.
+
+    Args:
+        dataset: items `(image, label, ...)`.
+        seed: seed of what is random.
+        transform: applied to each image.
+        on_error: `"raise"`, or `"skip"` to put another image of the same class in the place of one
+            that cannot be decoded; `unreadable` lists those.
     """
 
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        seed: int = 0,
+        *,
+        transform: Callable[[Any], Any] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
         self.dataset = dataset
         self.seed = seed
-        # In shared memory, so that persistent workers see the epoch change.
+        self.transform = transform
+        self.on_error = on_error
+        # In shared memory, so that persistent workers see the epoch change, and tell what they skipped.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        size = len(dataset) if on_error == "skip" else 0  # type: ignore[arg-type]
+        self._unreadable = torch.zeros(size, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch to all workers."""
         self._epoch.fill_(epoch)
 
+    def unreadable(self) -> list[int]:
+        """Items that were replaced since the last call."""
+        found: list[int] = self._unreadable.nonzero().flatten().tolist()
+        self._unreadable.zero_()
+        return found
+
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Any:
-        return self.__getitems__([index])[0]
+        return self._under_seed([index], self._items)[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        whole = _whole_batch(self.dataset, indices) if self.transform is None else None
+        return Batch(whole) if whole is not None else self._under_seed(indices, self._items)
+
+    def _under_seed(self, indices: Sequence[int], fetch: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
         key = mix(self.seed, int(self._epoch), *indices)
         python_state, numpy_state = random.getstate(), np.random.get_state()
         random.seed(key)
         np.random.seed(key & 0xFFFFFFFF)
         try:
             with isolated_rng(key):
-                return [self.dataset[index] for index in indices]
+                return fetch(indices)
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+    def _items(self, indices: Sequence[int]) -> list[Any]:
+        return [self._item(index) for index in indices]
+
+    def _item(self, index: int) -> Any:
+        item = self._readable(index) if self.on_error == "skip" else self.dataset[index]
+        if self.transform is None:
+            return item
+        if isinstance(item, (tuple, list)):
+            return (self.transform(item[0]), *item[1:])
+        return self.transform(item)
+
+    def _readable(self, index: int) -> Any:
+        others = generator(self.seed, index)
+        for _ in range(_TRIES):
+            try:
+                return self.dataset[index]
+            except UnreadableImageError:
+                self._unreadable[index] = True
+                same_class = self._labels.eq(self._labels[index]).nonzero().flatten()
+                index = int(same_class[int(torch.randint(len(same_class), (), generator=others))])
+        raise UnreadableImageError(
+            f"{_TRIES} images of one class in a row cannot be decoded: is the disk still there? "
+            "`ltl data check` lists what is wrong."
+        )
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        from longtail_lightning.data.labels import labels_of  # which knows this class
+
+        return labels_of(self.dataset)
+
+
+_TRIES = 50
+
+
+def _whole_batch(dataset: Any, indices: Sequence[int]) -> Any:
+    """The batch in one piece, when the data set below any subsets can give it; else None."""
+    while isinstance(dataset, Subset):
+        indices = [dataset.indices[index] for index in indices]
+        dataset = dataset.dataset
+    fetch = getattr(dataset, "batch", None)
+    return fetch(indices) if fetch is not None else None
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Errors of loading processes arrive wrapped in a traceback; give back what was said."""
+    try:
+        yield
+    except LongTailError as error:
+        if not str(error).startswith("Caught "):
+            raise
+        raise type(error)(str(error).rpartition("Error: ")[2].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise LongTailError(
+            f"{str(error).splitlines()[0].rstrip('.')}. Most often the machine ran out of memory: "
+            "use fewer num_workers or a smaller batch_size; with num_workers=0 the cause shows itself."
+        ) from error
+
+
+def item_name(dataset: Any, index: int) -> str:
+    """The file of an item, when the data set below any subsets knows it; its index otherwise."""
+    while isinstance(dataset, Subset):
+        index = int(dataset.indices[index])
+        dataset = dataset.dataset
+    file = getattr(dataset, "file", None)
+    return str(file(index)) if callable(file) else str(index)
 
 
 def one_thread(_: int) -> None:

@@ -133,13 +133,19 @@ class SyntheticImages(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        label = self.labels[index]
-        if not self._drawn[index]:
-            rng = np.random.default_rng([*self._key, label, self._number[index]])
-            pixels = draw(rng, label % self._families, _look(label, self._families))
-            self._images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
-            self._drawn[index] = True
-        return self._images[index], label
+        images, labels = self.batch([index])
+        return images[0], int(labels[0])
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images and labels of many items at once."""
+        for index in indices:
+            if not self._drawn[index]:
+                label = self.labels[index]
+                rng = np.random.default_rng([*self._key, label, self._number[index]])
+                pixels = draw(rng, label % self._families, _look(label, self._families))
+                self._images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
+                self._drawn[index] = True
+        return self._images[indices], torch.tensor([self.labels[index] for index in indices])
 
 
 def class_names(num_classes: int) -> list[str]:

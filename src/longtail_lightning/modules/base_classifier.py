@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from longtail_lightning._errors import LongTailError
@@ -110,7 +111,12 @@ class BaseClassifier(L.LightningModule):
         self._bind_parts()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Logits of a batch of images, `(batch, channels, height, width)`.
+
+        Several views of each image, `(batch, views, channels, height, width)`, give their mean logits.
+        """
+        if images.ndim == 5:
+            return self(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)  # type: ignore[no-any-return]
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.head(self.backbone(images))
@@ -161,8 +167,12 @@ class BaseClassifier(L.LightningModule):
 
     # -- optimization ----------------------------------------------------------------------------
 
+    def build_optimizer(self) -> Optimizer:
+        """The optimizer over what is trained; a child may make groups."""
+        return self.optimizer([p for p in self.parameters() if p.requires_grad])
+
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = self.build_optimizer()
         scheduler = self.lr_scheduler(optimizer)
         if not isinstance(scheduler, WarmupCosine):
             config = {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}

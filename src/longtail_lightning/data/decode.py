@@ -1,0 +1,94 @@
+"""Any image file to one uint8 tensor, the way a person sees it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from longtail_lightning._errors import LongTailError
+
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # announced by torchvision 0.29 for a later release: Pillow does all the work then
+    decode_jpeg = None  # type: ignore[assignment]
+
+ImageSource = str | Path | bytes
+
+
+class UnreadableImageError(LongTailError):
+    """An image file that is missing, empty, truncated or no image at all."""
+
+
+def decode_image(source: ImageSource) -> Tensor:
+    """Read an image as uint8 RGB, `(3, height, width)`.
+
+    Grayscale, palette, CMYK and 16-bit images become 8-bit RGB, EXIF rotation is applied, an
+    animation gives its first frame, transparency is dropped. JPEG goes through torchvision, which
+    decodes to the same pixels as Pillow without the way through a PIL image.
+
+    Args:
+        source: a path, or the bytes of a file.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (4, 2), 255).save(file, "PNG")
+        >>> decode_image(file.getvalue()).shape
+        torch.Size([3, 2, 4])
+    """
+    data = source if isinstance(source, bytes) else _read(source)
+    where = "The image" if isinstance(source, bytes) else str(source)
+    if not data:
+        raise UnreadableImageError(f"{where} is empty (0 bytes).")
+    try:
+        if data[:2] == b"\xff\xd8" and decode_jpeg is not None:
+            return _jpeg(data)
+        return _any_format(data)
+    except Exception as error:  # Pillow and torchvision raise a dozen types for broken files
+        reason = str(error).rpartition(": ")[2].split("\n")[0] or type(error).__name__
+        if "cannot identify" in str(error):
+            reason = "no known image format"
+        raise UnreadableImageError(f"{where} cannot be decoded ({reason}).") from error
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UnreadableImageError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _jpeg(data: bytes) -> Tensor:
+    buffer = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())  # torch wants writable memory
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of TorchVision")
+        image: Tensor = decode_jpeg(buffer, ImageReadMode.RGB, apply_exif_orientation=True)  # type: ignore[assignment]
+    return image
+
+
+def _any_format(data: bytes) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transparency in palettes, odd metadata: none of them changes pixels
+        image: Image.Image = Image.open(io.BytesIO(data))
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            image = Image.fromarray(_eight_bit(np.asarray(image), deep=image.mode.startswith("I;16")))
+        pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _eight_bit(values: np.ndarray, *, deep: bool) -> np.ndarray:
+    """Pillow would clip 16-bit values at 255, and floating-point ones at 1."""
+    values = values.astype(np.float64)
+    if deep or values.max() > 255:
+        values = values // 256
+    elif values.max() <= 1:
+        values = values * 255
+    return values.clip(0, 255).astype(np.uint8)
