@@ -13,7 +13,7 @@ from longtail_lightning.heads.linear import LinearHead
 
 
 def frozen_copy(head: nn.Module, owner: str) -> Head:
-    """A copy of a trained head, in evaluation mode and without gradients; the original stays as it is.
+    """A copy of a trained head, without gradients; the original stays as it is.
 
     An `nn.Linear` becomes a `LinearHead`, which checkpoints can describe.
     """
@@ -27,7 +27,8 @@ def frozen_copy(head: nn.Module, owner: str) -> Head:
             "give it LinearHead(num_features, num_classes) with the trained weights."
         )
     copied: Head = copy.deepcopy(head)
-    return copied.requires_grad_(False).eval()
+    # As any new module, in training mode: Lightning warns of others.
+    return copied.requires_grad_(False).train()
 
 
 def linear_head(weight: torch.Tensor, bias: torch.Tensor | None) -> LinearHead:

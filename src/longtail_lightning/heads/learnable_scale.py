@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.heads._base import Head
@@ -63,12 +62,6 @@ class LearnableScaleHead(Head):
         if self.scale_bias or not isinstance(bias, Tensor):
             return logits * self.scale
         return logits * self.scale + bias * (1 - self.scale)
-
-    def train(self, mode: bool = True) -> Self:
-        """The trained head stays in evaluation mode."""
-        super().train(mode)
-        self.head.eval()
-        return self
 
     def to_linear(self) -> LinearHead:
         """The same logits from an ordinary `LinearHead`: nothing to pay at inference."""

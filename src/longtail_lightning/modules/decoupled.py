@@ -169,6 +169,12 @@ class Decoupled(BaseClassifier):
                 "Decoupled trains a second stage: give it that of the first, checkpoint=FILE "
                 "(--model.checkpoint FILE), or a trained backbone=MODULE."
             )
+        # Lightning warns of every module in evaluation mode before it calls the next hook; these are meant to be.
+        super().train()
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -198,7 +204,8 @@ def _head(
     if old is None:
         if checkpoint is not None:
             raise LongTailError(
-                f"{checkpoint} cannot describe its head in plain values, so it cannot be kept: pass head=... built on it."
+                f"{checkpoint} cannot describe its head in plain values, so it cannot be kept: "
+                "pass the head itself, head=..."
             )
         old = LinearHead(num_features, num_classes)
     return old if head is None else head(old)  # type: ignore[return-value, call-arg, arg-type]
