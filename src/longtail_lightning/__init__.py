@@ -74,7 +74,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
-    "features": ("FeatureBank",),
+    "features": ("FeatureBank", "extract_features", "fit_head"),
     "data": (
         "ImageList",
         "ImageTransforms",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 HEADER = "bank.json"
 FEATURES = "features.npy"
@@ -39,16 +42,23 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
     """Read an npy file, or map it into memory; what is written to a mapped one never reaches the file."""
+    array: np.ndarray
     if not mmap:
-        array: np.ndarray = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
         return array
     try:
-        mapped: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
-        return mapped
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
     except OSError:
-        # Copy-on-write pages of more than the whole memory are refused; read-only ones are not.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        # Pages that could be copied on write are refused when they are more than the whole memory.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """The same memory as a tensor."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def write_lines(path: Path, items: Sequence[Any]) -> None:
@@ -67,8 +77,13 @@ def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     try:
         with open(unfinished, "wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            to_disk(file)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def to_disk(file: IO[bytes]) -> None:
+    """Wait until everything that was written lies on the disk."""
+    file.flush()
+    os.fsync(file.fileno())

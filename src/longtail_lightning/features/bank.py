@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, as_labels
 from longtail_lightning.features import _storage as files
+from longtail_lightning.features._fingerprint import encoder_fingerprint, require_equal
+from longtail_lightning.features._source import source_of
 
 _CHUNK = 1 << 26
 """Numbers looked at at once: a mapped bank is never in memory as a whole."""
@@ -35,7 +37,8 @@ class FeatureBank:
         >>> bank = FeatureBank.from_arrays(torch.randn(3, 8), [0, 2, 0], ids=["a.jpg", "b.jpg", "c.jpg"])
         >>> len(bank), bank.num_features, bank.class_counts
         (3, 8, ClassCounts([2, 0, 1]))
-        >>> FeatureBank.load(bank.save("bank")).subset([1]).ids
+        >>> from tempfile import mkdtemp
+        >>> FeatureBank.load(bank.save(mkdtemp())).subset([1]).ids
         ['b.jpg']
     """
 
@@ -263,8 +266,8 @@ class FeatureBank:
         folder = Path(path)
         header = read_header(folder)
         try:
-            views = torch.from_numpy(files.read_array(folder / files.FEATURES, mmap=mmap))
-            labels = torch.from_numpy(files.read_array(folder / files.LABELS))
+            views = files.as_tensor(files.read_array(folder / files.FEATURES, mmap=mmap))
+            labels = files.as_tensor(files.read_array(folder / files.LABELS))
             ids, texts = (
                 files.read_lines(folder / name) if (folder / name).exists() else None
                 for name in (files.IDS, files.TEXTS)
@@ -281,23 +284,23 @@ class FeatureBank:
             views, labels, ids, texts, header["num_classes"], header["class_names"], header["fingerprint"], folder
         )
         if expect is not None:
-            bank.check_fingerprint(expect)
+            require_equal(expect, bank.fingerprint, bank._named(), "extract the features again")
         return bank
 
-    def check_fingerprint(self, expect: dict[str, Any]) -> FeatureBank:
+    def check(self, *, encoder: nn.Module | None = None, data: Any = None) -> FeatureBank:
         """Refuse the bank when another encoder made it, or of other data.
 
         Args:
-            expect: `{"encoder": ..., "data": ...}`, one of them or both.
+            encoder: the encoder whose features are wanted.
+            data: the data module or loader whose features are wanted.
         """
-        for part, wanted in expect.items():
-            found = self.fingerprint.get(part)
-            if found != wanted:
-                raise LongTailError(
-                    f"{self._named()} was made {'by' if part == 'encoder' else 'of'} {_told(part, found)}, "
-                    f"not {'by' if part == 'encoder' else 'of'} {_told(part, wanted)}: "
-                    "extract the features again, or use what belongs to the bank."
-                )
+        expect: dict[str, Any] = {}
+        if encoder is not None:
+            expect["encoder"] = encoder_fingerprint(encoder)
+        if data is not None:
+            split = self.fingerprint.get("data", {}).get("split", "train")
+            expect["data"] = source_of(data, split).fingerprint()
+        require_equal(expect, self.fingerprint, self._named(), "extract the features again")
         return self
 
     # -- inside ----------------------------------------------------------------------------------
@@ -377,14 +380,3 @@ def _plain_list(values: Sequence[Any] | None) -> list[Any] | None:
     if values is None:
         return None
     return values.tolist() if hasattr(values, "tolist") else list(values)
-
-
-def _told(part: str, fingerprint: Any) -> str:
-    """A fingerprint in words."""
-    if not fingerprint:
-        return f"an unknown {'encoder' if part == 'encoder' else 'data set'}"
-    if part == "encoder":
-        return f"{fingerprint['class']} {fingerprint['checksum'][:12]}"
-    return (
-        f"{fingerprint['name']} {fingerprint['split']} ({fingerprint['number']} images, {fingerprint['checksum'][:12]})"
-    )
