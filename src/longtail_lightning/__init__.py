@@ -74,7 +74,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
     "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
-    "features": ("FeatureBank", "extract_features", "fit_head"),
+    "features": ("FeatureBank", "TauSelection", "extract_features", "fit_head", "learn_tau", "select_tau"),
     "data": (
         "ImageList",
         "ImageTransforms",

@@ -3,5 +3,8 @@
 from longtail_lightning.features.bank import FeatureBank as FeatureBank
 from longtail_lightning.features.extract import extract_features as extract_features
 from longtail_lightning.features.fit_head import fit_head as fit_head
+from longtail_lightning.features.tau import TauSelection as TauSelection
+from longtail_lightning.features.tau import learn_tau as learn_tau
+from longtail_lightning.features.tau import select_tau as select_tau
 
-__all__ = ["FeatureBank", "extract_features", "fit_head"]
+__all__ = ["FeatureBank", "TauSelection", "extract_features", "fit_head", "learn_tau", "select_tau"]

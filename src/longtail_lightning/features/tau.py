@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
 from longtail_lightning.features.bank import FeatureBank
+from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads._frozen import frozen_copy
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of, tau_scale
@@ -95,6 +96,64 @@ def select_tau(
     scores = per_class.nanmean(1) if criterion == "macro" else correct.sum(1) / support.sum()
     table = _table(taus, per_class, class_counts, many, few)
     return TauSelection(taus[int(scores.argmax())], taus, per_class, table)
+
+
+def learn_tau(
+    head: nn.Module,
+    bank: FeatureBank,
+    *,
+    initial: float = 0.5,
+    epochs: int = 10,
+    lr: float = 0.2,
+    batch_size: int = 512,
+    bias: BiasPolicy = "drop",
+    seed: int = 0,
+) -> float:
+    r"""Learn \(\tau\) of `TauNormalizedHead` by gradient on training features, with class-balanced sampling.
+
+    For when there are no validation images (appendix B.5 of the paper). Weights stay as they are; the
+    loss is cross-entropy, so the result also depends on how confident the classifier is, and not on
+    accuracy alone. A classifier that has memorized its training images teaches little: prefer
+    `select_tau` on validation features.
+
+    Args:
+        head: the trained `LinearHead` or `nn.Linear`.
+        bank: training features; a bank of test features is refused.
+        initial: where to start.
+        epochs: how often as many features as the bank has are drawn.
+        lr: first learning rate, which falls to 0 along a cosine.
+        batch_size: features per step.
+        bias: `"drop"`, as in the paper, or `"keep"`.
+        seed: seed of the sampling.
+
+    Example:
+        >>> head = LinearHead(2, 2, bias=False)
+        >>> _ = head.weight.data.copy_(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
+        >>> bank = FeatureBank.from_arrays(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), [0, 1])
+        >>> 0.5 < learn_tau(head, bank) < 2.0
+        True
+    """
+    refuse_test(bank, "tau")
+    learnable = _LearnableTau(_linear(head, bank), initial, bias)
+    if bank.num_classes < learnable.num_classes:
+        learnable.num_classes = bank.num_classes  # classes after the last label have no feature
+    fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed)
+    return float(learnable.tau.detach())
+
+
+class _LearnableTau(nn.Module):
+    """The tau-normalized classifier with tau as its only parameter."""
+
+    def __init__(self, linear: LinearHead, initial: float, bias: BiasPolicy) -> None:
+        super().__init__()
+        self.num_classes = linear.num_classes
+        self.linear = linear.to(torch.promote_types(linear.weight.dtype, torch.float32))
+        self.tau = nn.Parameter(linear.weight.new_tensor(initial))
+        self.bias = bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = F.linear(features, self.linear.weight) * tau_scale(self.linear.weight, self.tau)
+        return logits if self.bias == "drop" or self.linear.bias is None else logits + self.linear.bias
 
 
 def tau_correct(
