@@ -2,6 +2,7 @@
 
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
 from longtail_lightning.data.decode import decode_image as decode_image
+from longtail_lightning.data.feature_datamodule import FeatureDataModule as FeatureDataModule
 from longtail_lightning.data.image_list import ImageList as ImageList
 from longtail_lightning.data.image_transforms import ImageTransforms as ImageTransforms
 from longtail_lightning.data.image_transforms import PaddedCropTransforms as PaddedCropTransforms
@@ -14,6 +15,7 @@ from longtail_lightning.data.synthetic import SyntheticImages as SyntheticImages
 from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLongTail
 
 __all__ = [
+    "FeatureDataModule",
     "ImageList",
     "ImageTransforms",
     "LongTailDataModule",
