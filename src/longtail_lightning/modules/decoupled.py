@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -213,4 +214,8 @@ def _head(
 
 def _wraps(head: Callable[..., Head]) -> bool:
     """Whether a head is made from another one."""
-    return next(iter(inspect.signature(head).parameters), "") == "head"
+    made: Any = head
+    if isinstance(head, partial):
+        # The command line gives partial(instantiate, class, **init_args).
+        made = next((part for part in (head.func, *head.args) if isinstance(part, type)), head)
+    return next(iter(inspect.signature(made).parameters), "") == "head"
