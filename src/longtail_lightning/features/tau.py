@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
+from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
@@ -58,6 +59,7 @@ def select_tau(
     bias: BiasPolicy = "drop",
     many: int = 100,
     few: int = 20,
+    device: torch.device | str = "auto",
 ) -> TauSelection:
     r"""Choose \(\tau\) of `TauNormalizedHead` by accuracy on a bank of validation features.
 
@@ -66,7 +68,7 @@ def select_tau(
     but the same \(\tau\)). A bank of test features is refused.
 
     All taus share one set of logits, whose columns are scaled; queries and classes are streamed in
-    blocks, so neither the bank nor the logits need to fit into memory. Runs where the head is.
+    blocks, so neither the bank nor the logits need to fit into memory.
 
     Args:
         head: the trained `LinearHead` or `nn.Linear`.
@@ -77,6 +79,7 @@ def select_tau(
         bias: `"drop"`, as in the paper, or `"keep"`.
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
+        device: where to compute; by default where the head is, or else a GPU.
 
     Example:
         >>> head = LinearHead(2, 2, bias=False)
@@ -91,7 +94,7 @@ def select_tau(
     if criterion not in ("macro", "micro"):
         raise LongTailError(f"Unknown criterion={criterion!r}: choose 'macro' (mean over classes) or 'micro'.")
     refuse_test(bank, "tau")
-    correct, support = tau_correct(head, bank, taus, bias=bias)
+    correct, support = tau_correct(head, bank, taus, bias=bias, device=device)
     per_class = torch.where(support > 0, correct / support, torch.nan)
     scores = per_class.nanmean(1) if criterion == "macro" else correct.sum(1) / support.sum()
     table = _table(taus, per_class, class_counts, many, few)
@@ -108,6 +111,7 @@ def learn_tau(
     batch_size: int = 512,
     bias: BiasPolicy = "drop",
     seed: int = 0,
+    device: torch.device | str = "auto",
 ) -> float:
     r"""Learn \(\tau\) of `TauNormalizedHead` by gradient on training features, with class-balanced sampling.
 
@@ -125,6 +129,7 @@ def learn_tau(
         batch_size: features per step.
         bias: `"drop"`, as in the paper, or `"keep"`.
         seed: seed of the sampling.
+        device: where to compute; by default where the head is, or else a GPU.
 
     Example:
         >>> head = LinearHead(2, 2, bias=False)
@@ -137,7 +142,7 @@ def learn_tau(
     learnable = _LearnableTau(_linear(head, bank), initial, bias)
     if bank.num_classes < learnable.num_classes:
         learnable.num_classes = bank.num_classes  # classes after the last label have no feature
-    fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed)
+    fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed, device=device)
     return float(learnable.tau.detach())
 
 
@@ -157,10 +162,15 @@ class _LearnableTau(nn.Module):
 
 
 def tau_correct(
-    head: nn.Module, bank: FeatureBank, taus: Sequence[float], *, bias: BiasPolicy = "drop"
+    head: nn.Module,
+    bank: FeatureBank,
+    taus: Sequence[float],
+    *,
+    bias: BiasPolicy = "drop",
+    device: torch.device | str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Right answers `(taus, classes)` and images `(classes,)` of each class, on the CPU."""
-    linear = _linear(head, bank)
+    linear = _linear(head, bank).to(choose_device(device, head))
     weight = linear.weight.detach()
     offset = linear.bias.detach() if bias == "keep" and linear.bias is not None else None
     scales = torch.stack([tau_scale(weight, tau) for tau in taus])
