@@ -112,6 +112,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "modules": ("BaseClassifier", "Decoupled", "WarmupCosine"),
     "callbacks": (
+        "ClassifierRetraining",
         "DeferredResampling",
         "DeferredReweighting",
         "LogitAdjustment",

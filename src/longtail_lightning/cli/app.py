@@ -193,13 +193,13 @@ class LongTailCLI(LightningCLI):
 
 
 class _WithoutForeignCounts(L.Callback):
-    """The linked class counts are written into every checkpoint, also of modules that do not take them."""
+    """The linked class counts would be written into every checkpoint, also of modules that do not take them."""
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         parameters = inspect.signature(type(pl_module).__init__).parameters
         takes = "class_counts" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if not takes:
-            checkpoint.get("hyper_parameters", {}).pop("class_counts", None)
+            pl_module.hparams.pop("class_counts", None)
 
 
 def run(args: Sequence[str]) -> int:

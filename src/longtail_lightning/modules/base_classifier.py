@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -68,6 +68,9 @@ class BaseClassifier(L.LightningModule):
         >>> model(torch.zeros(4, 3, 32, 32)).shape
         torch.Size([4, 2])
     """
+
+    restores_parts: ClassVar[bool] = True
+    """Checkpoints describe the parts: one with a head of another kind loads with nothing passed."""
 
     def __init__(
         self,
