@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._random import isolated_rng
 from longtail_lightning.callbacks._banks import bank_of, has_split, parts_of
 from longtail_lightning.callbacks._counts import class_counts_of
 from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
@@ -106,7 +107,9 @@ class ClassifierRetraining(L.Callback):
     # -- before: what cannot work is told before the training, not after it ----------------------
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        parts_of(pl_module, "ClassifierRetraining")
+        head = parts_of(pl_module, "ClassifierRetraining")[1]
+        for method in self.methods:
+            method.check(head)
         self.rows, self.kept, self.checkpoints, self.files = [], None, {}, {}
         if has_split(trainer, "val"):
             return
@@ -130,7 +133,8 @@ class ClassifierRetraining(L.Callback):
         kept: nn.Module | None = None
         try:
             self._load_start(trainer, pl_module)
-            kept = self._retrain(trainer, pl_module)
+            with isolated_rng(0):
+                kept = self._retrain(trainer, pl_module)
         finally:
             if kept is None:
                 pl_module.head = head

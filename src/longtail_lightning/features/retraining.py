@@ -24,7 +24,7 @@ from longtail_lightning.heads import (
     NearestClassMeanHead,
     TauNormalizedHead,
 )
-from longtail_lightning.heads.tau_normalized import BiasPolicy
+from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.samplers import LongTailSampler
 
@@ -57,6 +57,10 @@ class Retraining(ABC):
     def needs_validation(self) -> bool:
         """Whether it needs validation features."""
         return False
+
+    def check(self, head: nn.Module) -> None:
+        """Refuse a head that it cannot work on, before anything is trained."""
+        return
 
     def label(self, head: nn.Module) -> str:
         """What a table calls the result."""
@@ -116,6 +120,11 @@ class CRT(Retraining):
         with isolated_rng(self.seed):
             new = new_head(head) if self.head is None else self.head(train.num_features, train.num_classes)
         return self._fit(new, train, device)
+
+    def check(self, head: nn.Module) -> None:
+        if self.head is None:
+            with isolated_rng(0):
+                new_head(head)
 
     def label(self, head: nn.Module) -> str:
         return "cRT" if self.name == "crt" else self.name
@@ -195,6 +204,10 @@ class LWS(Retraining):
             device=device,
         )
 
+    def check(self, head: nn.Module) -> None:
+        with isolated_rng(0):
+            LearnableScaleHead(head)
+
     def label(self, head: nn.Module) -> str:
         return "LWS" if self.name == "lws" else self.name
 
@@ -256,6 +269,9 @@ class TauNormalization(Retraining):
             head, bank, self.taus, class_counts=train.class_counts, bias=self.bias, device=device
         )
         return self.selection.tau
+
+    def check(self, head: nn.Module) -> None:
+        linear_of(head, "tau-normalization")
 
     def label(self, head: nn.Module) -> str:
         return f"{self.name} {getattr(head, 'tau', float('nan')):.3g}"
