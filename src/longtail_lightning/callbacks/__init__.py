@@ -1,5 +1,6 @@
 """Callbacks for any LightningModule with `.backbone` and `.head`."""
 
+from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining as ClassifierRetraining
 from longtail_lightning.callbacks.deferred_resampling import DeferredResampling as DeferredResampling
 from longtail_lightning.callbacks.deferred_reweighting import DeferredReweighting as DeferredReweighting
 from longtail_lightning.callbacks.logit_adjustment import LogitAdjustment as LogitAdjustment
@@ -8,6 +9,7 @@ from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard as N
 from longtail_lightning.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 
 __all__ = [
+    "ClassifierRetraining",
     "DeferredResampling",
     "DeferredReweighting",
     "LogitAdjustment",
