@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from _record import record
-from longtail_lightning.data.array_images import ArrayImages
 
 from longtail_lightning import (
     ClassCounts,
@@ -26,6 +25,7 @@ from longtail_lightning import (
     extract_features,
     long_tail_counts,
 )
+from longtail_lightning.data.array_images import ArrayImages
 from longtail_lightning.features import CRT, LWS, NCM, FeatureBank, TauNormalization, select_tau
 
 REPEATS = 5

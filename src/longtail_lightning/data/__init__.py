@@ -2,10 +2,10 @@
 
 from longtail_lightning.data.array import ArrayLT as ArrayLT
 from longtail_lightning.data.array_images import ArrayImages as ArrayImages
-from longtail_lightning.data.check import check_images as check_images
 from longtail_lightning.data.check import DataReport as DataReport
-from longtail_lightning.data.cifar import CIFAR100LT as CIFAR100LT
+from longtail_lightning.data.check import check_images as check_images
 from longtail_lightning.data.cifar import CIFAR10LT as CIFAR10LT
+from longtail_lightning.data.cifar import CIFAR100LT as CIFAR100LT
 from longtail_lightning.data.class_names import read_class_names as read_class_names
 from longtail_lightning.data.concat import ConcatLT as ConcatLT
 from longtail_lightning.data.csv_lt import CSVLT as CSVLT
