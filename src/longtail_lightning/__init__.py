@@ -123,8 +123,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "long_tail_indices",
         "read_class_names",
     ),
-    "modules": ("BaseClassifier", "Decoupled", "WarmupCosine"),
-    "modules": ("BaseClassifier", "WarmupCosine", "WarmupMultiStep"),
+    "modules": ("BaseClassifier", "Decoupled", "WarmupCosine", "WarmupMultiStep"),
     "callbacks": (
         "ClassifierRetraining",
         "DeferredResampling",
