@@ -98,7 +98,7 @@ class Classes:
         self._seen = set(train.keys)
         if unknown := [key for key in train.keys if key not in self.index]:
             raise LongTailError(
-                f"{train.source} has {len(unknown)} labels that are no class of these data ({few(unknown)}): "
+                f"{train.source} has labels that are no class of these data ({few(unknown)}): "
                 "do labels and class names belong together?"
             )
         if absent := [name for key, name in zip(self.keys, self.names) if key not in self._seen]:
@@ -136,12 +136,10 @@ class Classes:
 
     def _rename(self, names: list[str]) -> None:
         own = set(self.keys)
-        if shared := own & set(names):
+        if own & set(names):
             if lacking := [key for key in self.keys if key not in set(names)]:
                 hint = did_you_mean(str(lacking[0]), names, listing="class_names")
-                raise LongTailError(
-                    f"class_names hold {len(shared)} labels of {self.source} but not {few(lacking)}. {hint}"
-                )
+                raise LongTailError(f"class_names hold labels of {self.source}, but not {few(lacking)}. {hint}")
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise LongTailError(f"class_names hold {shown(twice)!r} twice: each class has a name of its own.")
