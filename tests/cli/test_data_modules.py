@@ -60,7 +60,7 @@ MODULES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*have a single image, which stays in training")
+@pytest.mark.filterwarnings("ignore:Classes with a single image")
 @pytest.mark.parametrize("name", MODULES)
 def test_fit_test_and_predict(ltl, name):
     make, args, first = MODULES[name]

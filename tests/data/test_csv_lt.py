@@ -105,7 +105,7 @@ BAD = {
     "empty": ("", {}, "is empty, expected a table"),
     "a header alone": ("path,label\n", {}, "has a header and no rows"),
     "a short row": ("path,label\n1.jpg,0\n2.jpg\n", {}, "row 3: 1 columns, expected at least 2"),
-    "no label": ("path,label\n1.jpg,0\n2.jpg,\n", {}, r"1 rows have no label \(row 3\)"),
+    "no label": ("path,label\n1.jpg,0\n2.jpg,\n", {}, "has no label in row 3"),
     "an unknown split": ("path,label,split\n1.jpg,0,fold1\n", {"split_column": "split"}, "holds 'fold1', expected"),
     "no training rows": ("path,label,split\n1.jpg,0,test\n", {"split_column": "split"}, "calls no row 'train'"),
     "a test class": (
@@ -194,7 +194,7 @@ def test_bad_parquet():
         data(file).dataset("train")[0]
     with pytest.raises(LongTailError, match=r"table\.parquet:1 holds no image"):
         data(file).dataset("train")[1]
-    with pytest.raises(LongTailError, match=r"2 rows have no label \(row 0\)"):
+    with pytest.raises(LongTailError, match=r"has no label in row 0 \(2 in all\)"):
         _ = data(parquet(path=["1.jpg", "2.jpg"], label=[None, None])).class_counts
 
 

@@ -103,7 +103,7 @@ def test_bad_input(datasets):
         _ = data(label_column="image").class_counts
 
 
-@pytest.mark.filterwarnings("ignore:.*have a single image, which stays in training")
+@pytest.mark.filterwarnings("ignore:Classes with a single image")
 def test_through_the_command_line(datasets, capsys):
     from longtail_lightning.cli.main import main
     from tests.cli.conftest import MODEL

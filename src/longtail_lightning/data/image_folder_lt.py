@@ -245,14 +245,14 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     with os.scandir(folder) as entries:
         loose = sum(not is_hidden(entry.name) and _is_image(entry.name) for entry in entries)
     if loose:
-        rank_zero_warn(f"{loose} images lie in {folder} itself, outside of the class folders, and are left out.")
+        rank_zero_warn(f"Images in {folder} itself, outside of the class folders, are left out ({loose} in all).")
     if not files:
         packed = {".zip", ".tar", ".gz", ".tgz"} & set(skipped)
         fix = "unpack the archives in them first" if packed else "is this the folder of the images?"
         raise LongTailError(f"The class folders of {folder} ({few(p.name for p in classes)}) hold no image: {fix}")
     if skipped:
         kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in Counter(skipped).most_common(3))
-        rank_zero_warn(f"{len(skipped)} files in {folder} are no images and are left out ({kinds}).")
+        rank_zero_warn(f"Files in {folder} that are no images are left out: {kinds}.")
     if all(all("/" in name for name in names) for names in scanned):
         rank_zero_warn(
             f"No class folder of {folder} ({few(p.name for p in classes)}) holds images itself, only its sub-folders "
