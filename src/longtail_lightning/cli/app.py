@@ -25,6 +25,7 @@ from longtail_lightning.cli._argv import (
     flatten,
     plain_key,
     value_of,
+    with_checkpoint_last,
     with_config_of_checkpoint,
     with_recipes,
 )
@@ -215,7 +216,7 @@ def run(args: Sequence[str]) -> int:
 
 def _prepared(args: list[str]) -> list[str]:
     """Recipes by file, and what a checkpoint says about config and model, where the command line does not."""
-    args = with_recipes(with_config_of_checkpoint(args))
+    args = with_checkpoint_last(with_recipes(with_config_of_checkpoint(args)))
     path = value_of(args, "--ckpt_path")
     told = any(arg.split("=")[0] in ("--config", "-c", "--model") for arg in args)
     if args[0] == "fit" or told or path is None or not Path(path).is_file():

@@ -62,6 +62,9 @@ def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: li
     dtypes = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
     if (name := options.get("--dtype", "float16")) not in dtypes:
         raise LongTailError(f"--dtype {name}: choose one of {', '.join(dtypes)}.")
+    given = options.get("--split")
+    if wrong := [name for name in (given or "").split(",") if given and name not in _SPLITS]:
+        raise LongTailError(f"--split {wrong[0]}: there is no such split. {did_you_mean(wrong[0], _SPLITS)}")
     model, data = load_trained(rest)
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, torch.nn.Module):
@@ -69,9 +72,6 @@ def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: li
             f"{type(model).__name__} has no `backbone`, so there is nothing to extract features with: "
             "call the part that gives features self.backbone."
         )
-    given = options.get("--split")
-    if wrong := [name for name in (given or "").split(",") if given and name not in _SPLITS]:
-        raise LongTailError(f"--split {wrong[0]}: there is no such split. {did_you_mean(wrong[0], _SPLITS)}")
     splits = [split for split in _SPLITS if (split in given.split(",") if given else data.dataset(split) is not None)]
     numbers = {flag: int(value) for flag, value in options.items() if flag in _NUMBERS}
     first = not dist.is_initialized() or dist.get_rank() == 0

@@ -54,19 +54,15 @@ class Encoding:
         self._modes = [(module, module.training) for module in self.encoder.modules()]
         self.encoder.to(self.device).eval()
         # The fastest algorithm may be another one in each process, or change with the load.
-        self._flags = torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled,
-            benchmark=False,
-            deterministic=True,
-            allow_tf32=torch.backends.cudnn.allow_tf32,
-        )
-        self._flags.__enter__()
+        cudnn = torch.backends.cudnn
+        self._flags = cudnn.benchmark, cudnn.deterministic
+        cudnn.benchmark, cudnn.deterministic = False, True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flags.__exit__(kind, error, trace)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = self._flags
         for module, training in self._modes:
             module.training = training
         self.encoder.to(self._home)

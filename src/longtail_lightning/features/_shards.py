@@ -131,6 +131,11 @@ class DiskStore(Store):
     """Writes each batch to its place in files that have their final size from the beginning."""
 
     def __init__(self, folder: Path, shards: Shards) -> None:
+        if not (folder / files.LABELS).is_file():
+            raise LongTailError(
+                f"This process does not see {folder}, which the first one has made: give a path on a disk that "
+                "all processes share."
+            )
         self.folder = folder
         self.shards = shards
         with_offset = np.load(folder / files.FEATURES, mmap_mode="r", allow_pickle=False)

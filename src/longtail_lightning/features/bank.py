@@ -182,7 +182,7 @@ class FeatureBank:
         features = self.view(view)
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            yield features[part].to(device, dtype), self.labels[part].to(device)
+            yield features[part].to(device).to(dtype), self.labels[part].to(device)
 
     def subset(self, indices: Any) -> FeatureBank:
         """A bank of these images, in this order and in memory; the classes stay.
@@ -206,7 +206,7 @@ class FeatureBank:
             None if self.texts is None else [self.texts[i] for i in numbers],
             self.num_classes,
             self._class_names,
-            {**self.fingerprint, "subset": True} if self.fingerprint else {},
+            {part: value for part, value in self.fingerprint.items() if part != "data"},  # it is no longer all of them
         )
 
     def require_all_classes(self, what: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ from longtail_lightning.features._shards import DiskStore, MemoryStore, Shards, 
 from longtail_lightning.features._source import Source, images_of, labels_of_batch, source_of
 from longtail_lightning.features.bank import FeatureBank, not_finite, write_items
 
+Result = TypeVar("Result")
 _DTYPES = (torch.float16, torch.float32, torch.float64)
 
 
@@ -154,7 +155,7 @@ def extract(
             finished = _first_alone(lambda: _prepare(folder, shards, width, dtype, state, source, overwrite))
             if finished:
                 return FeatureBank.load(folder)
-            store = DiskStore(folder, shards)
+            store = _all_alone(lambda: DiskStore(folder, shards))
         try:
             _all_alone(lambda: _run(encoding, source, store, augment, dtype, rank, world_size, progress))
         except KeyboardInterrupt:
@@ -340,21 +341,21 @@ def _first_alone(work: Callable[[], Any]) -> Any:
     return answer[0]
 
 
-def _all_alone(work: Callable[[], None]) -> None:
+def _all_alone(work: Callable[[], Result]) -> Result:
     """Let all processes work; when one of them ends in one of our errors, all do."""
     _, world_size = _place()
     if world_size == 1:
-        work()
-        return
-    error = None
+        return work()
+    result, error = None, None
     try:
-        work()
+        result = work()
     except LongTailError as caught:
         error = str(caught)
     errors: list[str | None] = [None] * world_size
     dist.all_gather_object(errors, error)
     if told := [error for error in errors if error]:
         raise LongTailError(told[0])
+    return cast(Result, result)
 
 
 @contextmanager

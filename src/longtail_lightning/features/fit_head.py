@@ -85,9 +85,10 @@ def fit_head(
         >>> head(bank.features[:4].float()).argmax(1).tolist()
         [0, 1, 2, 3]
     """
-    _check(bank, head, "the bank")
-    if val is not None:
-        _check(val, head, "the validation bank")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise LongTailError(f"{name}={value} must be at least 1.")
+    _check(bank, val, head)
     if callable(closed_form := getattr(head, "fit", None)):
         closed_form(bank, bank.class_counts)
         return head
@@ -153,13 +154,15 @@ def _train(
         if features is None or bank.num_views > 1:
             features = _placed(bank, epoch, where)
         chosen = order.epoch(epoch)
-        for step, indices in enumerate(chosen.split(batch_size)):  # type: ignore[no-untyped-call]
+        # Rows are picked where the features are: on the device, or in the file.
+        rows = chosen.to(features.device).split(batch_size)  # type: ignore[no-untyped-call]
+        targets = labels.index_select(0, chosen.to(where)).split(batch_size)  # type: ignore[no-untyped-call]
+        for step, (indices, target) in enumerate(zip(rows, targets)):
             done = (epoch * steps_per_epoch + step) / (epochs * steps_per_epoch)
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * done))
-            # Where the features are, on the device or in the file, the rows are picked.
-            batch = features.index_select(0, indices.to(features.device)).to(where, kind)
-            value = loss(head(batch), labels.index_select(0, indices.to(where)))
+            batch = features.index_select(0, indices).to(where).to(kind)
+            value = loss(head(batch), target)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -224,16 +227,20 @@ def _placed(bank: FeatureBank, view: int, where: torch.device) -> Tensor:
     return features.to(where, copy=bank.path is not None)
 
 
-def _check(bank: FeatureBank, head: nn.Module, name: str) -> None:
-    for what, has, given in (
-        ("num_features", getattr(head, "num_features", None), bank.num_features),
-        ("num_classes", getattr(head, "num_classes", None), bank.num_classes),
-    ):
-        if isinstance(has, int) and has != given:
+def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> None:
+    name = type(head).__name__
+    made_for = {what: getattr(head, what, None) for what in ("num_features", "num_classes")}
+    for what, has in made_for.items():
+        if isinstance(has, int) and has != getattr(bank, what):
             raise LongTailError(
-                f"{type(head).__name__} was made for {what}={has} but {name} has {given}: "
-                f"build it as {type(head).__name__}({bank.num_features}, {bank.num_classes})."
+                f"{name} was made for {what}={has} but the bank has {getattr(bank, what)}: "
+                f"build it as {name}({bank.num_features}, {bank.num_classes})."
             )
+    if val is not None and (val.num_features != bank.num_features or val.num_classes > bank.num_classes):
+        raise LongTailError(
+            f"The validation bank, {val!r}, does not go with {bank!r}: extract both with one encoder, of splits with "
+            "the same classes."
+        )
 
 
 def _tell_missing(bank: FeatureBank) -> None:
