@@ -119,6 +119,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "LongTailReport",
         "NonFiniteLossGuard",
         "PredictionWriter",
+        "TauSweep",
     ),
     "report": (),
 }
