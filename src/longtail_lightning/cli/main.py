@@ -24,6 +24,7 @@ usage: ltl COMMAND [options]
   show       describe one of them         ltl show LogitAdjustedLoss
   cp         copy a recipe to edit it     ltl cp quickstart mine.yaml
   counts     class counts of labels       ltl counts --data SyntheticLongTail
+  data       check images before training ltl data check FOLDER
 
 --config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options.
 With --debug, errors show their traceback. `ltl --version` prints the version.
@@ -31,7 +32,7 @@ With --debug, errors show their traceback. `ltl --version` prints the version.
 
 _RUN = ("fit", "validate", "test", "predict")
 _LOOK = ("list", "show", "cp")
-_OWN = ("counts", "features", "tau")  # each in a module of its own name
+_OWN = ("counts", "data", "features", "tau")  # each in a module of its own name
 
 
 def main(argv: Sequence[str] | None = None) -> int:

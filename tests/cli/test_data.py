@@ -1,0 +1,206 @@
+"""`ltl data check` on trees with and without faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from longtail_lightning import ImageListLT, LongTailDataModule
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.cli._messages import one_sentence
+from tests.data.faults import CLASSES, clean_tree, lists, picture, plant
+from tests.data.test_check import Stopping, die
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return clean_tree(tmp_path / "my photos")
+
+
+def test_a_clean_folder(ltl, tree):
+    before = sorted(tree.rglob("*"))
+    status, out, err = ltl("data", "check", tree)
+    assert status == 0, err
+    assert "Nothing is wrong." in out
+    assert "imbalance factor 1.66667" in out
+    assert "(15 train, 4 val, 8 test)" in out
+    assert json.loads(Path("data_check.json").read_text())["clean"] is True
+    assert sorted(tree.rglob("*")) == before, "nothing is written into the data folder"
+
+
+def test_faults_with_the_first_files_and_advice(ltl, tree, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    plant(tree)
+    status, out, _ = ltl("data", "check", tree, "--num_workers=2", "--out", "found.json")
+    assert status == 1
+    row = next(line for line in out.splitlines() if "same image, different labels" in line)
+    assert "train/ant/2 a.jpg (label 0, but 2 as train/cat/wrong.jpg)" in row
+    assert "find the right label" in row
+    assert "missing file" in out
+    assert len(json.loads(Path("found.json").read_text())["faults"]) == 11
+
+
+def test_machine_readable(ltl, tree):
+    planted = plant(tree)
+    status, out, _ = ltl("data", "check", tree, "--json")
+    assert status == 1
+    assert json.loads(out) == json.loads(Path("data_check.json").read_text())
+    assert {kind: group["count"] for kind, group in json.loads(out)["faults"].items()} == {
+        kind: len(files) for kind, files in planted.items()
+    }
+
+
+def test_clean_lists_train(ltl, tree):
+    plant(tree)
+    status, out, _ = ltl("data", "check", tree, "--fix", "list")
+    assert status == 1
+    (command,) = [line for line in out.splitlines() if line.startswith("train on it")]
+    words = command.partition("ltl ")[2].replace(f"'{tree}'", "ROOT").split()
+    words = [word.replace("ROOT", str(tree)) for word in words]
+    assert "train_clean.txt" in words
+    fast = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    model = ["--model=BaseClassifier", "--model.backbone=CIFARResNet", "--model.backbone.depth=8"]
+    status, _, err = ltl(*words, *model, *fast, "--trainer.logger=false", "--trainer.enable_model_summary=false")
+    assert status == 0, err
+    status, _, err = ltl("data", "check", tree, "--fix", "list")
+    assert status == 2
+    assert "train_clean.txt exists already and is not overwritten" in err
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_lists(ltl, tree, beside, monkeypatch):
+    lists(tree)
+    if not beside:
+        monkeypatch.chdir(tree)
+    folder = tree if beside else Path()
+    status, out, err = ltl("data", "check", folder / "train.txt", "--test", folder / "test.txt", "--out=../a.json")
+    assert status == 0, err
+    assert "(15 train, 8 test)" in out
+    (folder / "train.txt").write_text("nothing/here.jpg 0\ntrain/ant/0 a.jpg 0\n", encoding="utf-8")
+    status, out, _ = ltl("data", "check", folder / "train.txt", "--root", tree, "--json", "--out=../a.json")
+    assert status == 1
+    assert json.loads(out)["faults"]["missing"]["found"][0]["where"] == "nothing/here.jpg"
+
+
+def test_tables(ltl, tree):
+    rows = [f"{path.relative_to(tree).as_posix()},{path.parent.name},train" for path in tree.glob("train/*/*.*")]
+    rows += [f"{path.relative_to(tree).as_posix()},{path.parent.name},test" for path in tree.glob("test/*/*.*")]
+    table = Path("table.csv")
+    table.write_text("\n".join(["image,species,part", *rows]), encoding="utf-8")
+    options = ["--root", tree, "--path_column=image", "--label_column=1", "--split_column=part"]
+    status, out, err = ltl("data", "check", table, *options)
+    assert status == 0, err
+    assert "(15 train, 8 test)" in out
+    assert "dog élan" in out
+
+
+def test_any_data_module(ltl, tree):
+    status, out, err = ltl("data", "check", "--data=ImageFolderLT", f"--data.root={tree}", "--num_workers=0")
+    assert status == 0, err
+    assert "(15 train, 4 val, 8 test)" in out
+    small = ["--data.num_classes=3", "--data.max_count=5", "--data.imbalance_factor=1"]
+    status, out, err = ltl("data", "check", "--data=SyntheticLongTail", *small, "--data.test_per_class=2")
+    assert status == 0, err
+    assert "(15 train, 60 val, 6 test)" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["chek"], "Did you mean check?"),
+        (["check", "nowhere"], "there is no such folder, list or table"),
+        (["check", "a", "b"], "takes one folder, list or table"),
+        (["check", "tree", "--pixel"], "has no option --pixel. Did you mean --pixels"),
+        (["check", "tree", "--fix"], "--fix needs a value"),
+        (["check", "tree", "--fix=list.csv"], "a file that ends in .txt"),
+        (["check", "tree", "--num_workers=some"], "a whole number is expected"),
+        (["check", "tree", "--root=x"], "is a folder: --root and columns are for lists"),
+        (["check", "list.txt", "--label_column=2"], "columns are for .csv"),
+        (["check", "tree", "--out=list.txt"], "is no report of `ltl data check`"),
+        (["check", "empty"], "holds no class folders"),
+        (["check", "--data=SyntheticLongTail", "--fix=list"], "not in files of their own"),
+        (["check", "--data=SyntheticLongTail", "--val=x"], "--val is for a list or a table"),
+    ],
+)
+def test_wrong_use_exits_with_2(ltl, args, words):
+    clean_tree(Path("tree"))
+    Path("empty").mkdir()
+    Path("list.txt").write_text("tree/train/ant/0 a.jpg 0\n")
+    status, out, err = ltl("data", *args)
+    assert status == 2, out
+    assert words in " ".join(err.split())
+    assert err.startswith("ltl: error: ")
+    assert not list(Path().glob("*.json"))
+
+
+def test_help(ltl):
+    assert "ltl data check FOLDER" in ltl("data")[1]
+    assert "--fix list" in ltl("data", "check", "--help")[1]
+    assert "ltl data check" in ltl("--help")[1]
+
+
+class Dying(LongTailDataModule):
+    def build(self, split):
+        return Stopping(die) if split == "train" else None
+
+
+def test_a_process_that_dies_leaves_a_report(ltl):
+    status, _, err = ltl("data", "check", f"--data={__name__}.Dying", "--num_workers=2")
+    assert status == 2
+    assert "A process that loads images has died" in err
+    assert json.loads(Path("data_check.json").read_text())["complete"] is False
+
+
+def test_a_process_that_dies_during_training_is_told_in_one_sentence():
+    # Torch tells it to whatever runs at that moment, which is the model most of the time.
+    with pytest.raises(LongTailError, match=r"^A process that loads images has died \(Killed\): .*\.$"), one_sentence():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+
+def test_ctrl_c_leaves_a_report(tree):
+    for number in range(3000):
+        path = tree / f"train/ant/more {number}.png"
+        picture(number, 600, 400).save(path, compress_level=0) if number < 30 else os.link(
+            tree / f"train/ant/more {number % 30}.png", path
+        )
+    code = "import sys; from longtail_lightning.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "data", "check", str(tree), "--num_workers=2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _wait_for_workers(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes at once
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Not all images were read: interrupted." in out
+    assert "Traceback" not in err
+    report = json.loads(Path("data_check.json").read_text())
+    assert report["complete"] is False
+    assert 0 < report["read"] < 3000 + sum(CLASSES.values())
+
+
+def _wait_for_workers(pid: int) -> None:
+    """Until the process has two children, and a little more."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
+        pytest.skip("needs /proc")
+    end = time.monotonic() + 120
+    while len(children.read_text().split()) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.5)
+
+
+def test_the_lists_are_those_of_image_list_lt(ltl, tree):
+    ltl("data", "check", tree, "--fix=lists/good.txt")
+    data = ImageListLT(tree, "lists/good.txt", "lists/good_val.txt", "lists/good_test.txt")
+    assert data.class_counts.tolist() == list(CLASSES.values())
