@@ -56,8 +56,8 @@ METHODS = {
     "crt": CRT(),
     "lws": LWS(),
     "tau, chosen on val": TauNormalization(),
-    "tau, chosen on train": TauNormalization(on="train"),
-    "tau, learned": TauNormalization(on="learn"),
+    "tau, chosen on train": TauNormalization(choose="train"),
+    "tau, learned": TauNormalization(choose="learn"),
     "ncm": NCM(),
 }
 STATISTICS = {10: CIFAR10, 100: CIFAR100}

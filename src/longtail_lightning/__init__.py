@@ -132,6 +132,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "LongTailReport",
         "NonFiniteLossGuard",
         "PredictionWriter",
+        "TauSweep",
     ),
     "report": (),
 }

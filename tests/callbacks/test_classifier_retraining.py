@@ -71,7 +71,10 @@ def test_each_method_is_saved_and_its_row_is_what_its_checkpoint_scores(capsys):
     retraining = retrain()
     _, _, data = fit(retraining)
     out = capsys.readouterr().out
-    assert all(word in out for word in ("Validation accuracy", "Joint", "cRT", "LWS", "tau ", "NCM", "9-12 images"))
+    assert all(
+        word in out
+        for word in ("Validation accuracy by classifier", "Joint", "cRT", "LWS", "tau ", "NCM", "9-12 images")
+    )
     kinds = {"crt": LinearHead, "lws": LearnableScaleHead, "tau": TauNormalizedHead, "ncm": NearestClassMeanHead}
     assert {Path(path).name for path in retraining.checkpoints.values()} == {f"{name}.ckpt" for name in kinds}
     for row, (name, kind) in zip(retraining.rows[1:], kinds.items()):
@@ -103,7 +106,7 @@ def test_the_record_and_the_plots():
     assert set(record["seconds"]) == {"features", "crt", "lws", "tau", "ncm"}
     assert record["kept"] == retraining.kept
     assert 0.0 <= record["tau"]["tau"] <= 2.0
-    for name in ("methods", "norms", "tau"):
+    for name in ("bars", "norms", "tau_plot"):
         with Image.open(retraining.files[name]) as plot:
             assert len(plot.convert("RGB").getcolors(10**6)) > 10
 
@@ -223,8 +226,8 @@ def test_methods_can_be_configured():
         CRT(epochs=2, loss=LogitAdjustedLoss(tau=0.5)),
         LWS(scale_bias=True),
         TauNormalization(tau=0.3),
-        TauNormalization(on="train", name="tau_train"),
-        TauNormalization(on="learn", name="tau_learned"),
+        TauNormalization(choose="train", name="tau_train"),
+        TauNormalization(choose="learn", name="tau_learned"),
         NCM(metric="euclidean"),
     ]
     retraining = retrain(methods, keep="crt_mlp")
@@ -403,7 +406,7 @@ class NoTraining(Own):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, [r"val_split=0\.1", r'TauNormalization\(on="train"\)', r"TauNormalization\(tau=0\.7\)"]),
+        ({}, [r"val_split=0\.1", r'TauNormalization\(choose="train"\)', r"TauNormalization\(tau=0\.7\)"]),
         ({"methods": ["crt"]}, [r"val_split=0\.1", "keep='crt' or keep='none'"]),
     ],
 )
@@ -437,7 +440,7 @@ def without_val():
 
 
 @pytest.mark.parametrize(
-    "method", ["crt", TauNormalization(on="train"), TauNormalization(tau=0.7), TauNormalization(on="learn")]
+    "method", ["crt", TauNormalization(choose="train"), TauNormalization(tau=0.7), TauNormalization(choose="learn")]
 )
 def test_without_validation_a_chosen_method_is_kept(method):
     name = method if isinstance(method, str) else method.name

@@ -65,8 +65,8 @@ def test_each_is_what_its_parts_give(stage):
         LWS(seed=3)(head, train).scale, fit_head(train, LearnableScaleHead(head), epochs=5, seed=3).scale
     )
     assert TauNormalization()(head, train, val).tau == select_tau(head, val).tau
-    assert TauNormalization(on="train")(head, train, val).tau == select_tau(head, train).tau
-    assert TauNormalization(on="learn")(head, train).tau == learn_tau(head, train)
+    assert TauNormalization(choose="train")(head, train, val).tau == select_tau(head, train).tau
+    assert TauNormalization(choose="learn")(head, train).tau == learn_tau(head, train)
     assert TauNormalization(tau=0.4, bias="keep")(head, train).bias == "keep"
     expected = NearestClassMeanHead(16, 5, metric="euclidean").fit(train)
     torch.testing.assert_close(NCM(metric="euclidean")(head, train).class_means, expected.class_means)
@@ -127,10 +127,10 @@ def test_names_become_methods_and_labels():
 
 def test_tau_without_validation_tells_the_three_ways_out(stage):
     head, train, _ = stage
-    with pytest.raises(LongTailError, match=r"val_split=0\.1, or .*on=\"train\"\), or .*tau=0\.7"):
+    with pytest.raises(LongTailError, match=r"val_split=0\.1, or .*choose=\"train\"\), or .*tau=0\.7"):
         TauNormalization()(head, train)
     with pytest.raises(LongTailError, match="on 'val' or 'train', or by 'learn'"):
-        TauNormalization(on="test")
+        TauNormalization(choose="test")
 
 
 def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):

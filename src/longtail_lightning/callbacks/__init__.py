@@ -7,6 +7,7 @@ from longtail_lightning.callbacks.logit_adjustment import LogitAdjustment as Log
 from longtail_lightning.callbacks.long_tail_report import LongTailReport as LongTailReport
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard as NonFiniteLossGuard
 from longtail_lightning.callbacks.prediction_writer import PredictionWriter as PredictionWriter
+from longtail_lightning.callbacks.tau_sweep import TauSweep as TauSweep
 
 __all__ = [
     "ClassifierRetraining",
@@ -16,4 +17,5 @@ __all__ = [
     "LongTailReport",
     "NonFiniteLossGuard",
     "PredictionWriter",
+    "TauSweep",
 ]

@@ -229,7 +229,7 @@ class ClassifierRetraining(L.Callback):
         if not trainer.is_global_zero:
             return
         if self.rows:
-            self._print = partial(print_shot_table, "Validation accuracy", self.rows, counts, splits)
+            self._print = partial(print_shot_table, "Validation accuracy by classifier", self.rows, counts, splits)
         if trainer.logger is None or log_dir is None:
             return
         folder = Path(log_dir)
@@ -253,8 +253,8 @@ class ClassifierRetraining(L.Callback):
 
     def _draw(self, folder: Path, counts: ClassCounts, splits: ShotSplits, heads: dict[str, nn.Module]) -> None:
         if self.rows:
-            self.files["methods"] = str(folder / "retraining.png")
-            plot_methods(self.rows, self.files["methods"], title="Validation accuracy")
+            self.files["bars"] = str(folder / "retraining.png")
+            plot_methods(self.rows, self.files["bars"], title="Validation accuracy")
         norms = {label: values for label, head in heads.items() if (values := weight_norms(head)) is not None}
         if norms:
             self.files["norms"] = str(folder / "weight_norms.png")
@@ -262,9 +262,9 @@ class ClassifierRetraining(L.Callback):
         for method in self.methods:
             if not isinstance(method, TauNormalization) or (found := method.selection) is None:
                 continue
-            self.files[method.name] = str(folder / f"{method.name}.png")
-            title = f"{'Validation' if method.on == 'val' else 'Training'} accuracy over tau"
-            plot_tau(tau_rows(found.taus, found.per_class, splits), found.tau, self.files[method.name], title=title)
+            path = self.files[f"{method.name}_plot"] = str(folder / f"{method.name}.png")
+            title = f"{'Validation' if method.choose == 'val' else 'Training'} accuracy over tau"
+            plot_tau(tau_rows(found.taus, found.per_class, splits), found.tau, path, title=title)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Only now is the progress bar gone, which would be drawn over the table.

@@ -19,7 +19,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
+from longtail_lightning.callbacks import (
+    ClassifierRetraining,
+    LogitAdjustment,
+    LongTailReport,
+    PredictionWriter,
+    TauSweep,
+)
 from longtail_lightning.cli._argv import (
     CONFIG_FILE,
     flatten,
@@ -177,7 +183,10 @@ class LongTailCLI(LightningCLI):
         best, last = checkpoint.best_model_path or checkpoint.last_model_path, checkpoint.last_model_path
         files = {"checkpoint": best, "last": last}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, LongTailReport):
+            if isinstance(callback, ClassifierRetraining):
+                files |= callback.checkpoints | callback.files
+                best = callback.checkpoints.get(str(callback.kept), best)
+            if isinstance(callback, (LongTailReport, TauSweep)):
                 files |= callback.files
         lines = [f"{name:10}  {_shown(path)}" for name, path in files.items() if path]
         if best:

@@ -18,6 +18,7 @@ usage: ltl COMMAND [options]
   test       evaluate on test data        ltl test --ckpt_path FILE
   predict    write predictions to a file  ltl predict --ckpt_path FILE --predictions.path out.csv
   features   keep the features of images  ltl features --ckpt_path FILE --out bank
+  tau        even out a classifier        ltl tau --ckpt_path FILE
 
   list       name what there is           ltl list losses
   show       describe one of them         ltl show LogitAdjustedLoss
@@ -31,7 +32,7 @@ With --debug, errors show their traceback. `ltl --version` prints the version.
 
 _RUN = ("fit", "validate", "test", "predict")
 _LOOK = ("list", "show", "cp")
-_OWN = ("counts", "data", "features")  # each in a module of its own name
+_OWN = ("counts", "data", "features", "tau")  # each in a module of its own name
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -216,7 +216,7 @@ class TauNormalization(Retraining):
     r"""\(\tau\)-normalization, with \(\tau\) chosen on validation or training features, learned, or given.
 
     Args:
-        on: `"val"`: the best accuracy on validation features; `"train"`: the best mean accuracy over the classes on
+        choose: `"val"`: the best accuracy on validation features; `"train"`: the best mean accuracy over the classes on
             training features; `"learn"`: by gradient on class-balanced training features.
         tau: a fixed value instead.
         taus: what is tried.
@@ -232,15 +232,15 @@ class TauNormalization(Retraining):
     def __init__(
         self,
         *,
-        on: Literal["val", "train", "learn"] = "val",
+        choose: Literal["val", "train", "learn"] = "val",
         tau: float | None = None,
         taus: Sequence[float] = TAUS,
         bias: BiasPolicy = "drop",
         name: str = "tau",
     ) -> None:
-        if on not in ("val", "train", "learn"):
-            raise LongTailError(f"Unknown on={on!r}: tau is chosen on 'val' or 'train', or by 'learn'.")
-        self.on = on
+        if choose not in ("val", "train", "learn"):
+            raise LongTailError(f"Unknown choose={choose!r}: tau is chosen on 'val' or 'train', or by 'learn'.")
+        self.choose = choose
         self.tau = tau
         self.taus = list(taus)
         self.bias = bias
@@ -250,7 +250,7 @@ class TauNormalization(Retraining):
 
     @property
     def needs_validation(self) -> bool:
-        return self.on == "val" and self.tau is None
+        return self.choose == "val" and self.tau is None
 
     def __call__(
         self, head: nn.Module, train: FeatureBank, val: FeatureBank | None = None, *, device: Device = "auto"
@@ -261,9 +261,9 @@ class TauNormalization(Retraining):
         self.selection = None
         if self.tau is not None:
             return self.tau
-        if self.on == "learn":
+        if self.choose == "learn":
             return learn_tau(head, train, bias=self.bias, device=device)
-        if (bank := train if self.on == "train" else val) is None:
+        if (bank := train if self.choose == "train" else val) is None:
             raise LongTailError(no_validation("tau"))
         self.selection = select_tau(
             head, bank, self.taus, class_counts=train.class_counts, bias=self.bias, device=device
@@ -346,7 +346,7 @@ def no_validation(what: str) -> str:
     """The three ways out."""
     return (
         f"There are no validation images to choose {what} on: hold some out with val_split=0.1, or choose tau on the "
-        'training features with TauNormalization(on="train"), or fix it with TauNormalization(tau=0.7).'
+        'training features with TauNormalization(choose="train"), or fix it with TauNormalization(tau=0.7).'
     )
 
 
