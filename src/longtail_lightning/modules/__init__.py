@@ -5,5 +5,4 @@ from longtail_lightning.modules.decoupled import Decoupled as Decoupled
 from longtail_lightning.modules.schedule import WarmupCosine as WarmupCosine
 from longtail_lightning.modules.schedule import WarmupMultiStep as WarmupMultiStep
 
-__all__ = ["BaseClassifier", "Decoupled", "WarmupCosine"]
-__all__ = ["BaseClassifier", "WarmupCosine", "WarmupMultiStep"]
+__all__ = ["BaseClassifier", "Decoupled", "WarmupCosine", "WarmupMultiStep"]
