@@ -7,6 +7,7 @@ from longtail_lightning.data.cifar import CIFAR100LT as CIFAR100LT
 from longtail_lightning.data.concat import ConcatLT as ConcatLT
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
 from longtail_lightning.data.decode import decode_image as decode_image
+from longtail_lightning.data.feature_datamodule import FeatureDataModule as FeatureDataModule
 from longtail_lightning.data.image_list import ImageList as ImageList
 from longtail_lightning.data.image_transforms import ImageTransforms as ImageTransforms
 from longtail_lightning.data.image_transforms import PaddedCropTransforms as PaddedCropTransforms
@@ -24,6 +25,7 @@ __all__ = [
     "CIFAR100LT",
     "CIFAR10LT",
     "ConcatLT",
+    "FeatureDataModule",
     "ImageList",
     "ImageTransforms",
     "LongTailDataModule",
