@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from longtail_lightning.counts import ClassCounts as ClassCounts
     from longtail_lightning.counts import ShotSplits as ShotSplits
     from longtail_lightning.data import *  # noqa: F403
+    from longtail_lightning.features import *  # noqa: F403
     from longtail_lightning.heads import *  # noqa: F403
     from longtail_lightning.losses import *  # noqa: F403
     from longtail_lightning.metrics import *  # noqa: F403
@@ -64,9 +65,19 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "heads": ("CosineHead", "Head", "LinearHead"),
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
-    "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
+    "backbones": (
+        "Backbone",
+        "CIFARResNet",
+        "IdentityBackbone",
+        "ResNet10",
+        "TimmBackbone",
+        "TorchvisionBackbone",
+        "create_backbone",
+    ),
+    "features": ("FeatureBank", "extract_features", "fit_head"),
     "data": (
         "CSVLT",
+        "FeatureDataModule",
         "HuggingFaceLT",
         "INaturalist",
         "ImageFolderLT",

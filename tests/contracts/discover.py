@@ -25,7 +25,10 @@ REQUIRED: dict[str, Any] = {
     "encoder": nn.Linear(8, 8),
     "name": "resnet10t",
 }
-BY_CLASS: dict[str, dict[str, Any]] = {"TorchvisionBackbone": {"name": "resnet18"}}
+BY_CLASS: dict[str, dict[str, Any]] = {
+    "TorchvisionBackbone": {"name": "resnet18"},
+    "IdentityBackbone": {"num_features": 3 * 64 * 64},
+}
 
 
 def public_classes(room: str) -> list[type]:

@@ -25,6 +25,7 @@ from longtail_lightning.cli._argv import (
     flatten,
     plain_key,
     value_of,
+    with_checkpoint_last,
     with_config_of_checkpoint,
     with_recipes,
 )
@@ -33,6 +34,7 @@ from longtail_lightning.cli.catalog import ROOMS
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules import BaseClassifier
+from longtail_lightning.modules._checkpoint import KEY as PARTS
 
 # Callbacks that are always there, with an option of their own each.
 _OPTIONS: dict[str, type[L.Callback]] = {
@@ -201,10 +203,48 @@ class _WithoutForeignCounts(L.Callback):
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     _quiet(args[0])
-    prepared = with_recipes(with_config_of_checkpoint(list(args)))
     with one_sentence():
-        LongTailCLI(prepared)
+        LongTailCLI(_prepared(list(args)))
     return 0
+
+
+def _prepared(args: list[str]) -> list[str]:
+    """Recipes by file, and what a checkpoint says about config and model, where the command line does not."""
+    args = with_checkpoint_last(with_recipes(with_config_of_checkpoint(args)))
+    path = value_of(args, "--ckpt_path")
+    told = any(arg.split("=")[0] in ("--config", "-c", "--model") for arg in args)
+    if args[0] == "fit" or told or path is None or not Path(path).is_file():
+        return args
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    # A checkpoint that was made in Python holds no class path; with descriptions of its parts, this one fits.
+    default = "longtail_lightning.BaseClassifier" if PARTS in saved else None
+    model = saved.get("hyper_parameters", {}).get("_class_path", default)
+    return args if model is None else [*args, f"--model={model}"]
+
+
+class _WithoutTrainer(LongTailCLI):
+    """Model and data as for `ltl test`, and nothing is run."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        return None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def load_trained(args: Sequence[str]) -> tuple[L.LightningModule, LongTailDataModule]:
+    """The model of `--ckpt_path`, with its weights, and the data that `ltl test` would take."""
+    _quiet("test")
+    prepared = _prepared(["test", *args])
+    path = value_of(prepared, "--ckpt_path")
+    if path is None or not Path(path).is_file():
+        raise LongTailError(f"--ckpt_path {path}: give the file of a checkpoint.")
+    with one_sentence():
+        cli = _WithoutTrainer([*prepared, "--trainer.logger=false"])
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        cli.model.on_load_checkpoint(checkpoint)
+        cli.model.load_state_dict(checkpoint["state_dict"], strict=cli.model.strict_loading)
+    return cli.model, cli.datamodule
 
 
 def _shown(path: str | Path) -> str:

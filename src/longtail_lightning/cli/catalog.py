@@ -9,7 +9,7 @@ from pathlib import Path
 import longtail_lightning
 
 ROOT = Path(longtail_lightning.__file__).parent
-ROOMS = ("losses", "samplers", "heads", "modules", "callbacks", "backbones", "metrics", "data")
+ROOMS = ("losses", "samplers", "heads", "modules", "callbacks", "backbones", "metrics", "features", "data")
 
 
 @dataclass(frozen=True)

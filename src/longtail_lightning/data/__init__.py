@@ -4,6 +4,7 @@ from longtail_lightning.data.class_names import read_class_names as read_class_n
 from longtail_lightning.data.csv_lt import CSVLT as CSVLT
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
 from longtail_lightning.data.decode import decode_image as decode_image
+from longtail_lightning.data.feature_datamodule import FeatureDataModule as FeatureDataModule
 from longtail_lightning.data.huggingface_lt import HuggingFaceLT as HuggingFaceLT
 from longtail_lightning.data.image_folder_lt import ImageFolderLT as ImageFolderLT
 from longtail_lightning.data.image_list import ImageList as ImageList
@@ -21,6 +22,7 @@ from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLong
 
 __all__ = [
     "CSVLT",
+    "FeatureDataModule",
     "HuggingFaceLT",
     "INaturalist",
     "ImageFolderLT",

@@ -97,6 +97,12 @@ def long_tail_indices(
 class SubsetId:
     """Which images a run was trained on: a name, the seed of the draw and a checksum of the sorted indices.
 
+    Args:
+        name: data set and shape of the tail.
+        seed: seed of the draw.
+        images: size of the subset.
+        checksum: of the sorted indices, the first 12 digits of their SHA-256.
+
     Example:
         >>> print(SubsetId.of("mine-exp-10", torch.tensor([4, 0, 2])))
         mine-exp-10, seed 0, 3 images, sha256 a955c6c593a4

@@ -116,7 +116,7 @@ class BaseClassifier(L.LightningModule):
         """
         if images.ndim == 5:
             return self(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)  # type: ignore[no-any-return]
-        if self.channels_last:
+        if self.channels_last and images.ndim == 4:  # not features
             images = images.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.head(self.backbone(images))
         return logits
