@@ -129,8 +129,15 @@ class Interrupted(LongTailDataModule):
     def build(self, split):
         dataset = self.folder.build(split)
         if split == "train":
-            path = dataset.path
-            dataset.path = lambda index: self.event() if index == self.at else path(index)
+            path, asked = dataset.path, []
+
+            def stopping(index):
+                asked.append(index)
+                if asked.count(self.at) == 2:  # the first time, only its size is wanted
+                    self.event()
+                return path(index)
+
+            dataset.path = stopping
         return dataset
 
     def build_class_names(self):

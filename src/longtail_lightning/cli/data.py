@@ -163,7 +163,7 @@ _SOURCE_OPTIONS = {
 def _source(given: dict[str, str], rest: Sequence[str], command: str, own: Sequence[str]) -> Any:
     """The data module of a folder, a list, a table, or of `--data` and `--config`."""
     wanted = {flag.removeprefix("--"): given[flag] for flag in _SOURCE_OPTIONS if given[flag]}
-    if unknown := [word for word in rest if word.startswith("-")]:
+    if unknown := [word.partition("=")[0] for word in rest if word.startswith("-")]:
         if value_of(rest, "--data", "--config", "-c") is None:
             options = [*own, *_SOURCE_OPTIONS, "--data", "--config"]
             raise LongTailError(f"`ltl data {command}` has no option {unknown[0]}. {did_you_mean(unknown[0], options)}")

@@ -147,6 +147,8 @@ class SeededDataset(Dataset[Any]):
 
     def unreadable(self) -> list[int]:
         """Items that were replaced since the last call."""
+        if self.on_error != "skip":
+            return []
         found: list[int] = self._unreadable.nonzero().flatten().tolist()
         self._unreadable.zero_()
         return found
