@@ -49,7 +49,7 @@ class ResumableLoader(DataLoader[Any]):
         self._begin, self._skip = self._skip if self._skip_epoch == self._epoch else 0, 0
         self._done = self._begin
         try:
-            with _one_sentence(self.num_workers):
+            with worker_errors(self.num_workers):
                 for batch in super().__iter__():
                     self._done += 1
                     if self._done == len(self):  # Lightning asks for no more, so nothing runs after the last `yield`
@@ -147,6 +147,8 @@ class SeededDataset(Dataset[Any]):
 
     def unreadable(self) -> list[int]:
         """Items that were replaced since the last call."""
+        if self.on_error != "skip":
+            return []
         found: list[int] = self._unreadable.nonzero().flatten().tolist()
         self._unreadable.zero_()
         return found
@@ -231,7 +233,7 @@ def whole_batch(dataset: Any, indices: Sequence[int]) -> Any:
 
 
 @contextmanager
-def _one_sentence(num_workers: int) -> Iterator[None]:
+def worker_errors(num_workers: int) -> Iterator[None]:
     """Errors of loading processes arrive wrapped in a traceback; give back what was said."""
     try:
         yield
