@@ -220,6 +220,28 @@ def test_nothing_is_looked_at_on_test_images(monkeypatch):
     fit(retrain())
 
 
+def test_test_images_are_reported_when_all_is_chosen(capsys):
+    kept, banks = [], []
+    for test in (False, True):
+        L.seed_everything(3, verbose=False)
+        retraining = retrain(test=test)
+        _, model, data = fit(retraining)
+        kept.append((retraining.kept, [row.as_dict() for row in retraining.rows], values(model)))
+        banks.append(retraining)
+    assert kept[0][:2] == kept[1][:2]
+    same(kept[0][2], kept[1][2])
+    assert not banks[0].test_rows
+    assert "Test accuracy by classifier" in capsys.readouterr().out
+    for row, name in zip(banks[1].test_rows[1:], ("crt", "lws", "tau", "ncm")):
+        model = BaseClassifier.load_from_checkpoint(banks[1].checkpoints[name])
+        (results,) = tiny_trainer().test(model, data, verbose=False)
+        assert [results[f"test/acc{key}"] for key in ("", "_many", "_few")] == pytest.approx(
+            [row.all, row.many, row.few]
+        )
+    with pytest.raises(LongTailError, match="needs a data module of this library with test images"):
+        tiny_trainer(callbacks=[ClassifierRetraining(["crt"], test=True)]).fit(NoTraining(), *loaders())
+
+
 def test_methods_can_be_configured():
     methods = [
         CRT(epochs=1, head=MLPHead, name="crt_mlp"),

@@ -27,19 +27,19 @@ def parts_of(pl_module: L.LightningModule, who: str) -> tuple[nn.Module, nn.Modu
     return backbone, head
 
 
-def has_split(trainer: L.Trainer, split: Literal["train", "val"]) -> bool:
+def has_split(trainer: L.Trainer, split: Literal["train", "val", "test"]) -> bool:
     """Whether there are images of a split, before they are loaded."""
     if (datamodule := _own_datamodule(trainer)) is not None:
         return datamodule.dataset(split) is not None
-    if split == "train":
-        return trainer.train_dataloader is not None
+    if split != "val":
+        return split == "train"
     return bool(trainer.val_dataloaders) or trainer.enable_validation
 
 
 def bank_of(
     trainer: L.Trainer,
     pl_module: L.LightningModule,
-    split: Literal["train", "val"],
+    split: Literal["train", "val", "test"],
     *,
     num_classes: int | None,
     views: int = 1,

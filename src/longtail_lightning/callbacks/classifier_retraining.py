@@ -47,14 +47,16 @@ class ClassifierRetraining(L.Callback):
     Of a data module of this library, training images are taken without augmentation; of another, the data
     set of the training loader as it is.
 
-    Nothing is ever looked at on test images. Without validation images nothing can be compared: see the
-    error.
+    Nothing is ever chosen on test images. Without validation images nothing can be compared, and what
+    cannot be done is told before the training; `test=True` then shows what the methods reach.
 
     Args:
         methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`.
         keep: what becomes the model's head: `"best"` on validation (the joint one, if nothing is better),
             the name of a method, or `"none"`, which leaves the model as the fit did.
         start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, or the `"last"`.
+        test: also evaluate each method on the test images, once everything is chosen: a second table, on which
+            nothing depends.
         views: how often to look at each training image, differently augmented each time when more than once.
         save: whether to write a checkpoint per method.
         many: classes with more training images are many-shot; by default as the module says, or 100.
@@ -76,6 +78,7 @@ class ClassifierRetraining(L.Callback):
         *,
         keep: str = "best",
         start: Literal["best", "last"] = "best",
+        test: bool = False,
         views: int = 1,
         save: bool = True,
         many: int | None = None,
@@ -90,19 +93,22 @@ class ClassifierRetraining(L.Callback):
             raise LongTailError(f"Unknown start={start!r}: choose 'best' or 'last'.")
         self.keep = keep
         self.start = start
+        self.test = test
         self.views = views
         self.save = save
         self.many = many
         self.few = few
         self.plot = plot
         self.rows: list[Row] = []
-        """One evaluation per method, the joint training first."""
+        """One evaluation per method on validation images, the joint training first."""
+        self.test_rows: list[Row] = []
+        """The same on test images, when they are asked for."""
         self.kept: str | None = None
         """Name of the method whose head the model has; `"joint"` for its own."""
         self.checkpoints: dict[str, str] = {}
         """Name of a method -> its checkpoint."""
         self.files: dict[str, str] = {}
-        self._print: Callable[[], None] | None = None
+        self._tables: list[Callable[[], None]] = []
 
     # -- before: what cannot work is told before the training, not after it ----------------------
 
@@ -110,7 +116,9 @@ class ClassifierRetraining(L.Callback):
         head = parts_of(pl_module, "ClassifierRetraining")[1]
         for method in self.methods:
             method.check(head)
-        self.rows, self.kept, self.checkpoints, self.files = [], None, {}, {}
+        self.rows, self.test_rows, self.kept, self.checkpoints, self.files = [], [], None, {}, {}
+        if self.test and not has_split(trainer, "test"):
+            raise LongTailError("ClassifierRetraining(test=True) needs a data module of this library with test images.")
         if has_split(trainer, "val"):
             return
         if any(method.needs_validation for method in self.methods):
@@ -167,7 +175,12 @@ class ClassifierRetraining(L.Callback):
             pl_module.head = as_head_of(pl_module, heads[method.name], old)
             self._save(trainer, pl_module, method.name, old)
         self.kept = kept or JOINT
-        self._report(trainer, pl_module, counts, heads, labels, accuracy, seconds)
+        pl_module.head = old
+        tested = {}
+        if self.test:  # all is chosen
+            test = bank_of(trainer, pl_module, "test", num_classes=train.num_classes, dtype=torch.float32)
+            tested = {name: class_accuracy(head, test, device) for name, head in heads.items()}
+        self._report(trainer, pl_module, counts, heads, labels, accuracy, tested, seconds)
         pl_module.head = old if self.kept == JOINT else as_head_of(pl_module, heads[self.kept], old)
         return None if kept is None else pl_module.head
 
@@ -220,22 +233,29 @@ class ClassifierRetraining(L.Callback):
         heads: dict[str, nn.Module],
         labels: dict[str, str],
         accuracy: dict[str, Tensor],
+        tested: dict[str, Tensor],
         seconds: dict[str, float],
     ) -> None:
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
         many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
         splits = counts.shots(many=many, few=few)
-        self.rows = [shot_row(labels[name], values, splits) for name, values in accuracy.items()]
+        self.rows, self.test_rows = (
+            [shot_row(labels[name], values, splits) for name, values in found.items()] for found in (accuracy, tested)
+        )
         if not trainer.is_global_zero:
             return
-        if self.rows:
-            self._print = partial(print_shot_table, "Validation accuracy by classifier", self.rows, counts, splits)
+        self._tables = [
+            partial(print_shot_table, f"{name} accuracy by classifier", rows, counts, splits)
+            for name, rows in (("Validation", self.rows), ("Test", self.test_rows))
+            if rows
+        ]
         if trainer.logger is None or log_dir is None:
             return
         folder = Path(log_dir)
         folder.mkdir(parents=True, exist_ok=True)
         record = {
             "rows": [row.as_dict() for row in self.rows],
+            "test_rows": [row.as_dict() for row in self.test_rows],
             "kept": self.kept,
             "tau": {name: head.tau for name, head in heads.items() if isinstance(head, TauNormalizedHead)},
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -252,9 +272,9 @@ class ClassifierRetraining(L.Callback):
             self._draw(folder, counts, splits, {labels[name]: head for name, head in heads.items()})
 
     def _draw(self, folder: Path, counts: ClassCounts, splits: ShotSplits, heads: dict[str, nn.Module]) -> None:
-        if self.rows:
+        if rows := self.rows or self.test_rows:
             self.files["bars"] = str(folder / "retraining.png")
-            plot_methods(self.rows, self.files["bars"], title="Validation accuracy")
+            plot_methods(rows, self.files["bars"], title=f"{'Validation' if self.rows else 'Test'} accuracy")
         norms = {label: values for label, head in heads.items() if (values := weight_norms(head)) is not None}
         if norms:
             self.files["norms"] = str(folder / "weight_norms.png")
@@ -268,9 +288,9 @@ class ClassifierRetraining(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Only now is the progress bar gone, which would be drawn over the table.
-        if self._print is not None:
-            self._print()
-            self._print = None
+        for show in self._tables:
+            show()
+        self._tables = []
 
 
 @contextmanager

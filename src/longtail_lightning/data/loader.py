@@ -137,9 +137,11 @@ class SeededDataset(Dataset[Any]):
         self.transform = transform
         self.on_error = on_error
         # In shared memory, so that persistent workers see the epoch change, and tell what they skipped.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         size = len(dataset) if on_error == "skip" else 0  # type: ignore[arg-type]
-        self._unreadable = torch.zeros(size, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+        # Lightning makes evaluation loaders in inference mode, and what is made there cannot be written elsewhere.
+        with torch.inference_mode(False):
+            self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+            self._unreadable = torch.zeros(size, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch to all workers."""
