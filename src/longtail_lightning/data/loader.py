@@ -39,6 +39,7 @@ class ResumableLoader(DataLoader[Any]):
     _skip_epoch = 0
     _begin = 0  # batches that this epoch has left out
     _done = 0  # batches of this epoch that have been handed out, those left out included
+    _told = False  # whether `begin_at` said where to begin
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # A generator: nothing is drawn before the first batch is asked for. Lightning makes the
@@ -82,9 +83,18 @@ class ResumableLoader(DataLoader[Any]):
         return {"batches": self._done, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin that epoch after so many batches."""
-        self._skip = int(state["batches"])
-        self._skip_epoch = int(state.get("epoch", 0))
+        """Begin that epoch after so many batches, unless `begin_at` has said where to begin."""
+        if not self._told:
+            self._skip = int(state["batches"])
+            self._skip_epoch = int(state.get("epoch", 0))
+
+    def begin_at(self, batches: int, epoch: int) -> None:
+        """Begin that epoch after so many batches, whatever a state says that is loaded later.
+
+        A state counts what was handed out, with it the batch that an exception interrupted. Who knows
+        how many were trained on has the last word.
+        """
+        self._skip, self._skip_epoch, self._told = batches, epoch, True
 
 
 class _Continued:
