@@ -35,7 +35,7 @@ def test_the_package_imports_nothing():
     assert not loaded_after("import longtail_lightning") & HEAVY
 
 
-@pytest.mark.parametrize("room", ["losses", "samplers", "heads"])
+@pytest.mark.parametrize("room", ["losses", "samplers", "heads", "features"])
 def test_torch_only_rooms(room):
     names = longtail_lightning._ROOMS[room]
     loaded = loaded_after(f"import longtail_lightning.{room}; from longtail_lightning import {names[0]}")

@@ -28,7 +28,7 @@ def test_the_loss_takes_six_lines_and_lightning_eight():
 
 
 def test_every_component_is_listed():
-    for room in ("losses", "samplers", "heads", "metrics", "callbacks"):
+    for room in ("losses", "samplers", "heads", "metrics", "features", "callbacks"):
         (row,) = re.findall(rf"^\| {room} \| (.*) \|$", README, re.MULTILINE)
         names = {
             name for name in longtail_lightning._ROOMS[room] if name not in ("LongTailLoss", "LongTailSampler", "Head")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from longtail_lightning.counts import ClassCounts as ClassCounts
     from longtail_lightning.counts import ShotSplits as ShotSplits
     from longtail_lightning.data import *  # noqa: F403
+    from longtail_lightning.features import *  # noqa: F403
     from longtail_lightning.heads import *  # noqa: F403
     from longtail_lightning.losses import *  # noqa: F403
     from longtail_lightning.metrics import *  # noqa: F403
@@ -62,15 +63,50 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "ReversedSampler",
         "SquareRootSampler",
     ),
-    "heads": ("CosineHead", "Head", "LinearHead"),
+    "heads": (
+        "CosineHead",
+        "Head",
+        "LearnableScaleHead",
+        "LinearHead",
+        "MLPHead",
+        "NearestClassMeanHead",
+        "TauNormalizedHead",
+    ),
     "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
-    "backbones": ("Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"),
+    "backbones": (
+        "Backbone",
+        "CIFARResNet",
+        "IdentityBackbone",
+        "ResNet10",
+        "TimmBackbone",
+        "TorchvisionBackbone",
+        "create_backbone",
+    ),
+    "features": (
+        "CRT",
+        "FeatureBank",
+        "LWS",
+        "NCM",
+        "Retraining",
+        "TauNormalization",
+        "TauSelection",
+        "extract_features",
+        "fit_head",
+        "learn_tau",
+        "select_tau",
+    ),
     "data": (
+        "ArrayImages",
+        "ArrayLT",
+        "CIFAR100LT",
+        "CIFAR10LT",
+        "ConcatLT",
         "CSVLT",
         "DataReport",
+        "FeatureDataModule",
         "HuggingFaceLT",
-        "INaturalist",
         "ImageFolderLT",
+        "INaturalist",
         "ImageList",
         "ImageListLT",
         "ImageShards",
@@ -90,14 +126,16 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "prepare_shards",
         "read_class_names",
     ),
-    "modules": ("BaseClassifier", "WarmupCosine"),
+    "modules": ("BaseClassifier", "Decoupled", "WarmupCosine", "WarmupMultiStep"),
     "callbacks": (
+        "ClassifierRetraining",
         "DeferredResampling",
         "DeferredReweighting",
         "LogitAdjustment",
         "LongTailReport",
         "NonFiniteLossGuard",
         "PredictionWriter",
+        "TauSweep",
     ),
     "report": (),
 }

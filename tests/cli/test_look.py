@@ -8,7 +8,7 @@ import longtail_lightning
 from longtail_lightning.cli.recipes import recipe_names
 
 
-@pytest.mark.parametrize("room", ["losses", "samplers", "heads", "modules", "callbacks", "metrics", "data"])
+@pytest.mark.parametrize("room", ["losses", "samplers", "heads", "modules", "callbacks", "metrics", "features", "data"])
 def test_list_names_every_component_with_a_sentence(ltl, room):
     status, out, _ = ltl("list", room)
     assert status == 0

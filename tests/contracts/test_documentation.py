@@ -42,7 +42,7 @@ def test_documented_arguments_are_the_real_ones(room, name):
         for parameter in inspect.signature(component).parameters.values()
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     ]
-    if name in ("ShotSplits", "SyntheticImages", "Backbone"):  # fields and items are described in prose
+    if name in ("ShotSplits", "SyntheticImages", "Backbone", "FeatureBank"):  # fields and items are described in prose
         real = [argument for argument in real if argument in documented]
     assert sorted(documented) == sorted(real)
 
@@ -72,7 +72,7 @@ def test_has_a_row_in_contents(room, name):
 
 def test_no_kwargs_hide_parameters():
     # jsonargparse and the reader see only what is spelled out. Metrics pass torchmetrics' own options on.
-    for room in ("losses", "samplers", "heads", "backbones", "data", "modules", "callbacks"):
+    for room in ("losses", "samplers", "heads", "backbones", "features", "data", "modules", "callbacks"):
         for cls in public_classes(room):
             kinds = {parameter.kind for parameter in inspect.signature(cls).parameters.values()}
             assert inspect.Parameter.VAR_KEYWORD not in kinds, cls
@@ -86,6 +86,7 @@ def test_rooms_import_only_downward():
         "heads",
         "metrics",
         "backbones",
+        "features",
         "data",
         "report",
         "callbacks",

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from longtail_lightning import InstanceBalancedSampler
-from longtail_lightning.data.loader import ResumableLoader, SeededDataset
+from longtail_lightning.data.loader import ResumableLoader, SeededDataset, collate
 
 
 class Noisy(Dataset):
@@ -73,3 +73,36 @@ def test_the_global_generators_are_left_alone():
     list(loader())
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tolist() == states[1]
+
+
+class Whole(Dataset):
+    """Gives batches in one piece, and counts how often it is asked."""
+
+    labels = [0] * 10
+    asked = 0
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return torch.tensor([float(index)]), 0
+
+    def batch(self, indices):
+        self.asked += 1
+        return torch.tensor(indices).float().unsqueeze(1), torch.zeros(len(indices), dtype=torch.int64)
+
+
+@pytest.mark.parametrize("wrap", [lambda d: d, lambda d: Subset(Subset(d, range(2, 10)), [3, 0, 5, 1, 2])])
+def test_a_data_set_that_gives_batches_is_asked_once_per_batch(wrap):
+    whole = Whole()
+    expected = [item.tolist() for item in DataLoader([wrap(whole)[i][0] for i in range(5)], batch_size=2)]
+    batches = list(ResumableLoader(SeededDataset(wrap(whole)), batch_size=2, collate_fn=collate))
+    assert [images.tolist() for images, _ in batches][:2] == expected[:2]
+    assert whole.asked == len(batches)
+    assert batches[0][1].dtype == torch.int64
+
+
+def test_a_transform_is_applied_to_each_image():
+    dataset = SeededDataset(Whole(), transform=lambda image: image + 1)
+    assert dataset[3] == (torch.tensor([4.0]), 0)
+    assert [item[0].item() for item in dataset.__getitems__([0, 9])] == [1.0, 10.0]

@@ -3,8 +3,17 @@
 from longtail_lightning.backbones._base import Backbone as Backbone
 from longtail_lightning.backbones.cifar_resnet import CIFARResNet as CIFARResNet
 from longtail_lightning.backbones.factory import create_backbone as create_backbone
+from longtail_lightning.backbones.identity import IdentityBackbone as IdentityBackbone
 from longtail_lightning.backbones.resnet10 import ResNet10 as ResNet10
 from longtail_lightning.backbones.timm import TimmBackbone as TimmBackbone
 from longtail_lightning.backbones.torchvision import TorchvisionBackbone as TorchvisionBackbone
 
-__all__ = ["Backbone", "CIFARResNet", "ResNet10", "TimmBackbone", "TorchvisionBackbone", "create_backbone"]
+__all__ = [
+    "Backbone",
+    "CIFARResNet",
+    "IdentityBackbone",
+    "ResNet10",
+    "TimmBackbone",
+    "TorchvisionBackbone",
+    "create_backbone",
+]

@@ -42,6 +42,16 @@ def with_config_of_checkpoint(args: list[str]) -> list[str]:
     )
 
 
+def with_checkpoint_last(args: list[str]) -> list[str]:
+    """A config that a run saved says `ckpt_path: null`, which would win over a --ckpt_path before it."""
+    path = value_of(args, "--ckpt_path")
+    if path is None:
+        return args
+    place = next(i for i, arg in enumerate(args) if arg.partition("=")[0] == "--ckpt_path")
+    width = 1 if "=" in args[place] else 2
+    return [*args[:place], *args[place + width :], f"--ckpt_path={path}"]
+
+
 def value_of(args: Sequence[str], *flags: str) -> str | None:
     """What stands behind the first of these flags."""
     for i, arg in enumerate(args):

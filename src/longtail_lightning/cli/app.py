@@ -19,12 +19,19 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
+from longtail_lightning.callbacks import (
+    ClassifierRetraining,
+    LogitAdjustment,
+    LongTailReport,
+    PredictionWriter,
+    TauSweep,
+)
 from longtail_lightning.cli._argv import (
     CONFIG_FILE,
     flatten,
     plain_key,
     value_of,
+    with_checkpoint_last,
     with_config_of_checkpoint,
     with_recipes,
 )
@@ -33,6 +40,7 @@ from longtail_lightning.cli.catalog import ROOMS
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules import BaseClassifier
+from longtail_lightning.modules._checkpoint import KEY as PARTS
 
 # Callbacks that are always there, with an option of their own each.
 _OPTIONS: dict[str, type[L.Callback]] = {
@@ -43,6 +51,9 @@ _OPTIONS: dict[str, type[L.Callback]] = {
 # Class names alone are understood only of what is imported.
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
+
+# Where the weights of a new run come from; those of a checkpoint are its own.
+_STARTS = {"model.pretrained", "model.checkpoint"}
 
 _PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
@@ -101,7 +112,7 @@ class LongTailCLI(LightningCLI):
         self._tell_replaced(before, dict(self._model_values()))
 
     def _tell_replaced(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]} - {"model.pretrained"}
+        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]} - _STARTS
         flags = {plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model")}
         flags = {f"{flag}.class_path" if flag == "model" else flag for flag in flags}
         ignored = sorted(f for f in flags if any(key == f or key.startswith(f"{f}.") for key in changed))
@@ -172,7 +183,10 @@ class LongTailCLI(LightningCLI):
         best, last = checkpoint.best_model_path or checkpoint.last_model_path, checkpoint.last_model_path
         files = {"checkpoint": best, "last": last}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, LongTailReport):
+            if isinstance(callback, ClassifierRetraining):
+                files |= callback.checkpoints | callback.files
+                best = callback.checkpoints.get(str(callback.kept), best)
+            if isinstance(callback, (LongTailReport, TauSweep)):
                 files |= callback.files
         lines = [f"{name:10}  {_shown(path)}" for name, path in files.items() if path]
         if best:
@@ -189,22 +203,60 @@ class LongTailCLI(LightningCLI):
 
 
 class _WithoutForeignCounts(L.Callback):
-    """The linked class counts are written into every checkpoint, also of modules that do not take them."""
+    """The linked class counts would be written into every checkpoint, also of modules that do not take them."""
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         parameters = inspect.signature(type(pl_module).__init__).parameters
         takes = "class_counts" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if not takes:
-            checkpoint.get("hyper_parameters", {}).pop("class_counts", None)
+            pl_module.hparams.pop("class_counts", None)
 
 
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     _quiet(args[0])
-    prepared = with_recipes(with_config_of_checkpoint(list(args)))
     with one_sentence():
-        LongTailCLI(prepared)
+        LongTailCLI(_prepared(list(args)))
     return 0
+
+
+def _prepared(args: list[str]) -> list[str]:
+    """Recipes by file, and what a checkpoint says about config and model, where the command line does not."""
+    args = with_checkpoint_last(with_recipes(with_config_of_checkpoint(args)))
+    path = value_of(args, "--ckpt_path")
+    told = any(arg.split("=")[0] in ("--config", "-c", "--model") for arg in args)
+    if args[0] == "fit" or told or path is None or not Path(path).is_file():
+        return args
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    # A checkpoint that was made in Python holds no class path; with descriptions of its parts, this one fits.
+    default = "longtail_lightning.BaseClassifier" if PARTS in saved else None
+    model = saved.get("hyper_parameters", {}).get("_class_path", default)
+    return args if model is None else [*args, f"--model={model}"]
+
+
+class _WithoutTrainer(LongTailCLI):
+    """Model and data as for `ltl test`, and nothing is run."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        return None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def load_trained(args: Sequence[str]) -> tuple[L.LightningModule, LongTailDataModule]:
+    """The model of `--ckpt_path`, with its weights, and the data that `ltl test` would take."""
+    _quiet("test")
+    prepared = _prepared(["test", *args])
+    path = value_of(prepared, "--ckpt_path")
+    if path is None or not Path(path).is_file():
+        raise LongTailError(f"--ckpt_path {path}: give the file of a checkpoint.")
+    with one_sentence():
+        cli = _WithoutTrainer([*prepared, "--trainer.logger=false"])
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        cli.model.on_load_checkpoint(checkpoint)
+        cli.model.load_state_dict(checkpoint["state_dict"], strict=cli.model.strict_loading)
+    return cli.model, cli.datamodule
 
 
 def _shown(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.cli import catalog
 from longtail_lightning.cli.recipes import FOLDER, find_config, recipe_names, summary
 
-_OWN = ("losses", "samplers", "heads", "modules", "callbacks", "metrics", "data")
+_OWN = ("losses", "samplers", "heads", "modules", "callbacks", "metrics", "features", "data")
 _TOPICS = (*_OWN, "backbones", "recipes")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 
@@ -16,6 +17,8 @@ usage: ltl COMMAND [options]
   validate   evaluate on validation data  ltl validate --ckpt_path FILE
   test       evaluate on test data        ltl test --ckpt_path FILE
   predict    write predictions to a file  ltl predict --ckpt_path FILE --predictions.path out.csv
+  features   keep the features of images  ltl features --ckpt_path FILE --out bank
+  tau        even out a classifier        ltl tau --ckpt_path FILE
 
   list       name what there is           ltl list losses
   show       describe one of them         ltl show LogitAdjustedLoss
@@ -29,6 +32,7 @@ With --debug, errors show their traceback. `ltl --version` prints the version.
 
 _RUN = ("fit", "validate", "test", "predict")
 _LOOK = ("list", "show", "cp")
+_OWN = ("counts", "data", "features", "tau")  # each in a module of its own name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,19 +65,14 @@ def _dispatch(args: list[str]) -> int:
         from longtail_lightning.cli import look
 
         return look.COMMANDS[command](rest)
-    if command == "counts":
-        from longtail_lightning.cli.counts import counts
-
-        return counts(rest)
-    if command == "data":
-        from longtail_lightning.cli.data import data
-
-        return data(rest)
+    if command in _OWN:
+        run_own: Callable[[list[str]], int] = getattr(import_module(f"longtail_lightning.cli.{command}"), command)
+        return run_own(rest)
     if command in _RUN:
         from longtail_lightning.cli.app import run
 
         return run(args)
-    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*_RUN, *_LOOK, 'counts', 'data'])}")
+    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*_RUN, *_LOOK, *_OWN])}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,17 @@
 """Data: long-tail subsets, LightningDataModules, the embedded synthetic set."""
 
+from longtail_lightning.data.array import ArrayLT as ArrayLT
+from longtail_lightning.data.array_images import ArrayImages as ArrayImages
 from longtail_lightning.data.check import DataReport as DataReport
 from longtail_lightning.data.check import check_images as check_images
+from longtail_lightning.data.cifar import CIFAR10LT as CIFAR10LT
+from longtail_lightning.data.cifar import CIFAR100LT as CIFAR100LT
 from longtail_lightning.data.class_names import read_class_names as read_class_names
+from longtail_lightning.data.concat import ConcatLT as ConcatLT
 from longtail_lightning.data.csv_lt import CSVLT as CSVLT
 from longtail_lightning.data.datamodule import LongTailDataModule as LongTailDataModule
 from longtail_lightning.data.decode import decode_image as decode_image
+from longtail_lightning.data.feature_datamodule import FeatureDataModule as FeatureDataModule
 from longtail_lightning.data.huggingface_lt import HuggingFaceLT as HuggingFaceLT
 from longtail_lightning.data.image_folder_lt import ImageFolderLT as ImageFolderLT
 from longtail_lightning.data.image_list import ImageList as ImageList
@@ -25,11 +31,17 @@ from longtail_lightning.data.synthetic import SyntheticImages as SyntheticImages
 from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLongTail
 
 __all__ = [
+    "ArrayImages",
+    "ArrayLT",
+    "CIFAR100LT",
+    "CIFAR10LT",
+    "ConcatLT",
     "CSVLT",
     "DataReport",
+    "FeatureDataModule",
     "HuggingFaceLT",
-    "INaturalist",
     "ImageFolderLT",
+    "INaturalist",
     "ImageList",
     "ImageListLT",
     "ImageShards",

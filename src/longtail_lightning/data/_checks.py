@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +17,7 @@ from longtail_lightning.data.image_list import ImageList
 
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .tga"
 IMAGE_SUFFIXES = frozenset(_SUFFIXES.split(" "))
-_ARCHIVES = {".zip": "unzip -q {file} -d {folder}", ".tar": "mkdir -p {folder} && tar -xf {file} -C {folder}"}
-_ARCHIVES |= dict.fromkeys((".tgz", ".gz", ".bz2", ".xz", ".zst"), _ARCHIVES[".tar"])
+_ARCHIVE = re.compile(r"(.+?)\.(zip|tar|tgz|tar\.\w+)", re.IGNORECASE)
 _MANY = 50_000  # so many files take a noticeable time on a network drive
 _CHUNK = 1000
 
@@ -36,16 +37,19 @@ def data_folder(root: str | Path, layout: str) -> Path:
         close = next((parent for parent in folder.absolute().parents if parent.is_dir()), None)
         raise LongTailError(f"The data folder {folder} does not exist ({close} does). {expected}")
     if command := unpack(folder):
-        raise LongTailError(
-            f"{folder} is an archive: unpack it (mkdir -p {folder.with_suffix('')}; {command}). {expected}"
-        )
+        raise LongTailError(f"{folder} is an archive: unpack it with `{command}`. {expected}")
     raise LongTailError(f"{folder} is a file. {expected}")
 
 
 def unpack(file: Path) -> str | None:
     """How to unpack an archive; None when the file is none."""
-    command = _ARCHIVES.get(file.suffix.lower())
-    return command.format(file=file, folder=file.with_suffix("")) if command else None
+    match = _ARCHIVE.fullmatch(file.name)
+    if match is None:
+        return None
+    packed, folder = shlex.quote(str(file)), shlex.quote(str(file.with_name(match[1])))
+    if match[2].lower() == "zip":
+        return f"unzip -q {packed} -d {folder}"
+    return f"mkdir -p {folder} && tar -xf {packed} -C {folder}"
 
 
 def require_files(images: ImageList, source: str) -> None:

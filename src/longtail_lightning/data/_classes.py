@@ -65,8 +65,8 @@ class Stated:
 class Classes:
     """Numbers the classes of a data set, by its training labels.
 
-    Names that are given are matched with labels that are names, and then set the order; other names
-    follow the order of the labels.
+    Names that are given are matched with labels that are names: when all labels are among them, they set
+    the order. Other names follow the order of the labels.
 
     Args:
         train: the training listing.
@@ -98,7 +98,7 @@ class Classes:
         self._seen = set(train.keys)
         if unknown := [key for key in train.keys if key not in self.index]:
             raise LongTailError(
-                f"{train.source} has {len(unknown)} labels that are no class of these data ({few(unknown)}): "
+                f"{train.source} has labels that are no class of these data ({few(unknown)}): "
                 "do labels and class names belong together?"
             )
         if absent := [name for key, name in zip(self.keys, self.names) if key not in self._seen]:
@@ -135,21 +135,32 @@ class Classes:
         return list(range(max(high + 1, len(names or ()))))
 
     def _rename(self, names: list[str]) -> None:
-        own = set(self.keys)
-        if shared := own & set(names):
-            if lacking := [key for key in self.keys if key not in set(names)]:
-                hint = did_you_mean(str(lacking[0]), names, listing="class_names")
-                raise LongTailError(
-                    f"class_names hold {len(shared)} labels of {self.source} but not {few(lacking)}. {hint}"
-                )
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise LongTailError(f"class_names hold {shown(twice)!r} twice: each class has a name of its own.")
-            self.keys, self.names = list(names), list(names)
-            return
-        if len(names) != len(self.keys):
+        place = {key: i for i, key in enumerate(self.keys)}
+        moved = any(place.get(name, i) != i for i, name in enumerate(names))
+        if moved or place.keys() <= set(names):
+            self._reorder(names)
+        elif len(names) != len(self.keys):
             raise LongTailError(
                 f"{len(names)} class names for {len(self.keys)} classes of {self.source} ({few(self.keys)}): "
                 "give one name per class, in that order."
             )
-        self.names = list(names)
+        else:
+            self.names = names
+
+    def _reorder(self, names: list[str]) -> None:
+        """Take the order of names that are labels; all labels must be among them."""
+        given = set(names)
+        if lacking := [key for key in self.keys if key not in given]:
+            hint = did_you_mean(str(lacking[0]), names, listing="the file of the names")
+            raise LongTailError(
+                f"class_names hold labels of {self.source} in an order of their own, but not {few(lacking)}. "
+                + (
+                    hint
+                    if hint.startswith("Did")
+                    else "Add them, or give one name per class in the order of the labels."
+                )
+            )
+        if len(given) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise LongTailError(f"class_names hold {shown(twice)!r} twice: each class has a name of its own.")
+        self.keys, self.names = list(names), list(names)

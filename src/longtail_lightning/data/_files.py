@@ -135,6 +135,6 @@ class FileDataModule(LongTailDataModule):
         counts = ClassCounts.from_labels(labels_of(full), self.num_classes).tensor
         if single := (counts == 1).nonzero().flatten().tolist():
             rank_zero_warn(
-                f"{len(single)} classes have a single image, which stays in training; validation lacks them: "
-                f"{few(self.class_names[c] for c in single)}."
+                f"Classes with a single image keep it for training, validation lacks them: "
+                f"{few(self.class_names[c] for c in single)} ({len(single)} in all)."
             )

@@ -18,7 +18,7 @@ class ImageBytes(Dataset[tuple[Tensor, int]]):
 
     Args:
         images: the bytes of a file each, or `{"bytes": ..., "path": ...}` as the `datasets` library stores
-            them; without bytes, the path is read.
+            them; without bytes, the path is read. A path alone will do, too.
         labels: class index of each item.
         rows: which of `images` the items are, in the order of the labels; all by default.
         root: the folder that paths start from.
@@ -72,6 +72,8 @@ class ImageBytes(Dataset[tuple[Tensor, int]]):
             return value.get("bytes"), value.get("path")
         if value is None or isinstance(value, bytes):
             return value, None
+        if isinstance(value, str):
+            return None, value
         raise LongTailError(
-            f"{self.name}: images must be the bytes of image files, or {{'bytes', 'path'}}, got {type(value).__name__}."
+            f"{self.name}: images must be bytes, paths, or {{'bytes', 'path'}}, got {type(value).__name__}."
         )

@@ -74,7 +74,7 @@ def read_table(file: Path, path: Column, label: Column, split: Column | None) ->
     if short := [number for number, row in enumerate(rows, first) if len(row) <= max(columns)]:
         raise LongTailError(
             f"{file.name}, row {short[0]}: {len(rows[short[0] - first])} columns, expected at least {max(columns) + 1} "
-            f"({len(short)} rows are too short)."
+            f"({len(short)} in all)."
         )
     cells = [[row[column].strip() for row in rows] for column in columns]
     return Table(cells[0], cells[1], cells[2] if split is not None else None, first=first)
@@ -166,7 +166,7 @@ def label_values(
     missing = [row for row, value in zip(rows, labels) if value is None or value == "" or value != value]
     if missing:
         raise LongTailError(
-            f"{file.name}: {len(missing)} rows have no label (row {missing[0] + table.first}): "
+            f"{file.name} has no label in row {missing[0] + table.first} ({len(missing)} in all): "
             "give them one, or remove them."
         )
     words = [value if isinstance(value, str) else str(value) for value in labels]

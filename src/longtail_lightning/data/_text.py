@@ -24,9 +24,9 @@ def find_file(name: str | Path, root: Path, what: str) -> Path:
             return candidate
     if path.is_dir():
         raise LongTailError(f"{what}: {path} is a folder, expected a file.")
-    folder = next((place.parent for place in (path, root / path) if place.parent.is_dir()), None)
-    siblings = [entry.name for entry in folder.iterdir() if entry.is_file()] if folder is not None else []
-    hint = did_you_mean(path.name, siblings, listing=f"ls {folder or path.parent}")
+    folders = [place.parent for place in (path, root / path) if place.parent.is_dir()]
+    siblings = [entry.name for folder in folders for entry in folder.iterdir() if entry.is_file()]
+    hint = did_you_mean(path.name, siblings, listing=f"ls {folders[-1] if folders else path.parent}")
     raise LongTailError(f"{what}: there is no file {path}, neither here nor below {root}. {hint}")
 
 

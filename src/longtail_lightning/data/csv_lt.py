@@ -119,9 +119,7 @@ class CSVLT(FileDataModule):
             cutmix_alpha=cutmix_alpha,
         )
         if split_column is not None and (val_file is not None or test_file is not None):
-            raise LongTailError(
-                "split_column says what the splits of one file are: drop it, or val_file and test_file."
-            )
+            raise LongTailError("split_column is for one file with all splits: drop it, or val_file and test_file.")
         self.file, self.val_file, self.test_file = file, val_file, test_file
         self.path_column, self.label_column, self.split_column = path_column, label_column, split_column
         self.suffix = suffix

@@ -119,6 +119,9 @@ class HuggingFaceLT(FileDataModule):
         for column in (self.image_column, self.label_column):
             if column not in part.column_names:
                 raise LongTailError(f"{self.path} has no column {column!r}. {did_you_mean(column, part.column_names)}")
+        kind = type(part.features[self.label_column]).__name__
+        if kind not in ("ClassLabel", "Value"):
+            raise LongTailError(f"Column {self.label_column!r} of {self.path} is {kind}, expected one label per image.")
         labels = part.select_columns([self.label_column]).with_format(None)[self.label_column][:]
         images = _Column(_undecoded(part, self.image_column), self.image_column)
         source = f"the split {part.split} of {self.path}" if part.split else self.path

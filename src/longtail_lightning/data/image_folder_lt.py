@@ -36,6 +36,7 @@ root/                or    root/
 _OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _TEST_SEED = 0
+_SUFFIXES = tuple(IMAGE_SUFFIXES)
 
 
 class ImageFolderLT(FileDataModule):
@@ -240,22 +241,23 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     skipped: list[str] = []
     with ThreadPoolExecutor(8) as threads:  # a network drive answers several questions at once
         scanned = list(threads.map(partial(_scan, skipped=skipped, above=frozenset()), map(str, classes)))
-    files = [f"{prefix}{path.name}/{name}" for path, names in zip(classes, scanned) for name in names]
-    labels = [path.name for path, names in zip(classes, scanned) for _ in names]
+    names = [path.name for path in classes]
+    files = [f"{prefix}{name}/{file}" for name, found in zip(names, scanned) for file in found]
+    labels = [name for name, found in zip(names, scanned) for _ in found]
     with os.scandir(folder) as entries:
         loose = sum(not is_hidden(entry.name) and _is_image(entry.name) for entry in entries)
     if loose:
-        rank_zero_warn(f"{loose} images lie in {folder} itself, outside of the class folders, and are left out.")
+        rank_zero_warn(f"Images in {folder} itself, outside of the class folders, are left out ({loose} in all).")
     if not files:
-        packed = any(unpack(Path(f"x{kind}")) for kind in skipped)
+        packed = {".zip", ".tar", ".gz", ".tgz"} & set(skipped)
         fix = "unpack the archives in them first" if packed else "is this the folder of the images?"
-        raise LongTailError(f"The class folders of {folder} ({few(p.name for p in classes)}) hold no image: {fix}")
+        raise LongTailError(f"The class folders of {folder} ({few(names)}) hold no image: {fix}")
     if skipped:
         kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in Counter(skipped).most_common(3))
-        rank_zero_warn(f"{len(skipped)} files in {folder} are no images and are left out ({kinds}).")
-    if all(all("/" in name for name in names) for names in scanned):
+        rank_zero_warn(f"Files in {folder} that are no images are left out: {kinds}.")
+    if all(all("/" in file for file in found) for found in scanned):
         rank_zero_warn(
-            f"No class folder of {folder} ({few(p.name for p in classes)}) holds images itself, only its sub-folders "
+            f"No class folder of {folder} ({few(names)}) holds images itself, only its sub-folders "
             "do: if those are the classes, root is one level too high."
         )
     return files, labels
@@ -268,19 +270,20 @@ def _scan(folder: str, skipped: list[str], above: frozenset[tuple[int, int]]) ->
         return []
     above |= {(status.st_dev, status.st_ino)}
     with os.scandir(folder) as entries:
-        found = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    names: list[str] = []
-    for entry in found:
+        found = {entry.name: entry for entry in entries if not is_hidden(entry.name)}
+    files: list[str] = []
+    for name in sorted(found):
+        entry = found[name]
         if entry.is_dir():
-            names.extend(f"{entry.name}/{name}" for name in _scan(entry.path, skipped, above))
-        elif not _is_image(entry.name):
-            skipped.append(os.path.splitext(entry.name)[1].lower() or "without suffix")
+            files.extend(f"{name}/{file}" for file in _scan(entry.path, skipped, above))
+        elif not _is_image(name):
+            skipped.append(os.path.splitext(name)[1].lower() or "without suffix")
         elif entry.is_symlink() and not os.path.exists(entry.path):
             skipped.append("broken links")
         else:
-            names.append(entry.name)
-    return names
+            files.append(name)
+    return files
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return name.lower().endswith(_SUFFIXES)

@@ -127,7 +127,7 @@ class ImageListLT(FileDataModule):
         wrong = [c for c, folder in folders.items() if folder != names[c] and folder in names]
         if wrong:
             rank_zero_warn(
-                f"{len(wrong)} class names are not those of the folders: class {wrong[0]} is called "
+                f"Class names differ from those of the folders ({len(wrong)} in all): class {wrong[0]} is called "
                 f"{shown(names[wrong[0]])!r}, and its images lie in {shown(folders[wrong[0]])!r}."
             )
         return names

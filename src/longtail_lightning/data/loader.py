@@ -160,7 +160,7 @@ class SeededDataset(Dataset[Any]):
         return self._under_seed([index], self._items)[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        whole = _whole_batch(self.dataset, indices) if self.transform is None else None
+        whole = whole_batch(self.dataset, indices) if self.transform is None else None
         return Batch(whole) if whole is not None else self._under_seed(indices, self._items)
 
     def _under_seed(self, indices: Sequence[int], fetch: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
@@ -223,7 +223,7 @@ class SeededDataset(Dataset[Any]):
 _TRIES = 50
 
 
-def _whole_batch(dataset: Any, indices: Sequence[int]) -> Any:
+def whole_batch(dataset: Any, indices: Sequence[int]) -> Any:
     """The batch in one piece, when the data set below any subsets can give it; else None."""
     while isinstance(dataset, Subset):
         indices = [dataset.indices[index] for index in indices]

@@ -1,0 +1,187 @@
+"""Features in the place of images: what trains on images trains on a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from typing_extensions import Self
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
+from longtail_lightning.features import FeatureBank, extract_features
+from longtail_lightning.features._fingerprint import require_equal
+
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class FeatureDataModule(LongTailDataModule):
+    """A data module whose items are feature vectors, from the banks of an image data module.
+
+    Any sampler, loss and module trains on it; a model takes `IdentityBackbone(num_features)` in the
+    place of its backbone. For a head alone, `fit_head` is many times faster: use this where a
+    LightningModule with its callbacks and logs is wanted.
+
+    Of several views, training takes one of each image at random, evaluation the first.
+
+    Args:
+        banks: a folder with `train`, `val` and `test`, as `ltl features` writes it, or a bank or its
+            folder for each split.
+        batch_size: features per batch and process.
+        num_workers: processes that read features; 0 is fastest, a batch is one look into memory.
+        sampler: from labels to training sampler, for example `ClassBalancedSampler`; instance-balanced
+            by default.
+        val_split: share of each training class to hold out, when there is no validation bank.
+        seed: seed of order and split.
+
+    Example:
+        >>> from longtail_lightning import BaseClassifier, CIFARResNet, IdentityBackbone, SyntheticLongTail
+        >>> images = SyntheticLongTail(num_classes=3, max_count=6, imbalance_factor=2)
+        >>> dm = FeatureDataModule.from_encoder(images, CIFARResNet(8), progress=False)
+        >>> dm.num_features, dm.class_counts
+        (64, ClassCounts([6, 4, 3]))
+        >>> model = BaseClassifier(dm.class_counts, backbone=IdentityBackbone(dm.num_features))
+        >>> features, labels = next(iter(dm.train_dataloader()))
+        >>> model(features.float()).shape
+        torch.Size([13, 3])
+    """
+
+    def __init__(
+        self,
+        banks: str | Path | Mapping[str, Any],
+        *,
+        batch_size: int = 512,
+        num_workers: int = 0,
+        sampler: SamplerCallable | None = None,
+        val_split: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size, num_workers=num_workers, sampler=sampler, val_split=val_split, seed=seed
+        )
+        self.banks = banks
+        self._opened = _open(banks)
+
+    @classmethod
+    def from_encoder(
+        cls,
+        datamodule: LongTailDataModule,
+        encoder: nn.Module,
+        path: str | Path | None = None,
+        *,
+        views: int = 1,
+        dtype: torch.dtype = torch.float16,
+        device: torch.device | str = "auto",
+        precision: Literal["32", "bf16", "16"] | None = None,
+        progress: bool = True,
+        batch_size: int = 512,
+        sampler: SamplerCallable | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Run a frozen encoder over all splits of an image data module; see `extract_features`.
+
+        Args:
+            datamodule: images.
+            encoder: from images to features.
+            path: folder of the banks; in memory by default.
+            views: augmented views of each training image.
+            dtype: type of the features.
+            device: where to run the encoder.
+            precision: `"bf16"` or `"16"` for autocast.
+            progress: show progress bars.
+            batch_size: features per batch, when they are trained on.
+            sampler: from labels to training sampler.
+            seed: seed of the order.
+        """
+        banks: dict[str, FeatureBank] = {
+            split: extract_features(
+                encoder,
+                datamodule,
+                None if path is None else Path(path) / split,
+                split=split,
+                views=views if split == "train" else 1,
+                dtype=dtype,
+                device=device,
+                precision=precision,
+                progress=progress,
+            )
+            for split in _SPLITS
+            if datamodule.dataset(split) is not None
+        }
+        return cls(banks, batch_size=batch_size, sampler=sampler, seed=seed)
+
+    def build(self, split: Split) -> Dataset[Any] | None:
+        return BankDataset(self._opened[split]) if split in self._opened else None
+
+    def build_class_names(self) -> list[str]:
+        return self._opened["train"].class_names
+
+    @property
+    def num_classes(self) -> int:
+        return self._opened["train"].num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Width of the features."""
+        return self._opened["train"].num_features
+
+    def augment_batch(self, images: Tensor) -> Tensor:
+        """One of the views of each item."""
+        if images.ndim == 2:
+            return images
+        chosen = torch.randint(images.shape[1], (len(images),))
+        return images[torch.arange(len(images), device=images.device), chosen.to(images.device)]
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        features = images[:, 0] if images.ndim == 3 else images
+        return super()._normalize(features.float())
+
+
+class BankDataset(Dataset[Any]):
+    """Items `(features, label)` of a bank; features are `(views, num_features)` when there are several views."""
+
+    def __init__(self, bank: FeatureBank) -> None:
+        self.bank = bank
+        self.labels = bank.labels
+
+    def __len__(self) -> int:
+        return len(self.bank)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        features, labels = self.batch([index])
+        return features[0], labels[0]
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Features and labels of several items at once."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        features = self.bank.views.index_select(1, chosen)
+        return features[0] if len(features) == 1 else features.transpose(0, 1), self.labels[chosen]
+
+    def file(self, index: int) -> str:
+        """What the item is called."""
+        return str(self.bank.ids[index])
+
+
+def _open(banks: str | Path | Mapping[str, Any]) -> dict[str, FeatureBank]:
+    """The bank of each split that there is."""
+    if not isinstance(banks, Mapping):
+        folder = Path(banks)
+        banks = {split: folder / split for split in _SPLITS if (folder / split).is_dir()}
+        if "train" not in banks:
+            raise LongTailError(
+                f"{folder} holds no bank of a training split, {folder / 'train'}: "
+                "make the banks with `ltl features --ckpt_path FILE --out FOLDER`."
+            )
+    if unknown := sorted(banks.keys() - set(_SPLITS)):
+        raise LongTailError(f"banks has a split {unknown[0]!r}: splits are called train, val and test.")
+    opened = {split: bank if isinstance(bank, FeatureBank) else FeatureBank.load(bank) for split, bank in banks.items()}
+    if "train" not in opened:
+        raise LongTailError("banks has no 'train' split: give the bank to train on.")
+    for split, bank in opened.items():
+        expect = {"encoder": opened["train"].fingerprint.get("encoder")}
+        require_equal(expect, bank.fingerprint, f"The {split} bank", "extract all splits with one encoder")
+    return opened

@@ -1,0 +1,91 @@
+"""What made a bank, and of what: enough to tell whether it belongs to an encoder and to data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError
+
+
+def checksum(parts: Iterable[bytes]) -> str:
+    """32 hexadecimal digits."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def tensor_parts(tensor: Tensor) -> Iterable[bytes]:
+    """A tensor as bytes, whatever its device and memory format."""
+    tensor = tensor.detach().cpu().contiguous()
+    yield f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def encoder_fingerprint(encoder: nn.Module) -> dict[str, str]:
+    """Class and weights of an encoder."""
+    encoder = unwrapped(encoder)
+
+    def parts() -> Iterable[bytes]:
+        for name, value in encoder.state_dict().items():
+            yield name.encode()
+            yield from tensor_parts(value) if isinstance(value, Tensor) else [repr(value).encode()]
+
+    return {"class": type(encoder).__qualname__, "checksum": checksum(parts())}
+
+
+def unwrapped(encoder: nn.Module) -> nn.Module:
+    """The module inside `torch.compile` or `DistributedDataParallel`."""
+    while True:
+        if isinstance(inner := getattr(encoder, "_orig_mod", None), nn.Module):
+            encoder = inner
+        elif isinstance(encoder, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            encoder = encoder.module
+        else:
+            return encoder
+
+
+def require_equal(wanted: Mapping[str, Any], found: Mapping[str, Any], bank: str, fix: str) -> None:
+    """Refuse a bank with another fingerprint.
+
+    Args:
+        wanted: the parts that must be equal: `"encoder"`, `"data"`, `"extraction"`.
+        found: the fingerprint of the bank.
+        bank: how the error calls the bank.
+        fix: what to do.
+    """
+    for part, want in wanted.items():
+        have = found.get(part)
+        if have == want:
+            continue
+        if part == "extraction":
+            keys = [key for key in want if not have or have.get(key) != want[key]]
+            have, want = (
+                ", ".join(f"{key}={(values or {}).get(key, 'unknown')}" for key in keys) for values in (have, want)
+            )
+            raise LongTailError(f"{bank} was made with {have}, not with {want}: {fix}.")
+        word = "by" if part == "encoder" else "of"
+        raise LongTailError(
+            f"{bank} was made {word} {_told(part, have, want)}, not {word} {_told(part, want, have)}: {fix}."
+        )
+
+
+def _told(part: str, fingerprint: Any, other: Any) -> str:
+    """A fingerprint in words; of data, what differs from the other."""
+    if not fingerprint:
+        return f"an unknown {'encoder' if part == 'encoder' else 'data set'}"
+    if part == "encoder":
+        return f"{fingerprint['class']} {fingerprint['checksum'][:12]}"
+    told = f"{fingerprint['name']} {fingerprint['split']} of {fingerprint['number']} images"
+    differ = [
+        f"{key} {str(fingerprint[key])[:12]}"
+        for key in ("labels", "images")
+        if other and fingerprint.get(key) != other.get(key)
+    ]
+    return f"{told} ({', '.join(differ)})" if differ else told

@@ -1,0 +1,256 @@
+"""Where images come from: a data module or a loader, read in a given order and reproducibly."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._random import isolated_rng, mix
+from longtail_lightning.counts import as_labels
+from longtail_lightning.features._fingerprint import checksum, tensor_parts
+
+
+class Source(ABC):
+    """Images of one split: how many, what they are called, and batches of them in any order."""
+
+    name: str
+    """Class of the data module or data set."""
+    split: str
+    number: int
+    """Images in the split."""
+    batch_size: int
+    num_workers: int
+
+    @abstractmethod
+    def labels(self) -> Tensor | None:
+        """Class index of each image; None when only the batches tell."""
+
+    @abstractmethod
+    def ids(self) -> list[Any] | None:
+        """What each image is called; None for its number."""
+
+    @abstractmethod
+    def texts(self) -> list[Any] | None:
+        """A text for each image."""
+
+    @abstractmethod
+    def classes(self) -> tuple[int | None, list[str] | None]:
+        """Number and names of the classes, as far as the data know them."""
+
+    @abstractmethod
+    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterable[Any]:
+        """Batches of these images, in this order; what is random depends on the view and the batch alone."""
+
+    @abstractmethod
+    def prepare(self, images: Tensor, *, augment: bool, key: tuple[int, ...]) -> Tensor:
+        """What happens to a batch on the device."""
+
+    @contextmanager
+    def loading(self, batch_size: int, num_workers: int) -> Iterator[None]:
+        """Load in batches of this size with so many processes."""
+        before = self.batch_size, self.num_workers
+        self._set_loading(batch_size, num_workers)
+        try:
+            yield
+        finally:
+            self._set_loading(*before)
+
+    def _set_loading(self, batch_size: int, num_workers: int) -> None:
+        self.batch_size, self.num_workers = batch_size, num_workers
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, split and size, checksums of labels and ids and of three images."""
+        labels, ids = self.labels(), self.ids()
+
+        def parts() -> Iterator[bytes]:
+            if labels is not None:
+                yield from tensor_parts(labels)
+            for name in ids or []:
+                yield str(name).encode()
+
+        return {
+            "name": self.name,
+            "split": self.split,
+            "number": self.number,
+            "labels": checksum(parts()) if labels is not None or ids is not None else None,
+            "images": checksum(part for image in self.probe() for part in tensor_parts(image)),
+        }
+
+    def probe(self) -> list[Tensor]:
+        """The first, a middle and the last image as they are loaded, without augmentation.
+
+        The same labels do not make the same data: another seed, size or transform gives other features.
+        """
+        chosen = sorted({0, self.number // 2, self.number - 1})
+        with self.loading(1, 0), isolated_rng(0):
+            return [images_of(batch, self.name) for batch in self.loader(chosen, augment=False, view=0)]
+
+
+class DataModuleSource(Source):
+    """A split of a data module of this library."""
+
+    def __init__(self, datamodule: Any, split: str) -> None:
+        self.datamodule = datamodule
+        self.name = type(datamodule).__name__
+        self.split = split
+        self._labels: Tensor = datamodule.labels(split)
+        self.number = len(self._labels)
+        self.batch_size, self.num_workers = datamodule.batch_size, datamodule.num_workers
+
+    def labels(self) -> Tensor:
+        return self._labels
+
+    def ids(self) -> list[Any] | None:
+        if self.split != "test":
+            return _names(self.datamodule.dataset(self.split))
+        names = [self.datamodule.item_name(index) for index in range(self.number)]
+        return names if names != [str(index) for index in range(self.number)] else None
+
+    def texts(self) -> None:
+        return None
+
+    def classes(self) -> tuple[int, list[str]]:
+        return self.datamodule.class_counts.num_classes, list(self.datamodule.class_names)
+
+    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterable[Any]:
+        loader: Iterable[Any] = self.datamodule.ordered_dataloader(
+            self.split, indices=indices, augment=augment, epoch=view
+        )
+        return loader
+
+    def prepare(self, images: Tensor, *, augment: bool, key: tuple[int, ...]) -> Tensor:
+        prepared: Tensor = self.datamodule.prepare_batch(images, augment=augment, key=key)
+        return prepared
+
+    def _set_loading(self, batch_size: int, num_workers: int) -> None:
+        super()._set_loading(batch_size, num_workers)
+        self.datamodule.batch_size, self.datamodule.num_workers = batch_size, num_workers
+
+    def probe(self) -> list[Tensor]:
+        means = [
+            torch.tensor(getattr(self.datamodule, name, None) or [], dtype=torch.float64) for name in ("mean", "std")
+        ]
+        return [*super().probe(), *means]
+
+
+class LoaderSource(Source):
+    """The data set of a loader, without the loader's sampler."""
+
+    def __init__(self, loader: DataLoader[Any], split: str) -> None:
+        dataset = loader.dataset
+        self.name = type(dataset).__name__
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+            raise LongTailError(
+                f"{self.name} can only be read from its beginning, but features are extracted in shards: "
+                "give a data set with __getitem__ and __len__."
+            )
+        self.original = loader
+        self.dataset: Any = dataset
+        self.split = split
+        self.number = len(self.dataset)
+        if self.number == 0:
+            raise LongTailError(f"{self.name} is empty: there is nothing to extract.")
+        self.batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 64
+        self.num_workers = loader.num_workers
+
+    def labels(self) -> Tensor | None:
+        return None
+
+    def ids(self) -> list[Any] | None:
+        return self._column("ids") or _names(self.dataset)
+
+    def texts(self) -> list[Any] | None:
+        return self._column("texts")
+
+    def _column(self, name: str) -> list[Any] | None:
+        values = getattr(self.dataset, name, None)
+        return list(values) if values is not None and len(values) == self.number else None
+
+    def classes(self) -> tuple[None, list[str] | None]:
+        names = getattr(self.dataset, "classes", None)
+        return None, [str(name) for name in names] if names is not None else None
+
+    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterable[Any]:
+        old, workers = self.original, self.num_workers
+        return DataLoader(
+            _Seeded(self.dataset, view),
+            batch_size=self.batch_size,
+            sampler=indices,
+            collate_fn=old.collate_fn,
+            num_workers=workers,
+            pin_memory=old.pin_memory,
+            timeout=old.timeout if workers else 0,
+            worker_init_fn=old.worker_init_fn,
+            prefetch_factor=old.prefetch_factor if workers else None,
+            multiprocessing_context=old.multiprocessing_context if workers else None,
+        )
+
+    def prepare(self, images: Tensor, *, augment: bool, key: tuple[int, ...]) -> Tensor:
+        if not images.is_floating_point():
+            raise LongTailError(
+                f"{self.name} gives {images.dtype} images, which the encoder cannot take: scale and normalize them in "
+                "the transform of the data set, or pass a data module, which does it by itself."
+            )
+        return images
+
+
+def _names(dataset: Any) -> list[str] | None:
+    """The files of a data set that tells them, below any subsets."""
+    if isinstance(dataset, Subset):
+        names = _names(dataset.dataset)
+        return names and [names[int(index)] for index in dataset.indices]
+    file = getattr(dataset, "file", None)
+    return [str(file(index)) for index in range(len(dataset))] if callable(file) else None
+
+
+class _Seeded(Dataset[Any]):
+    """Fetches each batch under random generators seeded with (view, its indices), like the data modules."""
+
+    def __init__(self, dataset: Any, view: int) -> None:
+        self.dataset = dataset
+        self.view = view
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        key = mix(self.view, *indices)
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        random.seed(key)
+        np.random.seed(key & 0xFFFFFFFF)
+        try:
+            with isolated_rng(key):
+                return [self.dataset[index] for index in indices]
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+def source_of(source: Any, split: str) -> Source:
+    """Read a data module (`split` of it) or a loader (its data set)."""
+    if isinstance(source, DataLoader):
+        return LoaderSource(source, split)
+    if hasattr(source, "ordered_dataloader"):
+        return DataModuleSource(source, split)
+    raise LongTailError(
+        f"Features are extracted from a DataLoader or a data module of this library, not from a "
+        f"{type(source).__name__}: wrap the data set in DataLoader(dataset, batch_size=...)."
+    )
+
+
+def images_of(batch: Any, name: str) -> Tensor:
+    """The images of a batch."""
+    if isinstance(batch, (list, tuple)) and len(batch) >= 2 and isinstance(batch[0], Tensor):
+        return batch[0]
+    raise LongTailError(f"{name} gives batches as {type(batch).__name__}, expected (images, labels): return both.")
+
+
+def labels_of_batch(batch: Any) -> Tensor:
+    """The labels of a batch."""
+    return as_labels(batch[1])

@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+
+from longtail_lightning import BaseClassifier, FeatureBank, LinearHead, extract_features
+from longtail_lightning._errors import LongTailError
+from tests.features.data import NUMBER, Noisy, Slow, Stops, encoder, images, loader
+from tests.tiny import tiny_data
+
+QUIET = {"progress": False}
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != "bank.json"}
+
+
+def test_features_are_those_of_the_encoder_in_evaluation_mode():
+    net = encoder()
+    bank = extract_features(net, loader(), dtype=torch.float32, **QUIET)
+    net.eval()
+    with torch.no_grad():
+        expected = torch.cat([net(batch) for batch, _ in loader()])
+    assert torch.equal(bank.features, expected)
+    assert torch.equal(bank.labels, images().tensors[1])
+    half = extract_features(net, loader(), **QUIET)
+    assert torch.equal(half.features, expected.half())
+
+
+def test_the_encoder_and_the_generators_are_left_as_they_were():
+    net = encoder()
+    net.train()
+    net.blocks[0].eval()
+    modes = [module.training for module in net.modules()]
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    before = torch.get_rng_state()
+    extract_features(net, loader(num_workers=1), views=2, **QUIET)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [module.training for module in net.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+
+
+def test_the_order_is_that_of_the_data_whatever_the_loader_does():
+    plain = extract_features(encoder(), loader(), **QUIET)
+    shuffled = extract_features(encoder(), loader(shuffle=True, drop_last=True), **QUIET)
+    assert torch.equal(shuffled.features, plain.features)
+    assert len(shuffled) == NUMBER
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_data_module(views):
+    data, net = tiny_data(), encoder()
+    bank = extract_features(net, data, views=views, dtype=torch.float32, **QUIET)
+    assert bank.num_views == views
+    assert torch.equal(bank.labels, data.labels("train"))
+    assert bank.class_names == data.class_names
+    assert bank.class_counts == data.class_counts
+    if views == 1:
+        plain = torch.stack([data.dataset("train")[index][0] for index in range(8)])
+        with torch.no_grad():
+            torch.testing.assert_close(bank.features[:8], net.eval()(data.prepare_batch(plain)))
+    else:
+        assert not bool((bank.views[0] == bank.views[1]).all(1).any())
+    torch.rand(3)
+    again = extract_features(net, tiny_data(), views=views, dtype=torch.float32, **QUIET)
+    assert torch.equal(again.views, bank.views)
+    val = extract_features(net, data, split="val", **QUIET)
+    assert torch.equal(val.labels, data.labels("val"))
+    assert data.batch_size == 8
+    assert data.num_workers == 0
+
+
+def test_random_data_sets_repeat_whatever_the_number_of_workers_and_the_shards():
+    noisy = DataLoader(Noisy(), batch_size=4)
+    first = extract_features(encoder(), noisy, views=2, **QUIET)
+    assert not torch.equal(first.views[0], first.views[1])
+    assert first.ids[:2] == ["0.jpg", "1.jpg"]
+    for options in ({"num_workers": 2}, {"shard_size": 4}, {"shard_size": 1000}):
+        assert torch.equal(extract_features(encoder(), noisy, views=2, **options, **QUIET).views, first.views)
+
+
+def test_disk_and_memory_hold_the_same(tmp_path):
+    kept = extract_features(encoder(), DataLoader(Noisy(), batch_size=4), tmp_path / "bank", views=2, **QUIET)
+    memory = extract_features(encoder(), DataLoader(Noisy(), batch_size=4), views=2, **QUIET)
+    assert torch.equal(kept.views, memory.views)
+    assert torch.equal(kept.labels, memory.labels)
+    assert kept.ids == memory.ids
+    assert kept.fingerprint == memory.fingerprint
+    assert {path.name for path in (tmp_path / "bank").iterdir()} == {
+        "bank.json", "features.npy", "labels.npy", "ids.jsonl",
+    }  # fmt: skip
+    kept.save(tmp_path / "copy")
+    assert bytes_of(tmp_path / "copy") == bytes_of(tmp_path / "bank")
+
+
+class Files(Noisy):
+    """Knows the file of each item."""
+
+    def __init__(self):
+        super().__init__()
+        del self.ids
+
+    def file(self, index):
+        return f"folder/{index}.png"
+
+
+def test_files_are_the_ids_below_subsets_too():
+    part = Subset(Subset(Files(), range(10, 30)), [3, 0])
+    assert extract_features(encoder(), DataLoader(part), **QUIET).ids == ["folder/13.png", "folder/10.png"]
+
+
+def test_bfloat16_is_close_to_float32():
+    full = extract_features(encoder(), loader(), dtype=torch.float32, **QUIET)
+    low = extract_features(encoder(), loader(), dtype=torch.float32, precision="bf16", **QUIET)
+    assert not torch.equal(low.features, full.features)
+    torch.testing.assert_close(low.features, full.features, rtol=0.05, atol=0.05)
+    true = extract_features(encoder().bfloat16(), loader(), dtype=torch.float32, **QUIET)
+    torch.testing.assert_close(true.features, full.features, rtol=0.05, atol=0.05)
+
+
+def test_an_encoder_in_channels_last_order_gives_the_same():
+    net = encoder().to(memory_format=torch.channels_last)
+    full = extract_features(encoder(), loader(), dtype=torch.float32, **QUIET)
+    torch.testing.assert_close(extract_features(net, loader(), dtype=torch.float32, **QUIET).features, full.features)
+
+
+def test_crops_of_an_image_are_averaged():
+    crops = torch.randn(6, 3, 3, 16, 16)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    bank = extract_features(
+        encoder(), DataLoader(TensorDataset(crops, labels), batch_size=4), dtype=torch.float32, **QUIET
+    )
+    each = [
+        extract_features(encoder(), DataLoader(TensorDataset(crops[:, k], labels)), dtype=torch.float32, **QUIET)
+        for k in range(3)
+    ]
+    torch.testing.assert_close(bank.features, torch.stack([one.features for one in each]).mean(0))
+
+
+def test_whole_models_and_wrapped_ones_are_encoders_too():
+    net = BaseClassifier([3, 2], backbone=encoder())
+    wrapped = extract_features(torch.nn.DataParallel(net.backbone), loader(), **QUIET)
+    wrapped.check(encoder=net.backbone)
+    assert extract_features(net, loader(), **QUIET).num_features == 2
+
+
+# -- stopped and continued ------------------------------------------------------------------------
+
+
+def interrupt(path, error, after=9, **options):
+    """Extraction of `Noisy` that ends in an error after some batches (one more is the look at the first image)."""
+    with pytest.raises(type(error)) as caught:
+        extract_features(
+            Stops(encoder(), error, after), DataLoader(Noisy(), batch_size=4), path,
+            views=2, shard_size=8, **QUIET, **options,
+        )  # fmt: skip
+    return str(caught.value)
+
+
+def resume(path, module=None, **options):
+    module = Stops(encoder()) if module is None else module
+    settings = {"batch_size": 4, "views": 2, "shard_size": 8, **QUIET, **options}
+    return extract_features(module, DataLoader(Noisy()), path, **settings)
+
+
+def test_an_interrupted_extraction_continues_where_it_was(tmp_path):
+    whole = resume(tmp_path / "whole")
+    told = interrupt(tmp_path / "bank", KeyboardInterrupt())
+    assert "4 of 12 shards are kept: continue with the same extract_features call for" in told
+    with pytest.raises(LongTailError, match=r"bank is unfinished, 4 of 12 shards are there: continue with the same"):
+        FeatureBank.load(tmp_path / "bank")
+    counting = Stops(encoder())
+    resumed = resume(tmp_path / "bank", counting)
+    assert counting.seen == 2 * NUMBER - 4 * 8 + 1
+    assert torch.equal(resumed.views, whole.views)
+    assert bytes_of(tmp_path / "bank") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_killed_and_continued_is_uninterrupted(tmp_path, views):
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from torch.utils.data import DataLoader\n"
+        "from longtail_lightning import extract_features\n"
+        "from tests.features.data import Noisy, Slow, encoder\n"
+        f"extract_features(Slow(encoder(), 0.05), DataLoader(Noisy(), batch_size=4), {str(tmp_path / 'bank')!r}, "
+        f"views={views}, shard_size=8, progress=False)\n"
+    )
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    done = tmp_path / "bank" / "done"
+    deadline = time.monotonic() + 120
+    while not (done.is_dir() and len(list(done.iterdir())) >= 2):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "bank" / "bank.json").exists()
+    resume(tmp_path / "bank", Slow(encoder()), views=views)
+    resume(tmp_path / "whole", Slow(encoder()), views=views)
+    assert bytes_of(tmp_path / "bank") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"module": Stops(encoder(seed=5))}, r"unfinished bank .* was made by Stops \w{12}, not by Stops \w{12}"),
+        ({"batch_size": 2}, "was made with batch_size=4, not with batch_size=2"),
+        ({"shard_size": 16}, "was made with size=8, not with size=16"),
+        ({"views": 1}, "was made with views=2, augment=True, not with views=1, augment=False"),
+        ({"dtype": torch.float32}, "was made with dtype=float16, not with dtype=float32"),
+        ({"precision": "bf16"}, "was made with precision=float32, not with precision=bfloat16"),
+    ],
+)
+def test_it_does_not_continue_with_anything_else(tmp_path, options, message):
+    interrupt(tmp_path, RuntimeError("stop"))
+    with pytest.raises(LongTailError, match=message):
+        resume(tmp_path, **options)
+    assert resume(tmp_path, **{**options, "overwrite": True}).num_features == 16
+
+
+def test_it_does_not_continue_with_other_data(tmp_path):
+    with pytest.raises(RuntimeError):
+        extract_features(Stops(encoder(), RuntimeError(), 3), tiny_data(), tmp_path, **QUIET)
+    with pytest.raises(LongTailError, match=r"of SyntheticLongTail train of 38 images \(images \w{12}\), not of"):
+        extract_features(Stops(encoder()), tiny_data(seed=1), tmp_path, **QUIET)
+    with pytest.raises(LongTailError, match=r"not of SyntheticLongTail val of 18 images"):
+        extract_features(Stops(encoder()), tiny_data(), tmp_path, split="val", **QUIET)
+    assert len(extract_features(Stops(encoder()), tiny_data(), tmp_path, **QUIET)) == 38
+
+
+def test_a_finished_bank_is_opened_and_not_made_again(tmp_path):
+    first = extract_features(Stops(encoder()), loader(), tmp_path, **QUIET)
+    counting = Stops(encoder())
+    again = extract_features(counting, loader(batch_size=7), tmp_path, **QUIET)
+    assert torch.equal(again.features, first.features)
+    assert counting.seen == 1
+    with pytest.raises(LongTailError, match="was made by Stops"):
+        extract_features(Stops(encoder(seed=1)), loader(), tmp_path, **QUIET)
+
+
+def test_a_bank_tells_whether_it_belongs_to_encoder_and_data():
+    data, net = tiny_data(), encoder()
+    bank = extract_features(net, data, split="val", **QUIET)
+    bank.check(encoder=net, data=data)
+    with pytest.raises(LongTailError, match=r"The bank was made by CIFARResNet .*, not by CIFARResNet"):
+        bank.check(encoder=encoder(seed=1))
+    with pytest.raises(LongTailError, match="not by LinearHead"):
+        bank.check(encoder=LinearHead(3, 3))
+    with pytest.raises(LongTailError, match=r"val of 18 images .* not of SyntheticLongTail val of 12 images"):
+        bank.check(data=tiny_data(val_per_class=2))
+    with pytest.raises(LongTailError, match="an unknown data set"):
+        bank.subset([0, 1]).check(data=data)
+
+
+# -- wrong input ----------------------------------------------------------------------------------
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(3, 16, 16), 0
+
+
+class Returns(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, images):
+        return self.function(images)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "options", "message"),
+    [
+        (None, DataLoader(Stream()), {}, "Stream can only be read from its beginning"),
+        (None, images(), {}, "not from a TensorDataset: wrap the data set in DataLoader"),
+        (None, DataLoader(TensorDataset(torch.zeros(3, 3, 16, 16))), {}, r"expected \(images, labels\)"),
+        (None, DataLoader(TensorDataset(torch.zeros(2, 3, 8, 8).byte(), torch.zeros(2))), {}, "torch.uint8 images"),
+        (Returns(lambda x: x), None, {}, r"gives \(1, 3, 16, 16\) for 1 images, expected \(images, features\)"),
+        (Returns(lambda x: [x]), None, {}, "gives list for 1 images"),
+        (Returns(lambda x: x.flatten(1) * 1e5), None, {}, "store them as float32"),
+        (Returns(lambda x: x.flatten(1).log()), None, {"dtype": torch.float32}, r"of 4 of 4 images .*\(ids 0, 1, 2, "),
+        (None, None, {"dtype": torch.bfloat16}, "kept as float16, float32 or float64, not as torch.bfloat16"),
+        (None, None, {"precision": "bfloat"}, "Unknown precision 'bfloat': choose one of '32'"),
+        (None, None, {"views": 0}, "views=0 must be at least 1"),
+        (None, None, {"shard_size": 0}, "shard_size=0 must be at least 1"),
+        (None, tiny_data(), {"split": "val", "path": "file"}, "file is a file, a bank is a folder"),
+    ],
+)
+def test_bad_input_is_named_with_the_fix(module, source, options, message):
+    Path("file").write_text("")
+    with pytest.raises(LongTailError, match=message):
+        extract_features(module or encoder(), loader() if source is None else source, **options, **QUIET)
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatch):
+    from longtail_lightning.features import _shards
+
+    monkeypatch.setattr(_shards.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(LongTailError, match=r"needs 0\.00 GB but 0\.00 GB are free"):
+        extract_features(encoder(), loader(), tmp_path / "bank", **QUIET)
+
+
+def test_a_disk_that_runs_full_is_told_and_the_extraction_continues(tmp_path, monkeypatch):
+    from longtail_lightning.features import _storage as files
+
+    write = files.to_disk
+
+    def full(file):
+        if file.name.endswith("features.npy") and len(list((tmp_path / "done").iterdir())) == 3:
+            raise OSError(28, "No space left on device")
+        write(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "to_disk", full)
+        with pytest.raises(LongTailError, match=r"The disk is full, 3 of 12 shards .*: make room and repeat the call"):
+            resume(tmp_path)
+    counting = Stops(encoder())
+    resume(tmp_path, counting)
+    assert counting.seen == 2 * NUMBER - 3 * 8 + 1
+
+
+def test_a_kill_after_the_last_shard_leaves_nothing_to_compute(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[extract_features.__module__], "_seal", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            resume(tmp_path)
+    counting = Stops(encoder())
+    assert len(resume(tmp_path, counting)) == NUMBER
+    assert counting.seen == 1
+
+
+def test_the_bar_tells_images_per_second(capsys):
+    extract_features(encoder(), loader())
+    err = capsys.readouterr().err
+    assert "train features" in err
+    assert f"{NUMBER}/{NUMBER}" in err
+    extract_features(encoder(), loader(), progress=False)
+    assert not capsys.readouterr().err
