@@ -79,6 +79,8 @@ class ImageFolderLT(FileDataModule):
         (ClassCounts([2, 1]), ['cat', 'dog'], [0])
     """
 
+    no_test = "add a folder for it, or hold images out of class folders with test_split"
+
     def __init__(
         self,
         root: str | Path,
