@@ -135,11 +135,11 @@ class ImageFolderLT(FileDataModule):
         full = self._train[0]
         if not self.test_split:
             return full if split == "train" else None
-        train, test = self._held_out
+        train, test = self._train_and_test
         return Subset(full, (train if split == "train" else test).tolist())
 
     @cached_property
-    def _held_out(self) -> tuple[Tensor, Tensor]:
+    def _train_and_test(self) -> tuple[Tensor, Tensor]:
         return hold_out(labels_of(self._train[0]), self.test_split, seed=_TEST_SEED)
 
     def setup(self, stage: str) -> None:
