@@ -60,7 +60,9 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, run in (("ours", ours), ("torchvision_pillow", theirs)):
                 rates[name].append(next(run))
-            print(f"ours {rates['ours'][-1]:.0f}, torchvision {rates['torchvision_pillow'][-1]:.0f} images/s", flush=True)
+            print(
+                f"ours {rates['ours'][-1]:.0f}, torchvision {rates['torchvision_pillow'][-1]:.0f} images/s", flush=True
+            )
     ratios = sorted(a / b for a, b in zip(rates["ours"], rates["torchvision_pillow"]))
     record(
         "decode_cpu",

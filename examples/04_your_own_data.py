@@ -31,6 +31,7 @@ def draw_photos(root: Path) -> None:
 
 
 def fit_and_test(data: LongTailDataModule) -> None:
+    """Train, then test on images that training never saw."""
     model = BaseClassifier(data.class_counts, backbone="cifar_resnet20", many=50, few=20)
     trainer = L.Trainer(max_epochs=2, logger=False, enable_checkpointing=False)
     trainer.fit(model, data)

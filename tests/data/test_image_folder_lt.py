@@ -85,6 +85,8 @@ def test_no_test_split():
     dm = data(test_split=0)
     assert dm.class_counts.tolist() == [18, 9, 1]
     assert dm.dataset("test") is None
+    with pytest.raises(LongTailError, match="ImageFolderLT has no test split: add a folder for it, or"):
+        dm.predict_dataloader()
     with pytest.raises(LongTailError, match="test_split=1 must lie between 0 and 1"):
         data(test_split=1)
 

@@ -180,6 +180,14 @@ def test_bad_lists(text, message):
         _ = ImageListLT(".", "bad.txt").class_counts
 
 
+def test_nothing_to_test_or_predict():
+    dm = lists(test_list=None)
+    dm.setup("fit")
+    for loader in (dm.test_dataloader, dm.predict_dataloader):
+        with pytest.raises(LongTailError, match="ImageListLT has no test split: pass test_list"):
+            loader()
+
+
 def test_a_list_that_does_not_exist():
     trees.lists(Path("places"))
     with pytest.raises(LongTailError, match=r"train_list: there is no file My_LT_trian\.txt.*Did you mean My_LT_train"):

@@ -16,6 +16,7 @@ from longtail_lightning.data.huggingface_lt import HuggingFaceLT as HuggingFaceL
 from longtail_lightning.data.image_folder_lt import ImageFolderLT as ImageFolderLT
 from longtail_lightning.data.image_list import ImageList as ImageList
 from longtail_lightning.data.image_list_lt import ImageListLT as ImageListLT
+from longtail_lightning.data.image_shards import ImageShards as ImageShards
 from longtail_lightning.data.image_transforms import ImageTransforms as ImageTransforms
 from longtail_lightning.data.image_transforms import PaddedCropTransforms as PaddedCropTransforms
 from longtail_lightning.data.image_transforms import ResizedCropTransforms as ResizedCropTransforms
@@ -24,6 +25,8 @@ from longtail_lightning.data.labels import labels_of as labels_of
 from longtail_lightning.data.long_tail import SubsetId as SubsetId
 from longtail_lightning.data.long_tail import long_tail_counts as long_tail_counts
 from longtail_lightning.data.long_tail import long_tail_indices as long_tail_indices
+from longtail_lightning.data.prepare import prepare_shards as prepare_shards
+from longtail_lightning.data.shards_lt import ShardsLT as ShardsLT
 from longtail_lightning.data.synthetic import SyntheticImages as SyntheticImages
 from longtail_lightning.data.synthetic import SyntheticLongTail as SyntheticLongTail
 
@@ -41,10 +44,12 @@ __all__ = [
     "INaturalist",
     "ImageList",
     "ImageListLT",
+    "ImageShards",
     "ImageTransforms",
     "LongTailDataModule",
     "PaddedCropTransforms",
     "ResizedCropTransforms",
+    "ShardsLT",
     "SubsetId",
     "SyntheticImages",
     "SyntheticLongTail",
@@ -53,5 +58,6 @@ __all__ = [
     "labels_of",
     "long_tail_counts",
     "long_tail_indices",
+    "prepare_shards",
     "read_class_names",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset
@@ -19,6 +19,7 @@ from longtail_lightning.data.class_names import ClassNamesLike, as_class_names
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.data.image_list import ImageList
 from longtail_lightning.data.labels import labels_of
+from longtail_lightning.data.loader import ResumableLoader
 from longtail_lightning.data.long_tail import Profile
 from longtail_lightning.data.presets import TransformsLike, as_transforms
 
@@ -71,6 +72,9 @@ class FileDataModule(LongTailDataModule):
         self._given_names = class_names
         self._sources: dict[Split, str] = {}
 
+    no_test: ClassVar[str] = ""
+    """How to name a test split, where there is none."""
+
     @abstractmethod
     def read(self, split: Split) -> Listing | None:
         """Items and labels of a split as the files have them, or None when there is none."""
@@ -114,6 +118,18 @@ class FileDataModule(LongTailDataModule):
 
     def item_name(self, index: int) -> str:
         return shown(super().item_name(index))
+
+    def test_dataloader(self) -> ResumableLoader | list[Any]:
+        self._require_test()
+        return super().test_dataloader()
+
+    def predict_dataloader(self) -> ResumableLoader | list[Any]:
+        self._require_test()
+        return super().predict_dataloader()
+
+    def _require_test(self) -> None:
+        if self.dataset("test") is None:
+            raise LongTailError(f"{type(self).__name__} has no test split: {self.no_test}.")
 
     def setup(self, stage: str) -> None:
         """Check the files of all splits before training, then name the long-tailed subset."""

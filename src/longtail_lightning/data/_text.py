@@ -27,7 +27,8 @@ def find_file(name: str | Path, root: Path, what: str) -> Path:
     folders = [place.parent for place in (path, root / path) if place.parent.is_dir()]
     siblings = [entry.name for folder in folders for entry in folder.iterdir() if entry.is_file()]
     hint = did_you_mean(path.name, siblings, listing=f"ls {folders[-1] if folders else path.parent}")
-    raise LongTailError(f"{what}: there is no file {path}, neither here nor below {root}. {hint}")
+    where = "" if root == Path() else f", neither here nor below {root}"
+    raise LongTailError(f"{what}: there is no file {path}{where}. {hint}")
 
 
 def read_text(path: Path) -> str:

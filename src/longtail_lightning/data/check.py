@@ -310,9 +310,9 @@ def _groups(digests: np.ndarray, readable: np.ndarray) -> Iterator[list[int]]:
     places = np.flatnonzero(readable)
     order = places[np.lexsort((places, digests[places, 1], digests[places, 0]))]
     same = (digests[order[1:]] == digests[order[:-1]]).all(axis=1)
-    for is_same, run in groupby(range(len(same)), key=same.__getitem__):
+    for is_same, neighbors in groupby(range(len(same)), key=same.__getitem__):
         if is_same:
-            run = list(run)
+            run = list(neighbors)
             yield order[run[0] : run[-1] + 2].tolist()
 
 

@@ -36,6 +36,7 @@ root/                or    root/
 _OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation"), "test": ("testing",)}
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _TEST_SEED = 0
+_SUFFIXES = tuple(IMAGE_SUFFIXES)
 
 
 class ImageFolderLT(FileDataModule):
@@ -77,6 +78,8 @@ class ImageFolderLT(FileDataModule):
         ...     dm.class_counts, dm.class_names, dm.labels("test").tolist()
         (ClassCounts([2, 1]), ['cat', 'dog'], [0])
     """
+
+    no_test = "add a folder for it, or hold images out of class folders with test_split"
 
     def __init__(
         self,
@@ -132,11 +135,11 @@ class ImageFolderLT(FileDataModule):
         full = self._train[0]
         if not self.test_split:
             return full if split == "train" else None
-        train, test = self._held_out
+        train, test = self._train_and_test
         return Subset(full, (train if split == "train" else test).tolist())
 
     @cached_property
-    def _held_out(self) -> tuple[Tensor, Tensor]:
+    def _train_and_test(self) -> tuple[Tensor, Tensor]:
         return hold_out(labels_of(self._train[0]), self.test_split, seed=_TEST_SEED)
 
     def setup(self, stage: str) -> None:
@@ -240,8 +243,9 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     skipped: list[str] = []
     with ThreadPoolExecutor(8) as threads:  # a network drive answers several questions at once
         scanned = list(threads.map(partial(_scan, skipped=skipped, above=frozenset()), map(str, classes)))
-    files = [f"{prefix}{path.name}/{name}" for path, names in zip(classes, scanned) for name in names]
-    labels = [path.name for path, names in zip(classes, scanned) for _ in names]
+    names = [path.name for path in classes]
+    files = [f"{prefix}{name}/{file}" for name, found in zip(names, scanned) for file in found]
+    labels = [name for name, found in zip(names, scanned) for _ in found]
     with os.scandir(folder) as entries:
         loose = sum(not is_hidden(entry.name) and _is_image(entry.name) for entry in entries)
     if loose:
@@ -249,13 +253,13 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     if not files:
         packed = {".zip", ".tar", ".gz", ".tgz"} & set(skipped)
         fix = "unpack the archives in them first" if packed else "is this the folder of the images?"
-        raise LongTailError(f"The class folders of {folder} ({few(p.name for p in classes)}) hold no image: {fix}")
+        raise LongTailError(f"The class folders of {folder} ({few(names)}) hold no image: {fix}")
     if skipped:
         kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in Counter(skipped).most_common(3))
         rank_zero_warn(f"Files in {folder} that are no images are left out: {kinds}.")
-    if all(all("/" in name for name in names) for names in scanned):
+    if all(all("/" in file for file in found) for found in scanned):
         rank_zero_warn(
-            f"No class folder of {folder} ({few(p.name for p in classes)}) holds images itself, only its sub-folders "
+            f"No class folder of {folder} ({few(names)}) holds images itself, only its sub-folders "
             "do: if those are the classes, root is one level too high."
         )
     return files, labels
@@ -268,19 +272,20 @@ def _scan(folder: str, skipped: list[str], above: frozenset[tuple[int, int]]) ->
         return []
     above |= {(status.st_dev, status.st_ino)}
     with os.scandir(folder) as entries:
-        found = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    names: list[str] = []
-    for entry in found:
+        found = {entry.name: entry for entry in entries if not is_hidden(entry.name)}
+    files: list[str] = []
+    for name in sorted(found):
+        entry = found[name]
         if entry.is_dir():
-            names.extend(f"{entry.name}/{name}" for name in _scan(entry.path, skipped, above))
-        elif not _is_image(entry.name):
-            skipped.append(os.path.splitext(entry.name)[1].lower() or "without suffix")
+            files.extend(f"{name}/{file}" for file in _scan(entry.path, skipped, above))
+        elif not _is_image(name):
+            skipped.append(os.path.splitext(name)[1].lower() or "without suffix")
         elif entry.is_symlink() and not os.path.exists(entry.path):
             skipped.append("broken links")
         else:
-            names.append(entry.name)
-    return names
+            files.append(name)
+    return files
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return name.lower().endswith(_SUFFIXES)

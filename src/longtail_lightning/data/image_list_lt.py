@@ -65,6 +65,8 @@ class ImageListLT(FileDataModule):
         (ClassCounts([2, 1]), ['abbey', 'bar'])
     """
 
+    no_test = "pass test_list"
+
     def __init__(
         self,
         root: str | Path,

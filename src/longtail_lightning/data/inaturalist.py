@@ -77,6 +77,8 @@ class INaturalist(FileDataModule):
         (ClassCounts([1]), ['Larus argentatus'])
     """
 
+    no_test = "pass test"
+
     def __init__(
         self,
         root: str | Path,

@@ -39,6 +39,7 @@ class ResumableLoader(DataLoader[Any]):
     _skip_epoch = 0
     _begin = 0  # batches that this epoch has left out
     _done = 0  # batches of this epoch that have been handed out, those left out included
+    _told = False  # whether `begin_at` said where to begin
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # A generator: nothing is drawn before the first batch is asked for. Lightning makes the
@@ -49,7 +50,7 @@ class ResumableLoader(DataLoader[Any]):
         self._begin, self._skip = self._skip if self._skip_epoch == self._epoch else 0, 0
         self._done = self._begin
         try:
-            with _one_sentence(self.num_workers):
+            with worker_errors(self.num_workers):
                 for batch in super().__iter__():
                     self._done += 1
                     if self._done == len(self):  # Lightning asks for no more, so nothing runs after the last `yield`
@@ -82,9 +83,18 @@ class ResumableLoader(DataLoader[Any]):
         return {"batches": self._done, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin that epoch after so many batches."""
-        self._skip = int(state["batches"])
-        self._skip_epoch = int(state.get("epoch", 0))
+        """Begin that epoch after so many batches, unless `begin_at` has said where to begin."""
+        if not self._told:
+            self._skip = int(state["batches"])
+            self._skip_epoch = int(state.get("epoch", 0))
+
+    def begin_at(self, batches: int, epoch: int) -> None:
+        """Begin that epoch after so many batches, whatever a state says that is loaded later.
+
+        A state counts what was handed out, with it the batch that an exception interrupted. Who knows
+        how many were trained on has the last word.
+        """
+        self._skip, self._skip_epoch, self._told = batches, epoch, True
 
 
 class _Continued:
@@ -149,6 +159,8 @@ class SeededDataset(Dataset[Any]):
 
     def unreadable(self) -> list[int]:
         """Items that were replaced since the last call."""
+        if self.on_error != "skip":
+            return []
         found: list[int] = self._unreadable.nonzero().flatten().tolist()
         self._unreadable.zero_()
         return found
@@ -233,7 +245,7 @@ def whole_batch(dataset: Any, indices: Sequence[int]) -> Any:
 
 
 @contextmanager
-def _one_sentence(num_workers: int) -> Iterator[None]:
+def worker_errors(num_workers: int) -> Iterator[None]:
     """Errors of loading processes arrive wrapped in a traceback; give back what was said."""
     try:
         yield

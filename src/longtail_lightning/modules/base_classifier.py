@@ -165,8 +165,10 @@ class BaseClassifier(L.LightningModule):
         self.log(loss_key, mean_loss.compute(), sync_dist=True)
         self.log(accuracy, values.pop(accuracy), prog_bar=True, sync_dist=True)
         self.log_dict(values, sync_dist=True)
-        metrics.reset()
-        mean_loss.reset()
+        # Lightning validates in inference mode, except during `fit`: tensors made here must serve both.
+        with torch.inference_mode(False):
+            metrics.reset()
+            mean_loss.reset()
 
     # -- optimization ----------------------------------------------------------------------------
 
