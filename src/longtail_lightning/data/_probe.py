@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from longtail_lightning.data.concat import JoinedImages
 from longtail_lightning.data.decode import ImageSource, UnreadableImageError, decode_image
 from longtail_lightning.data.loader import below
 
@@ -90,6 +91,9 @@ def look(dataset: Dataset[Any], index: int, *, pixels: bool = False) -> Seen:
 def source_of(dataset: Any, index: int) -> ImageSource | None:
     """The file or the bytes that an item is decoded from, below subsets and joined sets; None when there are none."""
     dataset, index = below(dataset, index)
+    if isinstance(dataset, JoinedImages):
+        part, index = dataset.locate(index)
+        return source_of(dataset.parts[part], index)
     for method in ("source", "path"):
         if callable(ask := getattr(dataset, method, None)):
             source: ImageSource | None = ask(index)
