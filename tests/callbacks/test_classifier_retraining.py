@@ -274,11 +274,30 @@ def test_a_second_run_gives_the_same_heads():
     same(*found)
 
 
-def test_several_views_and_soft_training_targets():
-    data = tiny_data(mixup_alpha=0.5)
-    retraining = retrain(["crt", "ncm"], views=3)
-    fit(retraining, data)
-    assert len(retraining.rows) == 3
+def test_several_views_are_for_what_learns_from_them(monkeypatch):
+    seen = {}
+    for method in (CRT, NCM):
+        call = method.__call__
+
+        def watched(self, head, train, val=None, *, call=call, **options):
+            seen[self.name] = train.num_views
+            return call(self, head, train, val, **options)
+
+        monkeypatch.setattr(method, "__call__", watched)
+    fit(retrain(["crt", "ncm"], views=3), tiny_data(mixup_alpha=0.5))
+    assert seen == {"crt": 3, "ncm": 1}
+
+
+def test_a_plain_linear_head_comes_back_as_one_that_a_checkpoint_describes():
+    data = tiny_data()
+    model = tiny_model(data)
+    model.head = nn.Linear(16, 6)
+    retraining = retrain(["crt", "tau"], keep="crt")
+    fit(retraining, data, model)
+    images = torch.randn(3, 3, 32, 32)
+    loaded = BaseClassifier.load_from_checkpoint(retraining.checkpoints["crt"], weights_only=True)
+    torch.testing.assert_close(loaded.eval()(images), model.eval()(images))
+    assert isinstance(BaseClassifier.load_from_checkpoint(retraining.checkpoints["tau"]).head, TauNormalizedHead)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])

@@ -25,7 +25,7 @@ def as_head_of(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) ->
     `BaseClassifier` rebuilds any head from its checkpoint. Another class builds only its own kind, so
     what is linear takes that form, with the same logits; what is not stays as it is.
     """
-    if isinstance(old, nn.Linear) or not getattr(pl_module, "restores_parts", False):
+    if not getattr(pl_module, "restores_parts", False):
         made = _linear_like(made, old)
     dtype = next((p.dtype for p in old.parameters()), torch.float32)
     return copy.deepcopy(made).to(pl_module.device, dtype)

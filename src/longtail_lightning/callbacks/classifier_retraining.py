@@ -57,7 +57,8 @@ class ClassifierRetraining(L.Callback):
         start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, or the `"last"`.
         test: also evaluate each method on the test images, once everything is chosen: a second table, on which
             nothing depends.
-        views: how often to look at each training image, differently augmented each time when more than once.
+        views: how often cRT and LWS see each training image, differently augmented each time when more than once; one
+            more pass each.
         save: whether to write a checkpoint per method.
         many: classes with more training images are many-shot; by default as the module says, or 100.
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
@@ -162,10 +163,11 @@ class ClassifierRetraining(L.Callback):
         seconds: dict[str, float] = {}
         with _timed(seconds, "features"):
             train, val, counts = self._banks(trainer, pl_module)
+            views = train if self.views == 1 else self._views(trainer, pl_module, train)
         heads, labels = {JOINT: in_float(old)}, {JOINT: "Joint"}
         for method in self.methods:
             with _timed(seconds, method.name):
-                made = method(heads[JOINT], train, val, device=device)
+                made = method(heads[JOINT], views if method.uses_views else train, val, device=device)
             # All processes did the same work; rounding must not part them.
             made.load_state_dict(trainer.strategy.broadcast(made.state_dict()))
             heads[method.name], labels[method.name] = made, method.label(made)
@@ -190,12 +192,17 @@ class ClassifierRetraining(L.Callback):
         counts = class_counts_of(trainer, pl_module)
         head = parts_of(pl_module, "ClassifierRetraining")[1]
         num_classes = len(counts) if counts else getattr(head, "num_classes", getattr(head, "out_features", None))
-        train = bank_of(trainer, pl_module, "train", num_classes=num_classes, views=self.views)
+        train = bank_of(trainer, pl_module, "train", num_classes=num_classes)
         val = None
         if has_split(trainer, "val"):
             # In full precision: the joint row is then what the fit has logged.
             val = bank_of(trainer, pl_module, "val", num_classes=train.num_classes, dtype=torch.float32)
         return train, val, counts or train.class_counts
+
+    def _views(self, trainer: L.Trainer, pl_module: L.LightningModule, train: FeatureBank) -> FeatureBank:
+        if not any(method.uses_views for method in self.methods):
+            return train
+        return bank_of(trainer, pl_module, "train", num_classes=train.num_classes, views=self.views)
 
     def _choose(self, accuracy: dict[str, Tensor]) -> str | None:
         if self.keep == "none":

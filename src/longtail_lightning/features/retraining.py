@@ -39,6 +39,8 @@ class Retraining(ABC):
     """
 
     name: str
+    uses_views: bool = False
+    """Whether it learns from several augmented views of each image; otherwise it gets the images as they are."""
 
     @abstractmethod
     def __call__(
@@ -88,6 +90,8 @@ class CRT(Retraining):
         >>> CRT(batch_size=8)(LinearHead(4, 4), bank)(bank.features[:4].float()).argmax(1).tolist()
         [0, 1, 2, 3]
     """
+
+    uses_views = True
 
     def __init__(
         self,
@@ -164,6 +168,8 @@ class LWS(Retraining):
         >>> LWS()(LinearHead(4, 4), bank).scale.shape
         torch.Size([4])
     """
+
+    uses_views = True
 
     def __init__(
         self,
