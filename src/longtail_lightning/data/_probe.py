@@ -137,6 +137,8 @@ def _odd_shape(image: Tensor) -> tuple[str, ...]:
 
 
 def _odd_file(data: bytes) -> tuple[str, ...]:
+    if _is_plain_jpeg(data):
+        return ()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -152,6 +154,19 @@ def _odd_file(data: bytes) -> tuple[str, ...]:
 
 
 _ORIENTATION = 0x0112
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """A JPEG in gray or RGB and without EXIF, as most are; Pillow takes ten times as long to say so."""
+    place = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while data[place : place + 1] == b"\xff":
+        marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xE1 and data[place + 4 : place + 8] == b"Exif":
+            return False
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame: its size and its channels
+            return data[place + 9 : place + 10] in (b"\1", b"\3")
+        place += 2 + size
+    return False
 
 
 def _may_hold_exif(header: Image.Image) -> bool:
