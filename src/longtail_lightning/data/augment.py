@@ -25,14 +25,16 @@ def crop_and_flip(images: Tensor, *, padding: int = 4, flip: bool = True) -> Ten
         torch.Size([8, 3, 32, 32])
     """
     batch, channels, height, width = images.shape
-    top, left = torch.randint(0, 2 * padding + 1, (2, batch))
+    shift = torch.randint(0, 2 * padding + 1, (2, batch))
     mirrored = torch.rand(batch) < 0.5 if flip else torch.zeros(batch, dtype=torch.bool)
-    rows = top[:, None] + torch.arange(height)
-    columns = torch.arange(width).expand(batch, width)
-    columns = left[:, None] + torch.where(mirrored[:, None], columns.flip(1), columns)
+    # Three numbers per image go to the device; where its pixels come from is worked out there.
+    top, left, mirrored = to_device(torch.stack([*shift, mirrored]), images.device)[:, :, None]
+    step = torch.arange(width, device=images.device)
+    columns = left + torch.where(mirrored == 1, width - 1 - step, step)
+    rows = top + torch.arange(height, device=images.device)
     # One gather over flat pixels: four times faster than indexing rows and columns.
     pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    pixels = pixels.view(batch, 1, -1).expand(batch, channels, -1).to(images.device)
+    pixels = pixels.view(batch, 1, -1).expand(batch, channels, -1)
     padded = F.pad(images, (padding,) * 4).flatten(2)
     return padded.gather(2, pixels).view(images.shape)
 
@@ -50,13 +52,13 @@ def cutout(images: Tensor, *, size: int = 16) -> Tensor:
         True
     """
     batch, _, height, width = images.shape
-    middle_row, middle_column = (torch.randint(0, side, (batch, 1)) for side in (height, width))
+    middle = torch.stack([torch.randint(0, side, (batch, 1)) for side in (height, width)])
+    first = to_device(middle, images.device) - size // 2
     rows, columns = (
-        (torch.arange(side) >= middle - size // 2) & (torch.arange(side) < middle - size // 2 + size)
-        for side, middle in ((height, middle_row), (width, middle_column))
+        (steps >= start) & (steps < start + size)
+        for start, steps in zip(first, (torch.arange(side, device=images.device) for side in (height, width)))
     )
-    blank = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
-    return images.masked_fill(blank.to(images.device), 0)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), 0)
 
 
 def gaussian_noise(images: Tensor, *, sigma: float = 0.01) -> Tensor:
@@ -70,7 +72,12 @@ def gaussian_noise(images: Tensor, *, sigma: float = 0.01) -> Tensor:
         >>> gaussian_noise(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).dtype
         torch.uint8
     """
-    noise = (torch.randn(images.shape) * sigma).to(images.device)
+    noise = to_device(torch.randn(images.shape) * sigma, images.device)
     if images.dtype != torch.uint8:
         return images + noise
     return (images + noise * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Send a few numbers to a device; waiting for the copy would make the device wait for Python at every batch."""
+    return numbers.to(device, non_blocking=device.type == "cuda")

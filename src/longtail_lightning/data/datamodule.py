@@ -18,10 +18,11 @@ from torchvision.transforms import v2
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.counts import ClassCounts
+from longtail_lightning.data.array_images import on_device
 from longtail_lightning.data.image_transforms import ImageTransforms
 from longtail_lightning.data.labels import labels_of
 from longtail_lightning.data.loader import ResumableLoader, SeededDataset, collate, item_name, one_thread
-from longtail_lightning.data.long_tail import Profile, SubsetId, long_tail_indices, profile_name
+from longtail_lightning.data.long_tail import Draw, Profile, SubsetId, long_tail_indices, profile_name
 from longtail_lightning.data.splits import hold_out
 from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
 
@@ -46,9 +47,13 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         val_split: share of each training class to hold out, when `build("val")` gives none.
         imbalance_factor: make the training set long-tailed, see `long_tail_indices`; None takes all of it.
         profile: shape of that tail: `"exp"`, `"step"`, `"pareto"`, or images per class.
-        subset_seed: which images that subset keeps.
+        max_count: images of its class 0; the mean class size when None.
+        subset_draw: whether the subset keeps `"random"` images of each class or its `"first"` ones.
+        subset_seed: which random images it keeps.
         on_error: what training does at an image that cannot be decoded: `"raise"`, or `"skip"` to take
             another one of its class and name the file at the end of the epoch. Evaluation always raises.
+        device_resident: keep all images on the trainer's device and gather batches there; for data sets
+            with a method `to(device)`, such as `ArrayImages`.
         seed: seed of order, split and augmentation; a sampler that is given a seed of its own keeps it.
         mixup_alpha: strength of mixup (Zhang et al. 2018), 0 for none.
         cutmix_alpha: strength of cutmix (Yun et al. 2019), 0 for none; with both, each batch gets
@@ -77,8 +82,11 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         val_split: float = 0.0,
         imbalance_factor: float | None = None,
         profile: Profile = "exp",
+        max_count: int | None = None,
+        subset_draw: Draw = "random",
         subset_seed: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
+        device_resident: bool = False,
         seed: int = 0,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
@@ -88,6 +96,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
             raise LongTailError(f"batch_size={batch_size} must be at least 1.")
         if on_error not in ("raise", "skip"):
             raise LongTailError(f"on_error={on_error!r}: choose 'raise' or 'skip'.")
+        if device_resident and num_workers:
+            raise LongTailError(f"device_resident=True loads nothing: set num_workers=0 (it is {num_workers}).")
         if min(mixup_alpha, cutmix_alpha) < 0:
             raise LongTailError(f"mixup_alpha={mixup_alpha}, cutmix_alpha={cutmix_alpha}: 0 is none, none is less.")
         if imbalance_factor is None and isinstance(profile, str) and profile != "exp":
@@ -101,8 +111,11 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         self.val_split = val_split
         self.imbalance_factor = imbalance_factor
         self.profile = profile
+        self.max_count = max_count
+        self.subset_draw = subset_draw
         self.subset_seed = subset_seed
         self.on_error = on_error
+        self.device_resident = device_resident
         self.seed = seed
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
@@ -209,10 +222,11 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def _long_tailed(self, dataset: Dataset[Any]) -> Dataset[Any]:
         factor = 1.0 if self.imbalance_factor is None else self.imbalance_factor  # counts in `profile` need none
         labels = labels_of(dataset)
-        indices = long_tail_indices(labels, factor, self.profile, seed=self.subset_seed)
         self._num_labels = int(labels.max()) + 1
-        name = f"{self.subset_name()}-{profile_name(factor, self.profile)}"
-        self._subset_id = SubsetId.of(name, indices, self.subset_seed)
+        options: dict[str, Any] = {"max_count": self.max_count, "draw": self.subset_draw, "seed": self.subset_seed}
+        indices = long_tail_indices(labels, factor, self.profile, **options)
+        name = f"{self.subset_name()}-{profile_name(factor, self.profile, self.subset_draw)}"
+        self._subset_id = SubsetId.of(name, indices, self.subset_seed if self.subset_draw == "random" else 0)
         return Subset(dataset, indices.tolist())
 
     def _build(self, split: Split) -> Dataset[Any] | None:
@@ -237,7 +251,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels)
         if isinstance(sampler, LongTailSampler):
             sampler.seed = sampler.seed or self.seed
-        seeded = SeededDataset(dataset, self.seed, transform=self.transforms.train, on_error=self.on_error)
+        placed = self._placed(dataset)
+        seeded = SeededDataset(placed, self.seed, transform=self.transforms.train, on_error=self.on_error)
         loader = ResumableLoader(seeded, batch_size=self.batch_size, sampler=sampler, **self._loading())
         state, self._resume_at = self._resume_at, None
         if state is None:
@@ -313,7 +328,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
                 "use fewer devices, or more images."
             )
         return ResumableLoader(
-            SeededDataset(dataset, self.seed, transform=self.transforms.evaluate),
+            SeededDataset(self._placed(dataset), self.seed, transform=self.transforms.evaluate),
             batch_size=self.batch_size,
             sampler=EvaluationSampler(dataset),  # type: ignore[arg-type]
             **self._loading(),
@@ -334,17 +349,33 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         if dataset is None:
             raise LongTailError(f"{type(self).__name__} has no {split} split.")
         transform = self.transforms.train if augment else self.transforms.evaluate
-        seeded = SeededDataset(dataset, self.seed, transform=transform)
+        seeded = SeededDataset(self._placed(dataset), self.seed, transform=transform)
         seeded.set_epoch(epoch)
         order = range(len(seeded)) if indices is None else indices
         loading = {**self._loading(), "persistent_workers": False}
         return ResumableLoader(seeded, batch_size=self.batch_size, sampler=_Order(order, epoch), **loading)
 
+    def _placed(self, dataset: Dataset[Any]) -> Dataset[Any]:
+        """The data set, on the trainer's device if it shall live there."""
+        if not self.device_resident:
+            return dataset
+        if self.transforms.train is not None or self.transforms.evaluate is not None:
+            raise LongTailError(
+                "device_resident=True gathers whole batches, but these transforms work image by image "
+                "(auto_augment, resized crops): set device_resident=False, or use transforms that only `augment`."
+            )
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return on_device(dataset, device, self._moved)
+
+    @cached_property
+    def _moved(self) -> dict[Any, Any]:
+        return {}
+
     def _loading(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
-            "pin_memory": torch.cuda.is_available(),
+            "pin_memory": torch.cuda.is_available() and not self.device_resident,
             "worker_init_fn": one_thread,
             "collate_fn": collate,
         }
@@ -418,11 +449,26 @@ class LongTailDataModule(L.LightningDataModule, ABC):
 
     def _normalize(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
-            images = images.float().div_(255)
-        if self.mean is not None and self.std is not None:
-            mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+            # Scaling is part of mean and std: two passes over the batch instead of three.
+            mean, std = self._statistics(255.0, images.device, torch.float32)
+            images = images.float().sub_(mean).div_(std)
+        elif self.mean is not None:
+            mean, std = self._statistics(1.0, images.device, images.dtype)
             images = (images - mean).div_(std)
         return images
+
+    def _statistics(self, white: float, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Mean and std of images whose brightest value is `white`, kept on the device: a copy per batch would wait."""
+        mean, std = (0.0,) if self.mean is None else tuple(self.mean), (1.0,) if self.std is None else tuple(self.std)
+        key = (mean, std, white, device, dtype)
+        if key not in self._kept:
+            scaled = [torch.tensor(values, dtype=torch.float64).mul(white).to(dtype) for values in (mean, std)]
+            self._kept[key] = (scaled[0].to(device).view(-1, 1, 1), scaled[1].to(device).view(-1, 1, 1))
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[Any, tuple[Tensor, Tensor]]:
+        return {}
 
 
 def _subset(name: str | None) -> str:

@@ -16,6 +16,7 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.counts import ClassCounts, ClassCountsLike, as_labels
 
 Profile = Literal["exp", "step", "pareto"] | ClassCountsLike
+Draw = Literal["random", "first"]
 _PROFILES = ("exp", "step", "pareto")
 
 
@@ -65,6 +66,7 @@ def long_tail_indices(
     profile: Profile = "exp",
     *,
     max_count: int | None = None,
+    draw: Draw = "random",
     seed: int = 0,
 ) -> Tensor:
     r"""Indices of a long-tailed subset, sorted: class 0 the largest, random images within each class.
@@ -79,7 +81,9 @@ def long_tail_indices(
         profile: `"exp"`, `"step"`, `"pareto"`, or the number of images of each class.
         max_count: images of class 0; by default the mean class size, which is all of a class when the data
             set is balanced.
-        seed: which images are drawn.
+        draw: `"random"` images of each class, or its `"first"` ones in the order of the data, which is what
+            the code of LTR weight balancing (Alshammari et al. 2022) takes.
+        seed: which images are drawn at random.
 
     Example:
         >>> labels = [0, 1] * 100
@@ -87,6 +91,8 @@ def long_tail_indices(
         >>> ClassCounts.from_labels([labels[i] for i in indices])
         ClassCounts([100, 10])
     """
+    if draw not in ("random", "first"):
+        raise LongTailError(f"draw={draw!r}: choose 'random' or 'first'.")
     values = as_labels(labels).numpy()
     available = np.bincount(values)
     counts = _wanted(available, imbalance_factor, profile, max_count)
@@ -94,7 +100,8 @@ def long_tail_indices(
     taken = []
     for label, count in enumerate(counts):
         images = np.flatnonzero(values == label)
-        random.shuffle(images)
+        if draw == "random":
+            random.shuffle(images)
         taken.append(images[:count])
     return torch.from_numpy(np.sort(np.concatenate(taken)))
 
@@ -129,9 +136,10 @@ class SubsetId:
         return f"{self.name}, seed {self.seed}, {self.images} images, sha256 {self.checksum}"
 
 
-def profile_name(imbalance_factor: float, profile: Profile) -> str:
-    """How subsets with this profile are called, for example `exp-100`."""
-    return f"{profile}-{imbalance_factor:g}" if isinstance(profile, str) else "counts"
+def profile_name(imbalance_factor: float, profile: Profile, draw: Draw = "random") -> str:
+    """How subsets with this profile are called, for example `exp-100` or `step-10-first`."""
+    name = f"{profile}-{imbalance_factor:g}" if isinstance(profile, str) else "counts"
+    return name if draw == "random" else f"{name}-{draw}"
 
 
 def _shares(num_classes: int, imbalance_factor: float, profile: str) -> list[float]:

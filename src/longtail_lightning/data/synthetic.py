@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
+from longtail_lightning.data.array_images import ArrayImages
 from longtail_lightning.data.augment import crop_and_flip
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.data.long_tail import long_tail_counts
@@ -43,6 +44,7 @@ class SyntheticLongTail(LongTailDataModule):
         num_workers: processes that draw images; 0 is fastest, images are drawn once and kept.
         sampler: training sampler; instance-balanced by default.
         augment: shift and flip training images at random.
+        device_resident: draw all images at the start and keep them on the trainer's device.
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
@@ -70,10 +72,12 @@ class SyntheticLongTail(LongTailDataModule):
         num_workers: int = 0,
         sampler: SamplerCallable | None = None,
         augment: bool = True,
+        device_resident: bool = False,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
     ) -> None:
         super().__init__(
+            device_resident=device_resident,
             batch_size=batch_size,
             num_workers=num_workers,
             sampler=sampler,
@@ -145,7 +149,12 @@ class SyntheticImages(Dataset[tuple[Tensor, int]]):
                 pixels = draw(rng, label % self._families, _look(label, self._families))
                 self._images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
                 self._drawn[index] = True
-        return self._images[indices], torch.tensor([self.labels[index] for index in indices])
+        where = torch.as_tensor(indices, dtype=torch.int64)
+        return self._images.index_select(0, where), torch.tensor([self.labels[index] for index in indices])
+
+    def to(self, device: torch.device | str) -> ArrayImages:
+        """All images, drawn, on a device."""
+        return ArrayImages(*self.batch(range(len(self)))).to(device)
 
 
 def class_names(num_classes: int) -> list[str]:

@@ -1,9 +1,10 @@
-"""The default optimizer and learning-rate schedule."""
+"""The default optimizer and the learning-rate schedules of the papers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -72,3 +73,53 @@ class WarmupCosine(LRScheduler):
             return (self.last_epoch + 1) / warm
         done = min(1.0, (self.last_epoch - warm) / max(1, self.total_steps - warm))
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class WarmupMultiStep(LRScheduler):
+    r"""Linear warm-up over the first epochs, then drops at milestones: the CIFAR schedule of LDAM.
+
+    Stepped per epoch, constant within one, as the authors do. Counting epochs from 0, epoch e of a warm-up of
+    w epochs has \((e + 1) / w\) of the base learning rate; from each milestone on it is `gamma` times what it was.
+
+    Args:
+        optimizer: the optimizer.
+        milestones: first epochs of the lower learning rates.
+        gamma: factor of each drop.
+        warmup_epochs: epochs of the warm-up, 0 for none.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        >>> schedule = WarmupMultiStep(optimizer, milestones=[4, 5], warmup_epochs=2)
+        >>> rates = []
+        >>> for _ in range(6):
+        ...     rates.append(round(schedule.get_last_lr()[0], 7))
+        ...     optimizer.step(); schedule.step()
+        >>> rates
+        [0.05, 0.1, 0.1, 0.1, 0.001, 1e-05]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: Sequence[int] = (160, 180),
+        gamma: float = 0.01,
+        warmup_epochs: int = 5,
+    ) -> None:
+        if warmup_epochs < 0 or list(milestones) != sorted(milestones):
+            raise LongTailError(
+                f"milestones={list(milestones)} must be epochs in rising order, "
+                f"and warmup_epochs={warmup_epochs} 0 or more."
+            )
+        self.milestones = list(milestones)
+        self.gamma = gamma
+        self.warmup_epochs = warmup_epochs
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]
+        """Learning rate of each parameter group in this epoch."""
+        # From the base learning rates, not from the last ones: nothing accumulates, also after a resume.
+        epoch = self.last_epoch
+        factor = min(1.0, (epoch + 1) / max(1, self.warmup_epochs))
+        factor *= self.gamma ** bisect_right(self.milestones, epoch)
+        return [float(base) * factor for base in self.base_lrs]
