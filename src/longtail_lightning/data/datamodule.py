@@ -402,7 +402,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment (training only), scale to [0, 1], normalize, mix."""
         if isinstance(batch, Tensor):
-            return self._normalize(batch)
+            return self._converted(self._normalize(batch))
         if not isinstance(batch, (list, tuple)) or len(batch) < 2:
             raise LongTailError(
                 f"{type(self).__name__} gives batches as {type(batch).__name__}, expected (images, labels): "
@@ -411,14 +411,18 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         images, target, *rest = batch
         trainer = self.trainer
         if trainer is None or not trainer.training:
-            return [self._normalize(images), target, *rest]
+            return [self._converted(self._normalize(images)), target, *rest]
         step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         key = (trainer.current_epoch, step, trainer.global_rank)
         images = self.prepare_batch(images, augment=True, key=key)
         if self._mixes:
             with isolated_rng(self.seed, *key, _MIX):
                 images, target = v2.RandomChoice(self._mixes)(images, target.long())
-        return [images, target, *rest]
+        return [self._converted(images), target, *rest]
+
+    def _converted(self, images: Tensor) -> Tensor:
+        """Lightning converted the batch for bf16-true and the like while it was still uint8."""
+        return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)  # type: ignore[no-any-return]
 
     def prepare_batch(self, images: Tensor, *, augment: bool = False, key: Sequence[int] = ()) -> Tensor:
         """Augment (when asked), scale to [0, 1] and normalize a batch on its device.
@@ -451,8 +455,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         elif self.mean is not None:
             mean, std = self._statistics(1.0, images.device, images.dtype)
             images = (images - mean).div_(std)
-        # Lightning converted the batch for bf16-true and the like while it was still uint8.
-        return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)
+        return images
 
     def _statistics(self, white: float, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Mean and std of images whose brightest value is `white`, kept on the device: a copy per batch would wait."""
