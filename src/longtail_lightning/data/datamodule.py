@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -452,7 +453,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         if images.dtype == torch.uint8:
             # Scaling is part of mean and std: two passes over the batch instead of three.
             mean, std = self._statistics(255.0, images.device, torch.float32)
-            images = images.float().sub_(mean).div_(std)
+            images = _float_copy(images).sub_(mean).div_(std)
         elif self.mean is not None:
             mean, std = self._statistics(1.0, images.device, images.dtype)
             images = (images - mean).div_(std)
@@ -470,6 +471,13 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     @cached_property
     def _kept(self) -> dict[Any, tuple[Tensor, Tensor]]:
         return {}
+
+
+def _float_copy(images: Tensor) -> Tensor:
+    if images.device.type != "cpu" or not images.is_contiguous():
+        return images.float()
+    # Fresh memory takes most of the time, and numpy asks the system for large pages, which torch does not.
+    return torch.from_numpy(np.empty(images.shape, dtype=np.float32)).copy_(images)
 
 
 _MIX = 1  # tells the random numbers of mixing from those of augmentation
