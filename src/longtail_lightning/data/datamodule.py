@@ -69,7 +69,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     """
 
     mean: Sequence[float] | None = None
-    """Channel means of images in [0, 1]; with `std`, batches are normalized by them. Those of `transforms`, if any, win."""
+    """Channel means of images in [0, 1]; with `std`, batches are normalized by them; those of `transforms` win."""
     std: Sequence[float] | None = None
 
     def __init__(
