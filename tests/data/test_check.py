@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from longtail_lightning import CSVLT, ImageFolderLT, ImageList, ImageListLT, check_images
+from longtail_lightning import CSVLT, ConcatLT, ImageFolderLT, ImageList, ImageListLT, check_images
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.data._parts import parts_of
 from longtail_lightning.data._probe import BROKEN, ODD
@@ -179,6 +179,20 @@ def test_subsets_joined_sets_and_folders_of_torchvision(tmp_path):
     assert report.class_counts == list(CLASSES.values())
 
 
+@pytest.mark.filterwarnings("ignore")  # what the readers say about this tree
+def test_parts_that_are_joined(tmp_path):
+    for name in ("a", "b"):
+        plant(clean_tree(tmp_path / name))
+    data = ConcatLT([ImageFolderLT(tmp_path / name, val_split=0) for name in ("a", "b")], names=["a", "b"])
+    report = check_images({"train": data.build("train")})
+    assert {fault.where for fault in report.faults if fault.kind == "empty"} == {
+        "a/train/ant/empty.jpg",
+        "b/train/ant/empty.jpg",
+    }
+    assert report.count("truncated") == 2
+    assert "b/train/ant/0 a.jpg" in found(report)["duplicate"]
+
+
 def test_images_in_a_table(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow as pa
@@ -333,6 +347,8 @@ def test_an_interrupted_check_reports_what_it_has_found(tmp_path):
         write_lists(parts, report, {"train": Path("a.txt")})
 
 
+# The thread that feeds the dead process may miss it as well.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_process_that_dies_is_told(tmp_path):
     report = check_images({"train": Stopping(die)}, num_workers=2)
     assert re.match("A process that loads images has died", report.stopped)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from longtail_lightning import BaseClassifier, FeatureBank, LinearHead, LongTailDataModule, extract_features
 from longtail_lightning._errors import LongTailError
 from tests.features.data import NUMBER, Noisy, Slow, Stops, encoder, images, loader
-from tests.tiny import tiny_data
+from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
 QUIET = {"progress": False}
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -249,6 +249,13 @@ def test_a_finished_bank_is_opened_and_not_made_again(tmp_path):
     assert counting.seen == 1
     with pytest.raises(LongTailError, match="was made by Stops"):
         extract_features(Stops(encoder(seed=1)), loader(), tmp_path, **QUIET)
+
+
+def test_the_precision_of_a_trainer_plays_no_part():
+    data = tiny_data()
+    tiny_trainer(max_epochs=1, precision="bf16-true").fit(tiny_model(data), data)
+    trained, fresh = (extract_features(encoder(), made, split="val", **QUIET) for made in (data, tiny_data()))
+    assert torch.equal(trained.features, fresh.features)
 
 
 class Unnamed(LongTailDataModule):

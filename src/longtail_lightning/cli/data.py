@@ -60,6 +60,7 @@ When it is interrupted, the same command continues.
   --num_workers  processes that read (default: one per core)
 """
 
+_FIT = "ltl fit --model BaseClassifier --model.backbone resnet50"
 _LARGE = 200  # images from which starting processes pays
 
 
@@ -149,7 +150,7 @@ def prepare(args: list[str]) -> int:
     for split, images in written.items():
         print(f"{split:7} {images:,} images")
     print(f"{folder}: {len(files)} files, {size / 1e6:,.1f} MB")
-    print(f"train   ltl fit --data ShardsLT --data.root {shlex.quote(str(folder))}")
+    print(f"train   {_FIT} --data ShardsLT --data.root {shlex.quote(str(folder))}")
     return 0
 
 
@@ -305,4 +306,4 @@ def _print_lists(found: Any, lists: dict[str, Path], written: dict[str, int]) ->
     flags = [f"--data.root {shlex.quote(str(root_of(found)))}"]
     flags += [f"--data.{split}_list {shlex.quote(str(lists[split]))}" for split in written]
     flags += [f"--data.class_names {shlex.quote(str(lists['classes']))}"]
-    print(f"train on it ltl fit --data ImageListLT {' '.join(flags)}")
+    print(f"train on it {_FIT} --data ImageListLT {' '.join(flags)}")

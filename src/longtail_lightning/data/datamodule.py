@@ -69,7 +69,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     """
 
     mean: Sequence[float] | None = None
-    """Channel means of images in [0, 1]; with `std`, batches are normalized by them. Those of `transforms` win."""
+    """Channel means of images in [0, 1]; with `std`, batches are normalized by them; those of `transforms` win."""
     std: Sequence[float] | None = None
 
     def __init__(
@@ -292,7 +292,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         held_out = self._held_out
         if (saved := state_dict.get("subset", subset)) != subset:
             raise LongTailError(
-                f"The checkpoint was trained on {_subset(saved)}, this run has {_subset(subset)}: "
+                f"The checkpoint was trained on {f'the subset {saved}' if saved else 'all images'}, this run has "
+                f"{subset or 'all images'}: "
                 "resume with the same data, imbalance_factor, profile and subset_seed."
             )
         if (saved := state_dict.get("held_out", held_out)) != held_out:
@@ -402,7 +403,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment (training only), scale to [0, 1], normalize, mix."""
         if isinstance(batch, Tensor):
-            return self._normalize(batch)
+            return self._converted(self._normalize(batch))
         if not isinstance(batch, (list, tuple)) or len(batch) < 2:
             raise LongTailError(
                 f"{type(self).__name__} gives batches as {type(batch).__name__}, expected (images, labels): "
@@ -411,14 +412,18 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         images, target, *rest = batch
         trainer = self.trainer
         if trainer is None or not trainer.training:
-            return [self._normalize(images), target, *rest]
+            return [self._converted(self._normalize(images)), target, *rest]
         step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         key = (trainer.current_epoch, step, trainer.global_rank)
         images = self.prepare_batch(images, augment=True, key=key)
         if self._mixes:
             with isolated_rng(self.seed, *key, _MIX):
                 images, target = v2.RandomChoice(self._mixes)(images, target.long())
-        return [images, target, *rest]
+        return [self._converted(images), target, *rest]
+
+    def _converted(self, images: Tensor) -> Tensor:
+        """Lightning converted the batch for bf16-true and the like while it was still uint8."""
+        return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)  # type: ignore[no-any-return]
 
     def prepare_batch(self, images: Tensor, *, augment: bool = False, key: Sequence[int] = ()) -> Tensor:
         """Augment (when asked), scale to [0, 1] and normalize a batch on its device.
@@ -451,8 +456,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         elif self.mean is not None:
             mean, std = self._statistics(1.0, images.device, images.dtype)
             images = (images - mean).div_(std)
-        # Lightning converted the batch for bf16-true and the like while it was still uint8.
-        return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)
+        return images
 
     def _statistics(self, white: float, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Mean and std of images whose brightest value is `white`, kept on the device: a copy per batch would wait."""
@@ -466,10 +470,6 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     @cached_property
     def _kept(self) -> dict[Any, tuple[Tensor, Tensor]]:
         return {}
-
-
-def _subset(name: str | None) -> str:
-    return "all images" if name is None else f"the subset {name}"
 
 
 _MIX = 1  # tells the random numbers of mixing from those of augmentation

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.data.image_shards import ImageShards, read_manifest
-from longtail_lightning.data.long_tail import Profile
+from longtail_lightning.data.long_tail import Draw, Profile
 from longtail_lightning.data.presets import TransformsLike, as_transforms
 
 
@@ -27,7 +27,9 @@ class ShardsLT(LongTailDataModule):
         val_split: share of each training class to hold out when there is no validation split.
         imbalance_factor: make the training set long-tailed; None takes all of it.
         profile: shape of that tail.
-        subset_seed: which images that subset keeps.
+        max_count: images of its class 0; the mean class size when None.
+        subset_draw: whether that subset keeps `"random"` images of each class or its `"first"` ones.
+        subset_seed: which random images it keeps.
         on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
         seed: seed of order, held-out images and augmentation.
         mixup_alpha: strength of mixup, 0 for none.
@@ -54,6 +56,8 @@ class ShardsLT(LongTailDataModule):
         val_split: float = 0.0,
         imbalance_factor: float | None = None,
         profile: Profile = "exp",
+        max_count: int | None = None,
+        subset_draw: Draw = "random",
         subset_seed: int = 0,
         on_error: Literal["raise", "skip"] = "raise",
         seed: int = 0,
@@ -68,6 +72,8 @@ class ShardsLT(LongTailDataModule):
             val_split=val_split,
             imbalance_factor=imbalance_factor,
             profile=profile,
+            max_count=max_count,
+            subset_draw=subset_draw,
             subset_seed=subset_seed,
             on_error=on_error,
             seed=seed,
