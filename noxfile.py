@@ -84,5 +84,5 @@ def build(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure on this machine and write benchmarks/results/."""
     session.install("-e", ".[dev]")
-    for name in session.posargs or ["imports", "throughput", "losses", "samplers"]:
+    for name in session.posargs or ["imports", "throughput", "losses", "samplers", "decode", "shards"]:
         session.run("python", f"benchmarks/{name}.py")

@@ -4,13 +4,14 @@ python benchmarks/decoupled.py DATA.npz --name cifar100 --epochs 30 --seeds 0 1 
 
 DATA.npz holds x_train, y_train, x_test, y_test (uint8, N x 32 x 32 x 3). The first n_c training images of
 each class make the long tail. Every fifth test image is for validation, which chooses tau; accuracies
-are those of the other four fifths. Trained backbones are kept in benchmarks/cache/, so an interrupted run
-continues, and seeds and samplers can be added one by one.
+are those of the other four fifths, which nothing is chosen on. Trained backbones are kept in
+benchmarks/cache/, so an interrupted run continues, and seeds and samplers can be added one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import statistics
 import time
@@ -21,21 +22,28 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from _record import record
 from torch.utils.data import Dataset
 
 from longtail_lightning import (
     BaseClassifier,
     ClassBalancedSampler,
+    ClassCounts,
+    Decoupled,
     InstanceBalancedSampler,
     LongTailDataModule,
     PaddedCropTransforms,
     ProgressivelyBalancedSampler,
     SquareRootSampler,
     SubsetId,
+    TauNormalizedHead,
     create_backbone,
+    extract_features,
     long_tail_counts,
 )
 from longtail_lightning.data.presets import CIFAR10, CIFAR100
+from longtail_lightning.features import CRT, LWS, NCM, TauNormalization
+from longtail_lightning.features._evaluate import class_accuracy
 
 CACHE = Path(__file__).parent / "cache"
 SAMPLERS = {
@@ -43,6 +51,14 @@ SAMPLERS = {
     "class": ClassBalancedSampler,
     "sqrt": SquareRootSampler,
     "progressive": ProgressivelyBalancedSampler,
+}
+METHODS = {
+    "crt": CRT(),
+    "lws": LWS(),
+    "tau, chosen on val": TauNormalization(),
+    "tau, chosen on train": TauNormalization(choose="train"),
+    "tau, learned": TauNormalization(choose="learn"),
+    "ncm": NCM(),
 }
 STATISTICS = {10: CIFAR10, 100: CIFAR100}
 
@@ -83,7 +99,7 @@ class CifarLT(LongTailDataModule):
             "test": Images(arrays["x_test"][~is_val], arrays["y_test"][~is_val]),
         }
 
-    def build(self, split: str) -> Images:  # noqa: D102
+    def build(self, split: str) -> Images:
         return self.parts[split]
 
 
@@ -132,22 +148,111 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--samplers", nargs="+", default=["instance"], choices=sorted(SAMPLERS))
+    parser.add_argument("--through_images", action="store_true", help="also cRT that runs the backbone in each epoch")
     return parser.parse_args()
 
 
+def evaluate(args: argparse.Namespace, sampler: str, seed: int) -> dict[str, Any]:
+    """Test accuracy in percent of each head on the features of one backbone."""
+    trained = stage_one(args, sampler, seed)
+    data = CifarLT(args.file, args.factor, seed=seed)
+    counts = data.class_counts
+    model = BaseClassifier(counts, backbone=create_backbone(args.backbone))
+    model.load_state_dict(trained["state"])
+    start = time.perf_counter()
+    banks = {
+        split: extract_features(model.backbone, data, split=split, dtype=torch.float32, progress=False)
+        for split in ("train", "val", "test")
+    }
+    seconds = {"stage_one": trained["seconds"], "features": time.perf_counter() - start}
+    heads: dict[str, torch.nn.Module] = {"joint": model.head}
+    for name, method in METHODS.items():
+        start = time.perf_counter()
+        heads[name] = method(model.head, banks["train"], banks["val"])
+        seconds[name] = time.perf_counter() - start
+    if args.through_images:
+        for mode in ("eval", "train"):
+            start = time.perf_counter()
+            heads[f"crt through images, BatchNorm in {mode}"] = through_images(args, model, mode, seed)
+            seconds[f"crt through images, BatchNorm in {mode}"] = time.perf_counter() - start
+    taus = {name: round(head.tau, 3) for name, head in heads.items() if isinstance(head, TauNormalizedHead)}
+    accuracy = {}
+    for name, head in heads.items():
+        bank = banks["test"]
+        if isinstance(head, torch.nn.Sequential):  # its batch norms may have moved
+            bank = extract_features(head[0], data, split="test", dtype=torch.float32, progress=False)
+            head = head[1]
+        accuracy[name] = per_split(class_accuracy(head, bank), counts)
+    return {
+        "sampler": sampler,
+        "seed": seed,
+        "subset": trained["subset"],
+        "tau": taus,
+        "accuracy": accuracy,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+    }
+
+
+def through_images(args: argparse.Namespace, model: BaseClassifier, mode: str, seed: int) -> torch.nn.Module:
+    """The same cRT with the backbone run in each of the 10 epochs, as public code does."""
+    data = CifarLT(args.file, args.factor, seed=seed, sampler=ClassBalancedSampler)
+    data.batch_size = 512
+    decoupled = Decoupled(
+        data.class_counts,
+        backbone=copy.deepcopy(model.backbone),
+        backbone_mode=mode,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, 0.2, momentum=0.9, weight_decay=5e-4),
+    )
+    L.Trainer(
+        max_epochs=10,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(decoupled, data)
+    return torch.nn.Sequential(decoupled.backbone, decoupled.head)
+
+
+def per_split(per_class: torch.Tensor, counts: ClassCounts) -> dict[str, float | None]:
+    """Means over the classes of each split, in percent."""
+    values = {"all": per_class.nanmean().item()}
+    for name, index in counts.shots():
+        values[name] = per_class[index].nanmean().item() if len(index) else None
+    return {name: None if value is None else round(100 * value, 2) for name, value in values.items()}
+
+
 def main() -> None:
-    """Train what is missing, then compare the heads."""
+    """Train what is missing, compare the heads, and add the runs to the result file."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning)
     args = arguments()
+    runs = []
     for sampler in args.samplers:
         for seed in args.seeds:
-            stage_one(args, sampler, seed)
+            runs.append(evaluate(args, sampler, seed))
+            print({name: row["all"] for name, row in runs[-1]["accuracy"].items()}, flush=True)
+    summary = {
+        sampler: {
+            head: {
+                split: summarize([run["accuracy"][head][split] for run in runs if run["sampler"] == sampler])
+                for split in ("all", "many", "medium", "few")
+            }
+            for head in runs[0]["accuracy"]
+        }
+        for sampler in args.samplers
+    }
+    settings = {name: getattr(args, name) for name in ("backbone", "factor", "epochs")}
+    record(f"decoupled_{args.name}", {"settings": settings, "summary": summary, "runs": runs}, seed=args.seeds)
 
 
-def summarize(values: list[float]) -> dict[str, float]:
-    """Mean and standard deviation."""
-    return {"mean": round(statistics.mean(values), 2), "std": round(statistics.stdev(values), 2)}
+def summarize(values: list[float | None]) -> dict[str, float] | None:
+    """Mean and standard deviation; None for a split without classes."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    spread = statistics.stdev(known) if len(known) > 1 else 0.0
+    return {"mean": round(statistics.mean(known), 2), "std": round(spread, 2)}
 
 
 if __name__ == "__main__":

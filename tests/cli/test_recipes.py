@@ -4,14 +4,33 @@ import pytest
 import yaml
 
 from longtail_lightning.cli.recipes import FOLDER, recipe_names
+from tests.data import trees
 from tests.data.tiny_cifar import write_cifar10, write_cifar100
 
 SMALL = {
     "SyntheticLongTail": ["--data.max_count=12", "--data.val_per_class=1", "--data.test_per_class=1"],
     "CIFAR10LT": ["--data.root=tiny"],
     "CIFAR100LT": ["--data.root=tiny"],
+    "ImageListLT": [
+        "--data.root=tiny",
+        *(f"--data.{split}_list=My_LT_{split}.txt" for split in ("train", "val", "test")),
+        "--data.batch_size=2",
+        "--data.num_workers=0",
+    ],
+    "INaturalist": ["--data.root=tiny", "--data.batch_size=2", "--data.num_workers=0"],
 }
-WRITE = {"CIFAR10LT": write_cifar10, "CIFAR100LT": write_cifar100}
+WRITE = {
+    "CIFAR10LT": write_cifar10,
+    "CIFAR100LT": write_cifar100,
+    "ImageListLT": trees.lists,
+    "INaturalist": trees.inaturalist,
+}
+# The recipe's own network, where it must not be downloaded or is too large for a test.
+SMALL_MODEL = {
+    "places_lt/decoupled": ["--model.backbone.name=resnet18", "--model.backbone.pretrained=false"],
+    "imagenet_lt/decoupled": ["--model.backbone=resnet10"],
+    "inaturalist18/decoupled": ["--model.backbone=resnet10"],
+}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -23,10 +42,11 @@ def test_runs_and_is_short(ltl, tmp_path, name):
     if data in WRITE:
         WRITE[data](tmp_path / "tiny")
     quiet = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    status, _, err = ltl("fit", "--config", name, *SMALL.get(data, []), *quiet)
+    small = [*SMALL.get(data, []), *SMALL_MODEL.get(name, [])]
+    status, _, err = ltl("fit", "--config", name, *small, *quiet)
     assert status == 0, err
     with pytest.warns(UserWarning, match="evaluates a model that has not been trained"):
-        assert ltl("test", "--config", name, *SMALL.get(data, []), *quiet)[0] == 0
+        assert ltl("test", "--config", name, *small, *quiet)[0] == 0
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("cifar")])
@@ -37,3 +57,16 @@ def test_the_protocol_of_cifar_is_that_of_the_paper(name):
     assert "val_split" not in data, "the papers train on all images; nothing may be chosen on the test set"
     assert "monitor" not in str(recipe)
     assert "validation" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").split("seed_everything")[0]
+
+
+@pytest.mark.filterwarnings("ignore:The bank has no feature of")  # the tiny CIFAR
+def test_decoupled_training_ends_with_a_table_and_a_checkpoint_per_method(ltl, tmp_path):
+    write_cifar100(tmp_path / "tiny")
+    small = ["--data.root=tiny", "--data.num_workers=0", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    small += ["--model.backbone=cifar_resnet20", "--trainer.enable_progress_bar=false"]
+    status, out, err = ltl("fit", "--config", "cifar100_lt/decoupled", *small)
+    assert status == 0, err
+    assert all(word in out for word in ("Test accuracy by classifier", "Joint", "cRT", "LWS", "tau ", "NCM"))
+    assert "Validation accuracy by" not in out
+    for name in ("crt", "lws", "tau", "ncm"):
+        assert len(list((tmp_path / "runs").rglob(f"{name}.ckpt"))) == 1

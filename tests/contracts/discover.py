@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 import longtail_lightning
+from longtail_lightning.heads import LinearHead
 
 NUM_CLASSES = 5
 COUNTS = [40, 20, 10, 4, 1]
@@ -23,6 +24,7 @@ REQUIRED: dict[str, Any] = {
     "dataset": range(len(LABELS)),
     "loss": nn.CrossEntropyLoss(),
     "encoder": nn.Linear(8, 8),
+    "head": LinearHead(8, NUM_CLASSES),
     "name": "resnet10t",
 }
 BY_CLASS: dict[str, dict[str, Any]] = {

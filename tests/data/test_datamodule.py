@@ -5,7 +5,7 @@ from functools import partial
 import lightning as L
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from longtail_lightning import ClassBalancedSampler, ImageTransforms, LongTailDataModule, labels_of
 from longtail_lightning._errors import LongTailError
@@ -70,11 +70,41 @@ def test_a_test_set_that_lacks_classes_is_told():
         ({"train": None}, "gave no data set"),
         ({"val_split": 1.5}, "must lie between 0 and 1"),
         ({"val_split": 0.5, "train": torch.arange(4)}, "every class has a single image"),
+        ({"imbalance_factor": 0}, "imbalance_factor=0 must be at least 1"),
+        ({"profile": "step"}, "profile='step' does nothing without imbalance_factor"),
+        ({"mixup_alpha": -1.0}, "mixup_alpha=-1.0, cutmix_alpha=0.0"),
     ],
 )
 def test_bad_data_are_named_with_the_fix(options, message):
     with pytest.raises(LongTailError, match=message):
         Mine(**options).train_dataloader()
+
+
+class Stream(IterableDataset):
+    labels = LABELS
+
+    def __iter__(self):
+        yield from ((torch.zeros(3, 8, 8), int(label)) for label in LABELS)
+
+
+class Streaming(Mine):
+    def build(self, split):
+        return Stream()
+
+
+def test_a_stream_is_refused_in_one_sentence():
+    with pytest.raises(LongTailError, match="the train split is a Stream, which can only be read from its beginning"):
+        _ = Streaming().class_counts
+
+
+@pytest.mark.parametrize("options", [{"imbalance_factor": 100}, {"profile": [30, 9, 3, 0, 0]}])
+def test_a_class_that_the_tail_leaves_without_images_is_still_a_class(options):
+    every = torch.arange(5).repeat(30)
+    data = Mine(train=every, val=every[:10], test=every[:10], batch_size=32, **options)
+    assert data.class_counts.tolist() == [30, 9, 3, 0, 0]
+    model, trainer = tiny_model(data), tiny_trainer(max_epochs=1)
+    trainer.fit(model, data)
+    assert trainer.test(model, data, verbose=False)[0]["test/acc"] == trainer.callback_metrics["test/acc"]
 
 
 class Watch(L.Callback):
@@ -214,3 +244,58 @@ def test_several_views_of_an_image_give_their_mean_logits():
     views = torch.rand(3, 5, 3, 32, 32)
     expected = torch.stack([model(views[:, view]) for view in range(5)]).mean(0)
     assert torch.allclose(model(views), expected, atol=1e-5)
+
+
+def test_a_resume_with_other_images_is_refused():
+    every = torch.arange(3).repeat(12)
+
+    def fit(epochs, ckpt_path=None, **options):
+        data = Mine(train=every, batch_size=8, **options)
+        trainer = tiny_trainer(max_epochs=epochs)
+        trainer.fit(tiny_model(data), data, ckpt_path=ckpt_path, weights_only=True)
+        return trainer
+
+    fit(1).save_checkpoint("all.ckpt")
+    fit(2, "all.ckpt", seed=1)  # another order of the same images
+    with pytest.raises(LongTailError, match="was trained on all images, this run has the subset Mine-exp-2"):
+        fit(2, "all.ckpt", imbalance_factor=2)
+    with pytest.raises(LongTailError, match=r"with no held-out images, this run has val_split=0\.25, seed=0"):
+        fit(2, "all.ckpt", val_split=0.25)
+    fit(1, val_split=0.25).save_checkpoint("held.ckpt")
+    with pytest.raises(LongTailError, match=r"with val_split=0\.25, seed=0, this run has val_split=0\.25, seed=1"):
+        fit(2, "held.ckpt", val_split=0.25, seed=1)
+
+
+class SaveAt(L.Callback):
+    """Saves in the middle of the first epoch."""
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == 2:
+            trainer.save_checkpoint("middle.ckpt")
+
+
+def test_a_checkpoint_that_was_evaluated_does_not_shorten_the_next_fit():
+    data = tiny_data()
+    tiny_trainer(max_epochs=1, callbacks=[SaveAt()]).fit(tiny_model(data), data)
+    data = tiny_data()
+    tiny_trainer().validate(tiny_model(data), data, ckpt_path="middle.ckpt", verbose=False, weights_only=True)
+    watch = Watch()
+    tiny_trainer(max_epochs=1, callbacks=[watch]).fit(tiny_model(data), data)
+    assert len(watch.images) == 5
+
+
+def test_a_checkpoint_is_tested_beside_any_training_subset():
+    every = torch.arange(3).repeat(12)
+    data = Mine(train=every, test=every, imbalance_factor=4)
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(tiny_model(data), data)
+    trainer.save_checkpoint("four.ckpt")
+    other = Mine(train=every, test=every, imbalance_factor=2)
+    tiny_trainer().test(tiny_model(data), other, ckpt_path="four.ckpt", verbose=False, weights_only=True)
+
+
+def test_data_that_were_built_in_inference_mode_can_be_trained_on():
+    data = tiny_data()
+    with torch.inference_mode():  # in which Lightning sets data up for an evaluation
+        assert data.class_counts.total == 38
+    next(iter(data.train_dataloader()))

@@ -83,6 +83,8 @@ def test_cutout_and_autoaugment_for_small_images():
         (lambda: ImageTransforms(mean=[0.5]), "go together"),
         (lambda: ImageTransforms(mean=[0.5], std=[0.0]), "must be positive"),
         (lambda: ResizedCropTransforms(image_size=224, resize=200), "resize must not be smaller"),
+        (lambda: ResizedCropTransforms(crops=3), "crops=3: choose 1, 5 or 10"),
+        (lambda: ResizedCropTransforms(interpolation="nearest"), "choose 'bilinear' or 'bicubic'"),
         (lambda: ResizedCropTransforms(scale=(1.0, 0.5)), "the smaller first"),
         (lambda: PaddedCropTransforms(auto_augment="best"), "auto_augment='best'"),
     ],

@@ -72,6 +72,14 @@ def test_pareto_is_a_straight_line_in_log_log():
     assert slopes.mean() == pytest.approx(-np.log(256) / np.log(1000), rel=0.01)
 
 
+@pytest.mark.parametrize("profile", ["exp", "step", "pareto"])
+@pytest.mark.parametrize("factor", [49, 98, 103, 107])
+def test_the_last_class_is_smaller_by_the_whole_factor(profile, factor):
+    # In floating point, 49 * (1 / 49) is a little less than 1.
+    assert long_tail_counts(10, 50 * factor, factor, profile)[-1] == 50
+    assert long_tail_counts(10, factor, factor, profile)[-1] == 1
+
+
 def test_counts_as_profile():
     labels = cifar_like(3, 20)
     for counts in ([4, 0, 2], ClassCounts([4, 0, 2])):

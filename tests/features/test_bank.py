@@ -182,6 +182,8 @@ def test_folders_that_are_no_banks(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LongTailError, match="is a file, a bank is a folder"):
         bank().save(tmp_path / "file")
+    with pytest.raises(LongTailError, match="cannot be written"):
+        bank().save(tmp_path / "file" / "bank")
     folder = bank().save(tmp_path / "bank")
     (folder / "features.npy").write_bytes((folder / "features.npy").read_bytes()[:-8])
     with pytest.raises(LongTailError, match="is damaged"):
@@ -193,6 +195,9 @@ def test_folders_that_are_no_banks(tmp_path):
     header = json.loads((Path(folder) / "bank.json").read_text())
     (folder / "bank.json").write_text(json.dumps({**header, "format": 99}))
     with pytest.raises(LongTailError, match="has format 99"):
+        FeatureBank.load(folder)
+    (folder / "bank.json").write_text("{")
+    with pytest.raises(LongTailError, match=r"bank\.json is damaged"):
         FeatureBank.load(folder)
 
 

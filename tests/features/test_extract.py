@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from longtail_lightning import BaseClassifier, FeatureBank, LinearHead, extract_features
+from longtail_lightning import BaseClassifier, FeatureBank, LinearHead, LongTailDataModule, extract_features
 from longtail_lightning._errors import LongTailError
 from tests.features.data import NUMBER, Noisy, Slow, Stops, encoder, images, loader
-from tests.tiny import tiny_data
+from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
 QUIET = {"progress": False}
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -219,7 +219,7 @@ def test_killed_and_continued_is_uninterrupted(tmp_path, views):
         ({"module": Stops(encoder(seed=5))}, r"unfinished bank .* was made by Stops \w{12}, not by Stops \w{12}"),
         ({"batch_size": 2}, "was made with batch_size=4, not with batch_size=2"),
         ({"shard_size": 16}, "was made with size=8, not with size=16"),
-        ({"views": 1}, "was made with views=2, augment=True, not with views=1, augment=False"),
+        ({"views": 1}, r"was made with views=2, augment=\w{12}, not with views=1, augment=False"),
         ({"dtype": torch.float32}, "was made with dtype=float16, not with dtype=float32"),
         ({"precision": "bf16"}, "was made with precision=float32, not with precision=bfloat16"),
     ],
@@ -249,6 +249,52 @@ def test_a_finished_bank_is_opened_and_not_made_again(tmp_path):
     assert counting.seen == 1
     with pytest.raises(LongTailError, match="was made by Stops"):
         extract_features(Stops(encoder(seed=1)), loader(), tmp_path, **QUIET)
+
+
+def test_the_precision_of_a_trainer_plays_no_part():
+    data = tiny_data()
+    tiny_trainer(max_epochs=1, precision="bf16-true").fit(tiny_model(data), data)
+    trained, fresh = (extract_features(encoder(), made, split="val", **QUIET) for made in (data, tiny_data()))
+    assert torch.equal(trained.features, fresh.features)
+
+
+class Unnamed(LongTailDataModule):
+    """Images without file names."""
+
+    def build(self, split):
+        generator = torch.Generator().manual_seed(1)
+        labels = torch.arange(4).repeat_interleave(25)
+        return TensorDataset(torch.rand(100, 3, 8, 8, generator=generator), labels) if split == "train" else None
+
+
+def held_out(seed):
+    """Whichever images are held out, the labels of the others are the same, and often the first, middle and last."""
+    return Unnamed(val_split=0.1, seed=seed)
+
+
+def relabeled(label):
+    """Only a label in between differs."""
+    made = images()
+    made.tensors[1][10] = label
+    return DataLoader(made)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options"),
+    [
+        *((held_out(0), held_out(seed), {}) for seed in range(1, 6)),
+        (tiny_data(augment=True), tiny_data(augment=False), {"views": 2}),
+        (relabeled(0), relabeled(1), {}),
+        (DataLoader(Subset(images(), [0, 1, 20, 30, 40])), DataLoader(Subset(images(), [0, 2, 20, 30, 40])), {}),
+    ],
+    ids=[*(f"held out {seed}" for seed in range(1, 6)), "augmentation", "labels", "subset"],
+)
+def test_a_bank_of_other_data_is_not_opened(tmp_path, first, second, options):
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    extract_features(net, first, tmp_path, **options, **QUIET)
+    extract_features(net, first, tmp_path, **options, **QUIET)
+    with pytest.raises(LongTailError, match=r"was made (of|with)"):
+        extract_features(net, second, tmp_path, **options, **QUIET)
 
 
 def test_a_bank_tells_whether_it_belongs_to_encoder_and_data():
@@ -298,6 +344,10 @@ class Returns(nn.Module):
         (None, None, {"views": 0}, "views=0 must be at least 1"),
         (None, None, {"shard_size": 0}, "shard_size=0 must be at least 1"),
         (None, tiny_data(), {"split": "val", "path": "file"}, "file is a file, a bank is a folder"),
+        (None, tiny_data(), {"split": "valid"}, "has no split 'valid': choose 'train', 'val' or 'test'"),
+        (None, None, {"path": "file/bank"}, "file/bank cannot be written .*: give the path of a folder that can"),
+        (None, None, {"device": "gpu"}, "There is no device 'gpu'"),
+        (None, None, {"device": "cuda:99"}, r"device='cuda:99': this process sees \d+ GPUs"),
     ],
 )
 def test_bad_input_is_named_with_the_fix(module, source, options, message):

@@ -139,6 +139,18 @@ def test_counts_that_a_loss_was_given_stay():
     assert loss.class_counts.tolist() == [1, 1, 1, 1]
 
 
+def test_a_loss_is_bound_to_each_bank_anew():
+    even = bank(dtype=torch.float32)
+    first = [int((even.labels == c).nonzero()[0]) for c in range(4)]
+    tail = even.subset(sorted({*first, *(even.labels == 0).nonzero().flatten().tolist()}))
+    loss = LogitAdjustedLoss()
+    options = {"sampler": InstanceBalancedSampler, "batch_size": 8, "epochs": 2}
+    fit_head(even, linear(), loss=loss, **options)
+    assert loss.class_counts is None
+    expected = fit_head(tail, linear(), loss=LogitAdjustedLoss(), **options)
+    assert same(fit_head(tail, linear(), loss=loss, **options), expected)
+
+
 def test_the_learning_rate_falls_along_a_cosine():
     rates = []
 
@@ -200,6 +212,7 @@ VAL = FeatureBank.from_arrays(torch.zeros(2, 3), [0, 1])
         (LinearHead(5, 4), {"val": VAL}, r"The validation bank, FeatureBank\(2 x 3 .* does not go"),
         (LinearHead(5, 4).requires_grad_(False), {}, "LinearHead has no parameter to train"),
         (LinearHead(5, 4), {"lr": 1e38}, r"LinearHead diverged at lr=1e\+38: use a smaller lr"),
+        (LinearHead(5, 4), {"device": "gpu"}, "There is no device 'gpu'"),
         (LinearHead(5, 4), {"epochs": 0}, "epochs=0 must be at least 1"),
         (LinearHead(5, 4), {"batch_size": 0}, "batch_size=0 must be at least 1"),
     ],

@@ -36,6 +36,15 @@ def test_fits_tests_and_predicts():
     torch.testing.assert_close(probabilities.sum(1), torch.ones(18))
 
 
+def test_evaluates_before_and_after_training():
+    data = tiny_data()
+    model = tiny_model(data)
+    for _ in range(2):  # Lightning evaluates in inference mode, but not inside of `fit`
+        tiny_trainer().validate(model, data, verbose=False)
+        tiny_trainer(max_epochs=1).fit(model, data)
+        tiny_trainer().test(model, data, verbose=False)
+
+
 def test_logged_metrics_are_those_of_the_predictions():
     data = tiny_data()
     model, trainer = tiny_model(data), tiny_trainer()

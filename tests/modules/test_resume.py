@@ -81,6 +81,41 @@ def test_resume_equals_uninterrupted(name, stop):
         torch.testing.assert_close(resumed[key], value, rtol=0, atol=0, msg=key)
 
 
+class Fail(L.Callback):
+    """Raises at a batch before it is trained on; saves as Lightning's `OnExceptionCheckpoint` does."""
+
+    def __init__(self, batch: int) -> None:
+        self.left = batch
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("stop")
+
+    def on_exception(self, trainer: L.Trainer, *args: Any) -> None:
+        trainer.save_checkpoint("failed.ckpt")
+
+
+@pytest.mark.parametrize("schedule", [None, partial(torch.optim.lr_scheduler.StepLR, step_size=1)])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch", [2, 5, 8])  # the fifth is the last of the first epoch
+def test_the_batch_that_an_exception_interrupted_is_due_again(batch, workers, schedule):
+    def fit(fail=None, ckpt_path=None):
+        L.seed_everything(7, verbose=False)
+        data = tiny_data(num_workers=workers, mixup_alpha=0.5, cutmix_alpha=0.5)
+        model = tiny_model(data, **({} if schedule is None else {"lr_scheduler": schedule}))
+        trainer = tiny_trainer(callbacks=[] if fail is None else [Fail(fail)])
+        trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+        return model.state_dict()
+
+    expected = fit()
+    with pytest.raises(RuntimeError, match="stop"):
+        fit(fail=batch)
+    resumed = fit(ckpt_path="failed.ckpt")
+    for key, value in expected.items():
+        torch.testing.assert_close(resumed[key], value, rtol=0, atol=0, msg=key)
+
+
 def test_a_frozen_learned_scale_does_not_disturb_a_resume():
     data = tiny_data()
 

@@ -1,17 +1,21 @@
 """Callbacks for any LightningModule with `.backbone` and `.head`."""
 
+from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining as ClassifierRetraining
 from longtail_lightning.callbacks.deferred_resampling import DeferredResampling as DeferredResampling
 from longtail_lightning.callbacks.deferred_reweighting import DeferredReweighting as DeferredReweighting
 from longtail_lightning.callbacks.logit_adjustment import LogitAdjustment as LogitAdjustment
 from longtail_lightning.callbacks.long_tail_report import LongTailReport as LongTailReport
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard as NonFiniteLossGuard
 from longtail_lightning.callbacks.prediction_writer import PredictionWriter as PredictionWriter
+from longtail_lightning.callbacks.tau_sweep import TauSweep as TauSweep
 
 __all__ = [
+    "ClassifierRetraining",
     "DeferredResampling",
     "DeferredReweighting",
     "LogitAdjustment",
     "LongTailReport",
     "NonFiniteLossGuard",
     "PredictionWriter",
+    "TauSweep",
 ]

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.cli.catalog import all_components
+from longtail_lightning.data.loader import worker_died
 
 
 @contextmanager
@@ -30,6 +31,8 @@ def one_sentence() -> Iterator[None]:
             raise LongTailError(parser_message(str(error))) from error
         if isinstance(error, MisconfigurationException) or "loading state_dict" in str(error):
             raise LongTailError(" ".join(str(error).split())[:600]) from error
+        if "DataLoader worker (" in str(error):  # told while the model was busy, outside of the loader
+            raise LongTailError(worker_died(error)) from error
         raise
 
 
@@ -43,9 +46,43 @@ def parser_message(text: str) -> str:
     )
     if "subclass of LongTailLoss" in text:
         return f"{message}. A loss from elsewhere goes into WrapLoss: --model.loss=WrapLoss --model.loss.loss=CLASS"
+    if match := re.search(
+        r'Parser key "(.+?)":.*Expected an instantiatable class, but \S+ is abstract', text, re.DOTALL
+    ):
+        return f"Say which class before its options: --{match[1]} CLASS --{match[1]}.OPTION VALUE."
+    if told := _inside(text):
+        return told
     names = list(all_components())
     for word in re.findall(r"[\w.]+", text):
         bare = word.rpartition(".")[2]
         if bare not in names and bare[:1].isupper() and (hint := did_you_mean(bare, names)).startswith("Did you mean"):
             return f"There is no class {bare!r}. {hint}"
     return message[:600]
+
+
+def _inside(text: str) -> str | None:
+    """What jsonargparse says about the options of a class, the innermost one, in its indented tree."""
+    keys: list[tuple[int, str]] = []
+    owner, found, depth = "", None, -1
+    for line in text.splitlines():
+        indent, line = len(line) - len(line.lstrip()), line.strip().removeprefix("- ")
+        if match := re.fullmatch(r'Parser key "(.+)":', line):
+            keys = [*((i, key) for i, key in keys if i < indent), (indent, match[1])]
+        elif match := re.fullmatch(r"Problem with given class_path '(.+)':", line):
+            owner = match[1].rpartition(".")[2]
+        elif indent > depth and owner and (told := _leaf(line, owner, "--" + ".".join(key for _, key in keys))):
+            found, depth = told, indent
+    return found
+
+
+def _leaf(line: str, owner: str, flag: str) -> str | None:
+    if match := re.fullmatch(r"Option '(.+)' is not accepted", line):
+        component = all_components().get(owner)
+        hint = f" {did_you_mean(match[1], component.options, listing=f'ltl show {owner}')}" if component else ""
+        return f"{owner} has no option {match[1]!r}.{hint}"
+    if match := re.fullmatch(r"the following arguments are required: (.+)", line):
+        return f"{owner} needs {', '.join(f'{flag}.{name}' for name in match[1].split(', '))}."
+    if match := re.fullmatch(r"Expected a (.+)\. Got value: (.*)", line):
+        expected = re.sub(r"<class '(.+?)'>|typing\.Literal", lambda m: m[1] or "one of ", match[1])
+        return f"{flag} {match[2]}: expected {expected}."
+    return None

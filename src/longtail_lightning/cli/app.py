@@ -19,7 +19,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
+from longtail_lightning.callbacks import (
+    ClassifierRetraining,
+    LogitAdjustment,
+    LongTailReport,
+    PredictionWriter,
+    TauSweep,
+)
 from longtail_lightning.cli._argv import (
     CONFIG_FILE,
     flatten,
@@ -45,6 +51,9 @@ _OPTIONS: dict[str, type[L.Callback]] = {
 # Class names alone are understood only of what is imported.
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
+
+# Where the weights of a new run come from; those of a checkpoint are its own.
+_STARTS = {"model.pretrained", "model.checkpoint"}
 
 _PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
@@ -103,7 +112,7 @@ class LongTailCLI(LightningCLI):
         self._tell_replaced(before, dict(self._model_values()))
 
     def _tell_replaced(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]} - {"model.pretrained"}
+        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]} - _STARTS
         flags = {plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model")}
         flags = {f"{flag}.class_path" if flag == "model" else flag for flag in flags}
         ignored = sorted(f for f in flags if any(key == f or key.startswith(f"{f}.") for key in changed))
@@ -174,7 +183,10 @@ class LongTailCLI(LightningCLI):
         best, last = checkpoint.best_model_path or checkpoint.last_model_path, checkpoint.last_model_path
         files = {"checkpoint": best, "last": last}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, LongTailReport):
+            if isinstance(callback, ClassifierRetraining):
+                files |= callback.checkpoints | callback.files
+                best = callback.checkpoints.get(str(callback.kept), best)
+            if isinstance(callback, (LongTailReport, TauSweep)):
                 files |= callback.files
         lines = [f"{name:10}  {_shown(path)}" for name, path in files.items() if path]
         if best:
@@ -191,13 +203,13 @@ class LongTailCLI(LightningCLI):
 
 
 class _WithoutForeignCounts(L.Callback):
-    """The linked class counts are written into every checkpoint, also of modules that do not take them."""
+    """The linked class counts would be written into every checkpoint, also of modules that do not take them."""
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         parameters = inspect.signature(type(pl_module).__init__).parameters
         takes = "class_counts" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if not takes:
-            checkpoint.get("hyper_parameters", {}).pop("class_counts", None)
+            pl_module.hparams.pop("class_counts", None)
 
 
 def run(args: Sequence[str]) -> int:

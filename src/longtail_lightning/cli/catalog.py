@@ -32,15 +32,25 @@ class Component:
         return " ".join(self.doc.split("\n\n")[0].split()).replace(r"\(", "").replace(r"\)", "").replace("`", "")
 
     @property
+    def options(self) -> list[str]:
+        """Names of its arguments."""
+        arguments = self._arguments
+        named = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]
+        return [argument.arg for argument in named if argument.arg != "self"]
+
+    @property
+    def _arguments(self) -> ast.arguments | None:
+        if isinstance(self.node, ast.FunctionDef):
+            return self.node.args
+        inits = (n for n in self.node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+        return next((init.args for init in inits), None)
+
+    @property
     def signature(self) -> str:
         """How to make or call it."""
-        function = self.node
-        if isinstance(function, ast.ClassDef):
-            inits = [n for n in function.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-            if not inits:
-                return f"{self.name}(...)"
-            function = inits[0]
-        arguments = ast.unparse(function.args).removeprefix("self, ").removeprefix("self")
+        if self._arguments is None:
+            return f"{self.name}(...)"
+        arguments = ast.unparse(self._arguments).removeprefix("self, ").removeprefix("self")
         return f"{self.name}({arguments})"
 
 

@@ -18,11 +18,13 @@ usage: ltl COMMAND [options]
   test       evaluate on test data        ltl test --ckpt_path FILE
   predict    write predictions to a file  ltl predict --ckpt_path FILE --predictions.path out.csv
   features   keep the features of images  ltl features --ckpt_path FILE --out bank
+  tau        even out a classifier        ltl tau --ckpt_path FILE
 
   list       name what there is           ltl list losses
   show       describe one of them         ltl show LogitAdjustedLoss
   cp         copy a recipe to edit it     ltl cp quickstart mine.yaml
   counts     class counts of labels       ltl counts --data SyntheticLongTail
+  data       check images before training ltl data check FOLDER
 
 --config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options.
 With --debug, errors show their traceback. `ltl --version` prints the version.
@@ -30,7 +32,7 @@ With --debug, errors show their traceback. `ltl --version` prints the version.
 
 _RUN = ("fit", "validate", "test", "predict")
 _LOOK = ("list", "show", "cp")
-_OWN = ("counts", "features")  # each in a module of its own name
+_OWN = ("counts", "data", "features", "tau")  # each in a module of its own name
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, Subset
+from torch.utils.data import Dataset, IterableDataset, Sampler, Subset
 from torchvision.transforms import v2
 
 from longtail_lightning._errors import LongTailError
@@ -97,6 +98,10 @@ class LongTailDataModule(L.LightningDataModule, ABC):
             raise LongTailError(f"on_error={on_error!r}: choose 'raise' or 'skip'.")
         if device_resident and num_workers:
             raise LongTailError(f"device_resident=True loads nothing: set num_workers=0 (it is {num_workers}).")
+        if min(mixup_alpha, cutmix_alpha) < 0:
+            raise LongTailError(f"mixup_alpha={mixup_alpha}, cutmix_alpha={cutmix_alpha}: 0 is none, none is less.")
+        if imbalance_factor is None and isinstance(profile, str) and profile != "exp":
+            raise LongTailError(f"profile={profile!r} does nothing without imbalance_factor: give both.")
         self.transforms = transforms if transforms is not None else ImageTransforms()
         if self.transforms.mean is not None:
             self.mean, self.std = self.transforms.mean, self.transforms.std
@@ -114,7 +119,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         self.seed = seed
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
-        self._resume_at: dict[str, Any] = {"batches": 0, "epoch": 0}
+        self._resume_at: dict[str, Any] | None = None
 
     # -- what a child answers --------------------------------------------------------------------
 
@@ -147,7 +152,9 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     @cached_property
     def class_counts(self) -> ClassCounts:
         """Images of each class in the training split, from labels only; available before `setup`."""
-        return ClassCounts.from_labels(self.labels("train"), self.num_classes)
+        labels = self.labels("train")
+        # A class that a long tail leaves without images is still a class.
+        return ClassCounts.from_labels(labels, self.num_classes or self._num_labels)
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -178,7 +185,14 @@ class LongTailDataModule(L.LightningDataModule, ABC):
 
     def _built(self, split: Split) -> Dataset[Any] | None:
         if split not in self._raw:
-            dataset = self.build(split)
+            # Tensors made while Lightning evaluates could not be trained on later.
+            with torch.inference_mode(False):
+                dataset = self.build(split)
+            if isinstance(dataset, IterableDataset) or (dataset is not None and not hasattr(dataset, "__len__")):
+                raise LongTailError(
+                    f"{type(self).__name__}: the {split} split is a {type(dataset).__name__}, which can only be read "
+                    "from its beginning: build a data set with __getitem__ and __len__, so that samplers can choose."
+                )
             wanted = self.imbalance_factor is not None or not isinstance(self.profile, str)
             if split == "train" and dataset is not None and wanted:
                 dataset = self._long_tailed(dataset)
@@ -196,11 +210,21 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         return self._subset_id
 
     _subset_id: SubsetId | None = None
+    _num_labels: int | None = None  # classes before a long-tailed subset was taken
+
+    @property
+    def _held_out(self) -> str | None:
+        """Which training images validate, in words."""
+        if not self.val_split or self._built("val") is not None:
+            return None
+        return f"val_split={self.val_split}, seed={self.seed}"
 
     def _long_tailed(self, dataset: Dataset[Any]) -> Dataset[Any]:
-        factor = self.imbalance_factor or 1.0  # counts in `profile` need none
+        factor = 1.0 if self.imbalance_factor is None else self.imbalance_factor  # counts in `profile` need none
+        labels = labels_of(dataset)
+        self._num_labels = int(labels.max()) + 1
         options: dict[str, Any] = {"max_count": self.max_count, "draw": self.subset_draw, "seed": self.subset_seed}
-        indices = long_tail_indices(labels_of(dataset), factor, self.profile, **options)
+        indices = long_tail_indices(labels, factor, self.profile, **options)
         name = f"{self.subset_name()}-{profile_name(factor, self.profile, self.subset_draw)}"
         self._subset_id = SubsetId.of(name, indices, self.subset_seed if self.subset_draw == "random" else 0)
         return Subset(dataset, indices.tolist())
@@ -230,15 +254,17 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         placed = self._placed(dataset)
         seeded = SeededDataset(placed, self.seed, transform=self.transforms.train, on_error=self.on_error)
         loader = ResumableLoader(seeded, batch_size=self.batch_size, sampler=sampler, **self._loading())
+        state, self._resume_at = self._resume_at, None
+        if state is None:
+            return loader
         size = self.batch_size * (self.trainer.world_size if self.trainer else 1)
-        if self._resume_at["batches"] and self._resume_at.get("batch_size", size) != size:
+        if state["batches"] and state.get("batch_size", size) != size:
             raise LongTailError(
-                f"The checkpoint stands in the middle of an epoch of {self._resume_at['batch_size']} images per step, "
+                f"The checkpoint stands in the middle of an epoch of {state['batch_size']} images per step, "
                 f"this run has {size}: resume with the same batch size and number of devices, "
                 "or from the end of an epoch."
             )
-        loader.load_state_dict(self._resume_at)
-        self._resume_at = {"batches": 0, "epoch": 0}
+        loader.begin_at(state["batches"], state["epoch"])
         return loader
 
     def state_dict(self) -> dict[str, Any]:
@@ -250,18 +276,30 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         if self.trainer is None:
             return {"batches": 0, "epoch": 0}
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        done = 0 if progress.is_last_batch else progress.current.ready
+        # A batch that is ready but not processed was interrupted by an exception: it is due again.
+        done: int = progress.current.processed  # type: ignore[attr-defined]  # typed as its parent
+        if progress.is_last_batch and done == progress.current.ready:
+            done = 0
         size = self.batch_size * self.trainer.world_size
         state = {"batches": done, "epoch": self.trainer.current_epoch, "batch_size": size}
-        return state if self.subset_id is None else {**state, "subset": str(self.subset_id)}
+        return {**state, "subset": self.subset_id and str(self.subset_id), "held_out": self._held_out}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training loader begin after so many batches."""
-        saved, own = state_dict.get("subset"), self.subset_id
-        if saved is not None and saved != str(own):
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return  # Lightning restores data modules to evaluate, too: a later fit begins at its beginning
+        subset = None if self.subset_id is None else str(self.subset_id)
+        held_out = self._held_out
+        if (saved := state_dict.get("subset", subset)) != subset:
             raise LongTailError(
-                f"The checkpoint was trained on the subset {saved}, this run has {own or 'all images'}: "
+                f"The checkpoint was trained on {_subset(saved)}, this run has {_subset(subset)}: "
                 "resume with the same data, imbalance_factor, profile and subset_seed."
+            )
+        if (saved := state_dict.get("held_out", held_out)) != held_out:
+            raise LongTailError(
+                f"The checkpoint was trained with {saved or 'no held-out images'}, this run has "
+                f"{held_out or 'none'}: resume with the same val_split and seed, or images of the one part "
+                "come into the other."
             )
         self._resume_at = dict(state_dict)
 
@@ -364,7 +402,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment (training only), scale to [0, 1], normalize, mix."""
         if isinstance(batch, Tensor):
-            return self._normalize(batch)
+            return self._converted(self._normalize(batch))
         if not isinstance(batch, (list, tuple)) or len(batch) < 2:
             raise LongTailError(
                 f"{type(self).__name__} gives batches as {type(batch).__name__}, expected (images, labels): "
@@ -373,14 +411,18 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         images, target, *rest = batch
         trainer = self.trainer
         if trainer is None or not trainer.training:
-            return [self._normalize(images), target, *rest]
+            return [self._converted(self._normalize(images)), target, *rest]
         step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         key = (trainer.current_epoch, step, trainer.global_rank)
         images = self.prepare_batch(images, augment=True, key=key)
         if self._mixes:
             with isolated_rng(self.seed, *key, _MIX):
                 images, target = v2.RandomChoice(self._mixes)(images, target.long())
-        return [images, target, *rest]
+        return [self._converted(images), target, *rest]
+
+    def _converted(self, images: Tensor) -> Tensor:
+        """Lightning converted the batch for bf16-true and the like while it was still uint8."""
+        return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)  # type: ignore[no-any-return]
 
     def prepare_batch(self, images: Tensor, *, augment: bool = False, key: Sequence[int] = ()) -> Tensor:
         """Augment (when asked), scale to [0, 1] and normalize a batch on its device.
@@ -413,8 +455,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         elif self.mean is not None:
             mean, std = self._statistics(1.0, images.device, images.dtype)
             images = (images - mean).div_(std)
-        # Lightning converted the batch for bf16-true and the like while it was still uint8.
-        return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images)
+        return images
 
     def _statistics(self, white: float, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Mean and std of images whose brightest value is `white`, kept on the device: a copy per batch would wait."""
@@ -428,6 +469,10 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     @cached_property
     def _kept(self) -> dict[Any, tuple[Tensor, Tensor]]:
         return {}
+
+
+def _subset(name: str | None) -> str:
+    return "all images" if name is None else f"the subset {name}"
 
 
 _MIX = 1  # tells the random numbers of mixing from those of augmentation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def decode_image(source: ImageSource) -> Tensor:
         return _any_format(data)
     except Exception as error:  # Pillow and torchvision raise a dozen types for broken files
         reason = str(error).rpartition(": ")[2].split("\n")[0] or type(error).__name__
+        reason = re.sub(r"^\w+, \S+\.cpp:\d+, ", "", reason)  # torchvision's own source
         if "cannot identify" in str(error):
             reason = "no known image format"
         raise UnreadableImageError(f"{where} cannot be decoded ({reason}).") from error

@@ -142,6 +142,10 @@ class ResizedCropTransforms(ImageTransforms):
                 f"image_size={image_size}, resize={resize}: evaluation crops image_size pixels "
                 "from an image whose shorter side is resize, so resize must not be smaller."
             )
+        if crops not in (1, 5, 10):
+            raise LongTailError(f"crops={crops}: choose 1, 5 or 10.")
+        if interpolation not in ("bilinear", "bicubic"):
+            raise LongTailError(f"interpolation={interpolation!r}: choose 'bilinear' or 'bicubic'.")
         if not 0 < scale[0] <= scale[1]:
             raise LongTailError(f"scale={tuple(scale)} must be two shares of the area, the smaller first.")
         self.image_size = image_size

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,9 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default_collate
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import generator, isolated_rng, mix
@@ -38,6 +39,7 @@ class ResumableLoader(DataLoader[Any]):
     _skip_epoch = 0
     _begin = 0  # batches that this epoch has left out
     _done = 0  # batches of this epoch that have been handed out, those left out included
+    _told = False  # whether `begin_at` said where to begin
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # A generator: nothing is drawn before the first batch is asked for. Lightning makes the
@@ -47,19 +49,25 @@ class ResumableLoader(DataLoader[Any]):
         # A run that was stopped after the last batch of an epoch resumes in the next, from its beginning.
         self._begin, self._skip = self._skip if self._skip_epoch == self._epoch else 0, 0
         self._done = self._begin
-        with _one_sentence():
-            for batch in super().__iter__():
-                self._done += 1
-                yield batch
-        self._tell_skipped()
+        try:
+            with worker_errors(self.num_workers):
+                for batch in super().__iter__():
+                    self._done += 1
+                    if self._done == len(self):  # Lightning asks for no more, so nothing runs after the last `yield`
+                        self._tell_skipped()
+                    yield batch
+        finally:
+            self._tell_skipped()  # of an epoch that was cut short
 
     def _tell_skipped(self) -> None:
         if not isinstance(self.dataset, SeededDataset) or not (skipped := self.dataset.unreadable()):
             return
         names = ", ".join(item_name(self.dataset.dataset, index) for index in skipped[:3])
-        rank_zero_warn(
-            f"{len(skipped)} images could not be decoded in this epoch and were replaced by others of their class "
-            f"({names}{', ...' if len(skipped) > 3 else ''}): `ltl data check` finds all of them."
+        # Each process tells its own: the files of rank 1 are unknown to rank 0.
+        warnings.warn(
+            f"{len(skipped)} of the images could not be decoded in this epoch and were replaced by others of their "
+            f"class ({names}{', ...' if len(skipped) > 3 else ''}): `ltl data check` finds all of them.",
+            stacklevel=3,
         )
 
     @property
@@ -75,9 +83,18 @@ class ResumableLoader(DataLoader[Any]):
         return {"batches": self._done, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin that epoch after so many batches."""
-        self._skip = int(state["batches"])
-        self._skip_epoch = int(state.get("epoch", 0))
+        """Begin that epoch after so many batches, unless `begin_at` has said where to begin."""
+        if not self._told:
+            self._skip = int(state["batches"])
+            self._skip_epoch = int(state.get("epoch", 0))
+
+    def begin_at(self, batches: int, epoch: int) -> None:
+        """Begin that epoch after so many batches, whatever a state says that is loaded later.
+
+        A state counts what was handed out, with it the batch that an exception interrupted. Who knows
+        how many were trained on has the last word.
+        """
+        self._skip, self._skip_epoch, self._told = batches, epoch, True
 
 
 class _Continued:
@@ -114,7 +131,7 @@ class SeededDataset(Dataset[Any]):
         seed: seed of what is random.
         transform: applied to each image.
         on_error: `"raise"`, or `"skip"` to put another image of the same class in the place of one
-            that cannot be decoded; `unreadable` lists those.
+            that cannot be decoded (of any class, when its own has none left); `unreadable` lists those.
     """
 
     def __init__(
@@ -130,9 +147,11 @@ class SeededDataset(Dataset[Any]):
         self.transform = transform
         self.on_error = on_error
         # In shared memory, so that persistent workers see the epoch change, and tell what they skipped.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         size = len(dataset) if on_error == "skip" else 0  # type: ignore[arg-type]
-        self._unreadable = torch.zeros(size, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+        # Lightning makes evaluation loaders in inference mode, and what is made there cannot be written elsewhere.
+        with torch.inference_mode(False):
+            self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+            self._unreadable = torch.zeros(size, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch to all workers."""
@@ -140,6 +159,8 @@ class SeededDataset(Dataset[Any]):
 
     def unreadable(self) -> list[int]:
         """Items that were replaced since the last call."""
+        if self.on_error != "skip":
+            return []
         found: list[int] = self._unreadable.nonzero().flatten().tolist()
         self._unreadable.zero_()
         return found
@@ -170,26 +191,39 @@ class SeededDataset(Dataset[Any]):
         return [self._item(index) for index in indices]
 
     def _item(self, index: int) -> Any:
-        item = self._readable(index) if self.on_error == "skip" else self.dataset[index]
+        item = self._readable(index) if self.on_error == "skip" else self._read(index)
         if self.transform is None:
             return item
         if isinstance(item, (tuple, list)):
             return (self.transform(item[0]), *item[1:])
         return self.transform(item)
 
+    def _read(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except OSError as error:  # data sets from elsewhere, for example torchvision's with Pillow
+            raise UnreadableImageError(f"{item_name(self.dataset, index)} cannot be read ({error}).") from error
+
     def _readable(self, index: int) -> Any:
-        others = generator(self.seed, index)
-        for _ in range(_TRIES):
+        for tried in islice(self._in_place_of(index), _TRIES):
             try:
-                return self.dataset[index]
+                return self._read(tried)
             except UnreadableImageError:
-                self._unreadable[index] = True
-                same_class = self._labels.eq(self._labels[index]).nonzero().flatten()
-                index = int(same_class[int(torch.randint(len(same_class), (), generator=others))])
+                self._unreadable[tried] = True
         raise UnreadableImageError(
-            f"{_TRIES} images of one class in a row cannot be decoded: is the disk still there? "
-            "`ltl data check` lists what is wrong."
+            f"{item_name(self.dataset, index)} and {_TRIES - 1} images in its place cannot be decoded: "
+            "is the disk still there? `ltl data check` lists what is wrong."
         )
+
+    def _in_place_of(self, index: int) -> Iterator[int]:
+        """The item itself, then some of its class, then any; another choice in each epoch."""
+        yield index
+        random = generator(self.seed, int(self._epoch), index)
+        same_class = self._labels.eq(self._labels[index]).nonzero().flatten()
+        same_class = same_class[torch.randperm(len(same_class), generator=random)]
+        yield from (other for other in same_class[: _TRIES // 2].tolist() if other != index)
+        while True:
+            yield int(torch.randint(len(self), (), generator=random))
 
     @cached_property
     def _labels(self) -> Tensor:
@@ -211,30 +245,51 @@ def whole_batch(dataset: Any, indices: Sequence[int]) -> Any:
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
+def worker_errors(num_workers: int) -> Iterator[None]:
     """Errors of loading processes arrive wrapped in a traceback; give back what was said."""
     try:
         yield
     except LongTailError as error:
+        name = f"{type(error).__module__}.{type(error).__qualname__}: "
         if not str(error).startswith("Caught "):
             raise
-        raise type(error)(str(error).rpartition("Error: ")[2].strip()) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        raise type(error)(str(error).rpartition(name)[2].strip()) from error
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # A process that dies while it hands over a batch breaks the connection before torch misses it.
+        own = "DataLoader worker (" in str(error) if isinstance(error, RuntimeError) else "Caught " not in str(error)
+        if num_workers == 0 or not own:
             raise
-        raise LongTailError(
-            f"{str(error).splitlines()[0].rstrip('.')}. Most often the machine ran out of memory: "
-            "use fewer num_workers or a smaller batch_size; with num_workers=0 the cause shows itself."
-        ) from error
+        raise LongTailError(worker_died(error)) from error
+
+
+def worker_died(error: Exception) -> str:
+    """What to say when a loading process has died."""
+    signal = str(error).partition("killed by signal: ")[2].split(".")[0].strip()
+    return (
+        f"A process that loads images has died{f' ({signal})' if signal else ''}: most often the machine ran out of "
+        "memory, so use fewer num_workers or a smaller batch_size; with num_workers=0 the cause shows itself."
+    )
 
 
 def item_name(dataset: Any, index: int) -> str:
     """The file of an item, when the data set below any subsets knows it; its index otherwise."""
-    while isinstance(dataset, Subset):
-        index = int(dataset.indices[index])
-        dataset = dataset.dataset
+    dataset, index = below(dataset, index)
     file = getattr(dataset, "file", None)
-    return str(file(index)) if callable(file) else str(index)
+    if callable(file):
+        return str(file(index))
+    pairs = getattr(dataset, "samples", None)  # torchvision's folders
+    return str(pairs[index][0]) if isinstance(pairs, list) and isinstance(pairs[index], tuple) else str(index)
+
+
+def below(dataset: Any, index: int) -> tuple[Any, int]:
+    """The data set below all subsets and joined sets that holds the item, and the item's place there."""
+    while isinstance(dataset, (Subset, ConcatDataset)):
+        if isinstance(dataset, Subset):
+            dataset, index = dataset.dataset, int(dataset.indices[index])
+        else:
+            part = bisect_right(dataset.cumulative_sizes, index)
+            dataset, index = dataset.datasets[part], index - (dataset.cumulative_sizes[part - 1] if part else 0)
+    return dataset, index
 
 
 def one_thread(_: int) -> None:

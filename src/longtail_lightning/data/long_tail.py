@@ -51,7 +51,13 @@ def long_tail_counts(
             f"Need at least 2 classes and 1 image, got {num_classes} classes of up to {max_count} images."
         )
     shares = _shares(num_classes, imbalance_factor, profile)
-    return ClassCounts([int(max_count * share) for share in shares])
+    return ClassCounts([_floor(max_count * share) for share in shares])
+
+
+def _floor(value: float) -> int:
+    """The largest integer below, where 49 * (1 / 49), a little less than 1 in floating point, is 1."""
+    nearest = round(value)
+    return nearest if math.isclose(value, nearest, rel_tol=1e-12) else int(value)
 
 
 def long_tail_indices(

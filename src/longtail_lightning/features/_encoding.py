@@ -93,7 +93,15 @@ class Encoding:
 def choose_device(device: torch.device | str, module: nn.Module) -> torch.device:
     """The device itself; for `"auto"` where the module is, a GPU of this process, or the CPU."""
     if device != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise LongTailError(f"There is no device {str(device)!r}: choose 'cpu', 'cuda', 'cuda:1', ...") from error
+        if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+            raise LongTailError(
+                f"device={str(device)!r}: this process sees {torch.cuda.device_count()} GPUs; choose another, or 'cpu'."
+            )
+        return chosen
     where = next((p.device for p in module.parameters()), torch.device("cpu"))
     if where.type != "cpu":
         return where

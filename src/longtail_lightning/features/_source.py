@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng, mix
@@ -29,6 +29,11 @@ class Source(ABC):
     """Images in the split."""
     batch_size: int
     num_workers: int
+    dataset: Any
+
+    def known_labels(self) -> Tensor | None:
+        """What tells the labels of other data from these, without loading an image."""
+        return self.labels()
 
     @abstractmethod
     def labels(self) -> Tensor | None:
@@ -69,11 +74,14 @@ class Source(ABC):
 
     def fingerprint(self) -> dict[str, Any]:
         """Name, split and size, checksums of labels and ids and of three images."""
-        labels, ids = self.labels(), self.ids()
+        labels, ids = self.known_labels(), self.ids()
+        # Two halves of a data set may have the same labels; without names, only the indices tell them apart.
+        chosen = _chosen(self.dataset) if ids is None else None
 
         def parts() -> Iterator[bytes]:
-            if labels is not None:
-                yield from tensor_parts(labels)
+            for tensor in (labels, chosen):
+                if tensor is not None:
+                    yield from tensor_parts(tensor)
             for name in ids or []:
                 yield str(name).encode()
 
@@ -81,18 +89,23 @@ class Source(ABC):
             "name": self.name,
             "split": self.split,
             "number": self.number,
-            "labels": checksum(parts()) if labels is not None or ids is not None else None,
+            "labels": checksum(parts()) if any(x is not None for x in (labels, ids, chosen)) else None,
             "images": checksum(part for image in self.probe() for part in tensor_parts(image)),
         }
 
-    def probe(self) -> list[Tensor]:
-        """The first, a middle and the last image as they are loaded, without augmentation.
+    def probe(self, *, augment: bool = False) -> list[Tensor]:
+        """The first, a middle and the last image as they are loaded, or as they are trained on.
 
         The same labels do not make the same data: another seed, size or transform gives other features.
         """
         chosen = sorted({0, self.number // 2, self.number - 1})
         with self.loading(1, 0), isolated_rng(0):
-            return [images_of(batch, self.name) for batch in self.loader(chosen, augment=False, view=0)]
+            images = [images_of(batch, self.name) for batch in self.loader(chosen, augment=augment, view=0)]
+            return [self.prepare(image, augment=True, key=(0, 0)) for image in images] if augment else images
+
+    def augmentation(self) -> str:
+        """How images are augmented: a checksum of three of them."""
+        return checksum(part for image in self.probe(augment=True) for part in tensor_parts(image))[:12]
 
 
 class DataModuleSource(Source):
@@ -101,8 +114,11 @@ class DataModuleSource(Source):
     def __init__(self, datamodule: Any, split: str) -> None:
         self.datamodule = datamodule
         self.name = type(datamodule).__name__
+        if split not in ("train", "val", "test"):
+            raise LongTailError(f"{self.name} has no split {split!r}: choose 'train', 'val' or 'test'.")
         self.split = split
         self._labels: Tensor = datamodule.labels(split)
+        self.dataset = datamodule.dataset(split)
         self.number = len(self._labels)
         self.batch_size, self.num_workers = datamodule.batch_size, datamodule.num_workers
 
@@ -111,7 +127,7 @@ class DataModuleSource(Source):
 
     def ids(self) -> list[Any] | None:
         if self.split != "test":
-            return _names(self.datamodule.dataset(self.split))
+            return _names(self.dataset)
         names = [self.datamodule.item_name(index) for index in range(self.number)]
         return names if names != [str(index) for index in range(self.number)] else None
 
@@ -135,11 +151,11 @@ class DataModuleSource(Source):
         super()._set_loading(batch_size, num_workers)
         self.datamodule.batch_size, self.datamodule.num_workers = batch_size, num_workers
 
-    def probe(self) -> list[Tensor]:
+    def probe(self, *, augment: bool = False) -> list[Tensor]:
         means = [
             torch.tensor(getattr(self.datamodule, name, None) or [], dtype=torch.float64) for name in ("mean", "std")
         ]
-        return [*super().probe(), *means]
+        return [*super().probe(augment=augment), *means]
 
 
 class LoaderSource(Source):
@@ -154,7 +170,7 @@ class LoaderSource(Source):
                 "give a data set with __getitem__ and __len__."
             )
         self.original = loader
-        self.dataset: Any = dataset
+        self.dataset = dataset
         self.split = split
         self.number = len(self.dataset)
         if self.number == 0:
@@ -164,6 +180,9 @@ class LoaderSource(Source):
 
     def labels(self) -> Tensor | None:
         return None
+
+    def known_labels(self) -> Tensor | None:
+        return _stored_labels(self.dataset)
 
     def ids(self) -> list[Any] | None:
         return self._column("ids") or _names(self.dataset)
@@ -210,6 +229,28 @@ def _names(dataset: Any) -> list[str] | None:
         return names and [names[int(index)] for index in dataset.indices]
     file = getattr(dataset, "file", None)
     return [str(file(index)) for index in range(len(dataset))] if callable(file) else None
+
+
+def _chosen(dataset: Any) -> Tensor | None:
+    """Which items of the data set below any subsets these are; None for all of them."""
+    if not isinstance(dataset, Subset):
+        return None
+    indices, below = torch.as_tensor(dataset.indices, dtype=torch.int64), _chosen(dataset.dataset)
+    return indices if below is None else below[indices]
+
+
+def _stored_labels(dataset: Any) -> Tensor | None:
+    """The labels that a data set keeps, as they are; for a fingerprint, not for training."""
+    if isinstance(dataset, Subset):
+        labels = _stored_labels(dataset.dataset)
+        return None if labels is None else labels[torch.as_tensor(dataset.indices, dtype=torch.int64)]
+    values = dataset.tensors[-1] if isinstance(dataset, TensorDataset) else None
+    for name in ("labels", "targets"):
+        values = getattr(dataset, name, None) if values is None else values
+    try:
+        return None if values is None or callable(values) else torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        return None  # no numbers
 
 
 class _Seeded(Dataset[Any]):

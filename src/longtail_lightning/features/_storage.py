@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longtail_lightning._errors import LongTailError
+
 HEADER = "bank.json"
 FEATURES = "features.npy"
 LABELS = "labels.npy"
@@ -31,8 +33,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file that holds an object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LongTailError(f"{path} is damaged ({error}): delete it and extract the features again.") from error
+    return value
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

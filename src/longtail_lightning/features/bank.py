@@ -235,13 +235,21 @@ class FeatureBank:
         folder = Path(path)
         if folder.is_file():
             raise LongTailError(f"{folder} is a file, a bank is a folder: give another path.")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(folder)
+        except OSError as error:
+            raise LongTailError(
+                f"The bank {folder} cannot be written ({error.strerror}): give the path of a folder that can."
+            ) from error
+        return folder
+
+    def _write(self, folder: Path) -> None:
         # Without its header a folder is no bank: it goes first and comes last.
         (folder / files.HEADER).unlink(missing_ok=True)
         files.write_array(folder / files.FEATURES, self.views.numpy())
         write_items(folder, self.labels, self._ids, self.texts)
         files.write_json(folder / files.HEADER, self.header())
-        return folder
 
     def header(self) -> dict[str, Any]:
         """What `bank.json` holds."""

@@ -132,7 +132,7 @@ def extract(
         "data": source.fingerprint(),
         "extraction": {
             "views": views,
-            "augment": augment,
+            "augment": source.augmentation() if augment else False,
             "dtype": str(dtype).removeprefix("torch."),
             "precision": str(encoding.autocast or torch.float32).removeprefix("torch."),
         },
@@ -152,7 +152,7 @@ def extract(
                 "fingerprint": fingerprint,
                 "resume": resume,
             }
-            finished = _first_alone(lambda: _prepare(folder, shards, width, dtype, state, source, overwrite))
+            finished = _first_alone(lambda: _prepare(folder, shards, width, dtype, state, overwrite))
             if finished:
                 return FeatureBank.load(folder)
             store = _all_alone(lambda: DiskStore(folder, shards))
@@ -255,10 +255,20 @@ def _prepare(
     width: int,
     dtype: torch.dtype,
     state: dict[str, Any],
-    source: Source,
     overwrite: bool,
 ) -> bool:
     """Make the folder ready; true when it holds the wanted bank already."""
+    try:
+        return _prepared(folder, shards, width, dtype, state, overwrite)
+    except OSError as error:
+        raise LongTailError(
+            f"The bank {folder} cannot be written ({error.strerror}): give the path of a folder that can."
+        ) from error
+
+
+def _prepared(
+    folder: Path, shards: Shards, width: int, dtype: torch.dtype, state: dict[str, Any], overwrite: bool
+) -> bool:
     if folder.is_file():
         raise LongTailError(f"{folder} is a file, a bank is a folder: give another path.")
     fix = "give another path, or overwrite=True"

@@ -66,8 +66,8 @@ def fit_head(
         head: from features to logits; trained in place.
         epochs: how often as many features as the bank has are drawn; 10 for cRT, 5 for LWS in the paper's code.
         sampler: from labels to sampler, for example `SquareRootSampler`; class-balanced by default.
-        loss: called as `loss(logits, labels)`; class counts are bound when it takes them. Cross-entropy
-            by default.
+        loss: called as `loss(logits, labels)`; class counts are bound meanwhile when it takes them and has
+            none. Cross-entropy by default.
         optimizer: from parameters to optimizer; its learning rates follow the cosine. SGD by default.
         lr: first learning rate of the default optimizer.
         momentum: its momentum.
@@ -93,9 +93,9 @@ def fit_head(
         closed_form(bank, bank.class_counts)
         return head
     _tell_missing(bank)
-    loss = _bound(loss, bank)
     where = choose_device(device, head)
     home = next((p.device for p in head.parameters()), where)
+    loss, unbind = _bound(loss, bank)
     training = head.training
     head.to(where).train()
     loss.to(where)
@@ -116,6 +116,7 @@ def fit_head(
             )
     finally:
         head.train(training).to(home)
+        unbind()
     return head
 
 
@@ -254,13 +255,24 @@ def _tell_missing(bank: FeatureBank) -> None:
         )
 
 
-def _bound(loss: nn.Module | None, bank: FeatureBank) -> nn.Module:
+def _bound(loss: nn.Module | None, bank: FeatureBank) -> tuple[nn.Module, Callable[[], Any]]:
+    """The loss with the class counts of this bank, and what puts it back as it was."""
     if loss is None:
-        return _CrossEntropy()
+        return _CrossEntropy(), lambda: None
+    home = next((t.device for t in (*loss.parameters(), *loss.buffers())), torch.device("cpu"))
     bind = getattr(loss, "bind_class_counts", None)
-    if bind is not None and getattr(loss, "class_counts", None) is None:
-        bind(bank.class_counts)
-    return loss
+    if bind is None or getattr(loss, "class_counts", None) is not None:
+        return loss, lambda: loss.to(home)
+    before = [(part, part.class_counts) for part in loss.modules() if hasattr(part, "class_counts")]
+    bind(bank.class_counts)
+
+    def unbind() -> None:
+        # With these counts still bound, the next bank would be trained as if it were this one.
+        for part, counts in before:
+            part.class_counts = counts
+        loss.to(home)
+
+    return loss, unbind
 
 
 class _CrossEntropy(nn.Module):

@@ -2,6 +2,18 @@
 
 from longtail_lightning.heads._base import Head as Head
 from longtail_lightning.heads.cosine import CosineHead as CosineHead
+from longtail_lightning.heads.learnable_scale import LearnableScaleHead as LearnableScaleHead
 from longtail_lightning.heads.linear import LinearHead as LinearHead
+from longtail_lightning.heads.mlp import MLPHead as MLPHead
+from longtail_lightning.heads.nearest_class_mean import NearestClassMeanHead as NearestClassMeanHead
+from longtail_lightning.heads.tau_normalized import TauNormalizedHead as TauNormalizedHead
 
-__all__ = ["CosineHead", "Head", "LinearHead"]
+__all__ = [
+    "CosineHead",
+    "Head",
+    "LearnableScaleHead",
+    "LinearHead",
+    "MLPHead",
+    "NearestClassMeanHead",
+    "TauNormalizedHead",
+]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from torch import nn
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import build, plain_items, spec_of
+from longtail_lightning.counts import ClassCounts
 
 KEY = "longtail_lightning_parts"
 TRAINABLE = "longtail_lightning_trainable"
@@ -26,6 +29,43 @@ def save_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if "pretrained" in kept:
             kept["pretrained"] = False
         checkpoint[_HPARAMS] = kept
+
+
+def stage_one_parts(path: str | Path, backbone: nn.Module | None, class_counts: ClassCounts) -> dict[str, nn.Module]:
+    """Backbone and head of a checkpoint, with its weights.
+
+    Args:
+        path: a checkpoint of a `BaseClassifier`.
+        backbone: takes the weights, where the checkpoint cannot describe its backbone.
+        class_counts: for parts that require them.
+    """
+    if not Path(path).is_file():
+        raise LongTailError(f"checkpoint={str(path)!r}: there is no such file; give the checkpoint of the first stage.")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if KEY not in checkpoint:
+        raise LongTailError(
+            f"{path} does not describe its parts, so it was not written by a BaseClassifier: "
+            "load your module yourself and pass Decoupled(class_counts, backbone=module.backbone)."
+        )
+    parts: dict[str, nn.Module] = {}
+    for name in ("backbone", "head"):
+        saved = checkpoint[KEY][name]
+        if name == "backbone" and backbone is not None:
+            part = backbone
+        elif saved["spec"] is not None:
+            part = build(saved["spec"], class_counts)
+        elif name == "head":
+            continue  # needed only by one who keeps it
+        else:
+            raise LongTailError(
+                f"The backbone in {path} is a {saved['class']}, which cannot be described in plain values: "
+                "pass it as Decoupled(class_counts, checkpoint=..., backbone=...), its weights will be loaded."
+            )
+        prefix = f"{name}."
+        weights = checkpoint["state_dict"].items()
+        part.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
+        parts[name] = part
+    return parts
 
 
 def save_trainable(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from longtail_lightning._errors import LongTailError
@@ -67,6 +68,9 @@ class BaseClassifier(L.LightningModule):
         >>> model(torch.zeros(4, 3, 32, 32)).shape
         torch.Size([4, 2])
     """
+
+    restores_parts: ClassVar[bool] = True
+    """Checkpoints describe the parts: one with a head of another kind loads with nothing passed."""
 
     def __init__(
         self,
@@ -161,13 +165,19 @@ class BaseClassifier(L.LightningModule):
         self.log(loss_key, mean_loss.compute(), sync_dist=True)
         self.log(accuracy, values.pop(accuracy), prog_bar=True, sync_dist=True)
         self.log_dict(values, sync_dist=True)
-        metrics.reset()
-        mean_loss.reset()
+        # Lightning validates in inference mode, except during `fit`: tensors made here must serve both.
+        with torch.inference_mode(False):
+            metrics.reset()
+            mean_loss.reset()
 
     # -- optimization ----------------------------------------------------------------------------
 
+    def build_optimizer(self) -> Optimizer:
+        """The optimizer over what is trained; a child may make groups."""
+        return self.optimizer([p for p in self.parameters() if p.requires_grad])
+
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = self.build_optimizer()
         scheduler = self.lr_scheduler(optimizer)
         if not isinstance(scheduler, WarmupCosine):
             config = {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}

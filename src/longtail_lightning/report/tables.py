@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +30,12 @@ def shot_row(name: str, per_class: Tensor, splits: ShotSplits) -> Row:
     """Average per-class accuracies over each split, leaving out absent classes."""
     groups = {group: _mean(per_class[index]) for group, index in splits}
     return Row(name, **groups, all=_mean(per_class))
+
+
+def tau_rows(taus: Sequence[float], per_class: Tensor, splits: ShotSplits) -> list[dict[str, float | None]]:
+    """Accuracy on each split for each tau: `tau`, `many`, `medium`, `few` and `all`."""
+    rows = [shot_row("", values, splits).as_dict() for values in per_class]
+    return [{"tau": tau, **{key: value for key, value in row.items() if key != "name"}} for tau, row in zip(taus, rows)]
 
 
 def print_shot_table(title: str, rows: list[Row], counts: ClassCounts, splits: ShotSplits) -> None:

@@ -1,0 +1,307 @@
+"""Stage two of decoupled training, at the end of any fit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._random import isolated_rng
+from longtail_lightning.callbacks._banks import bank_of, has_split, parts_of
+from longtail_lightning.callbacks._counts import class_counts_of
+from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
+from longtail_lightning.counts import ClassCounts, ShotSplits
+from longtail_lightning.features import FeatureBank, Retraining, TauNormalization
+from longtail_lightning.features._evaluate import class_accuracy
+from longtail_lightning.features.retraining import as_methods, no_validation
+from longtail_lightning.heads import TauNormalizedHead
+from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_weight_norms
+from longtail_lightning.report.tables import Row, print_shot_table, shot_row, tau_rows
+
+JOINT = "joint"
+_BOUNDS = {"many": 100, "few": 20}
+
+
+class ClassifierRetraining(L.Callback):
+    r"""After a fit, balance the classifier on frozen features: cRT, LWS, \(\tau\)-normalization, NCM.
+
+    The backbone sees training and validation images once more; everything else works on the features
+    and takes seconds. Each method is evaluated on the validation features, one table compares them
+    with the joint training, and the best becomes the model's head. Each is also saved as a
+    checkpoint, `crt.ckpt` and so on, beside those of the fit; they test and predict with nothing
+    passed.
+
+    Works on any LightningModule with `.backbone` and `.head`, your own included. There, a result that
+    is linear takes the form of the head that it replaces, so that your class loads the checkpoints.
+    Of a data module of this library, training images are taken without augmentation; of another, the data
+    set of the training loader as it is.
+
+    Nothing is ever chosen on test images. Without validation images nothing can be compared, and what
+    cannot be done is told before the training; `test=True` then shows what the methods reach.
+
+    Args:
+        methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`.
+        keep: what becomes the model's head: `"best"` on validation (the joint one, if nothing is better),
+            the name of a method, or `"none"`, which leaves the model as the fit did.
+        start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, or the `"last"`.
+        test: also evaluate each method on the test images, once everything is chosen: a second table, on which
+            nothing depends.
+        views: how often cRT and LWS see each training image, differently augmented each time when more than once; one
+            more pass each.
+        save: whether to write a checkpoint per method.
+        many: classes with more training images are many-shot; by default as the module says, or 100.
+        few: classes with fewer training images are few-shot; by default as the module says, or 20.
+        plot: whether to draw accuracy per split, weight norms, and accuracy over tau.
+
+    Example:
+        >>> trainer = L.Trainer(callbacks=[ClassifierRetraining(["crt", "tau"])], logger=False)
+
+    **Paper.** Kang et al., Decoupling Representation and Classifier, ICLR 2020.
+
+    **Differences from the authors' code.** Theirs runs the backbone in every epoch of the second stage,
+    with its batch norms in training mode (see `Decoupled`), and leaves the choice of \(\tau\) to the reader.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[str | Retraining] = ("crt", "lws", "tau", "ncm"),
+        *,
+        keep: str = "best",
+        start: Literal["best", "last"] = "best",
+        test: bool = False,
+        views: int = 1,
+        save: bool = True,
+        many: int | None = None,
+        few: int | None = None,
+        plot: bool = True,
+    ) -> None:
+        self.methods = as_methods(methods)
+        names = [method.name for method in self.methods]
+        if keep not in ("best", "none", *names):
+            raise LongTailError(f"keep={keep!r} is none of the methods. {did_you_mean(keep, ['best', 'none', *names])}")
+        if start not in ("best", "last"):
+            raise LongTailError(f"Unknown start={start!r}: choose 'best' or 'last'.")
+        self.keep = keep
+        self.start = start
+        self.test = test
+        self.views = views
+        self.save = save
+        self.many = many
+        self.few = few
+        self.plot = plot
+        self.rows: list[Row] = []
+        """One evaluation per method on validation images, the joint training first."""
+        self.test_rows: list[Row] = []
+        """The same on test images, when they are asked for."""
+        self.kept: str | None = None
+        """Name of the method whose head the model has; `"joint"` for its own."""
+        self.checkpoints: dict[str, str] = {}
+        """Name of a method -> its checkpoint."""
+        self.files: dict[str, str] = {}
+        self._tables: list[Callable[[], None]] = []
+
+    # -- before: what cannot work is told before the training, not after it ----------------------
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        head = parts_of(pl_module, "ClassifierRetraining")[1]
+        for method in self.methods:
+            method.check(head)
+        self.rows, self.test_rows, self.kept, self.checkpoints, self.files = [], [], None, {}, {}
+        if self.test and not has_split(trainer, "test"):
+            raise LongTailError("ClassifierRetraining(test=True) needs a data module of this library with test images.")
+        if has_split(trainer, "val"):
+            return
+        if any(method.needs_validation for method in self.methods):
+            raise LongTailError(no_validation("tau"))
+        if self.keep == "best":
+            raise LongTailError(
+                "There are no validation images to choose the best classifier on: hold some out with val_split=0.1, or "
+                f"say which to keep, keep={self.methods[0].name!r} or keep='none'."
+            )
+
+    # -- after -----------------------------------------------------------------------------------
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            rank_zero_info("ClassifierRetraining needs the whole training set: a fast_dev_run leaves it out.")
+            return
+        head = parts_of(pl_module, "ClassifierRetraining")[1]
+        last = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+        modes = [(module, module.training) for module in pl_module.modules()]
+        kept: nn.Module | None = None
+        try:
+            self._load_start(trainer, pl_module)
+            with isolated_rng(0):
+                kept = self._retrain(trainer, pl_module)
+        finally:
+            if kept is None:
+                pl_module.head = head
+                pl_module.load_state_dict(last)
+            for module, training in modes:
+                module.training = training
+
+    def _load_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        checkpoint = trainer.checkpoint_callback
+        path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+        if self.start == "best" and path and Path(path).is_file():
+            pl_module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+
+    def _retrain(self, trainer: L.Trainer, pl_module: L.LightningModule) -> nn.Module | None:
+        """Make, compare and save the heads; gives the one that the module now has, if it is to keep one."""
+        old, device = parts_of(pl_module, "ClassifierRetraining")[1], pl_module.device
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "features"):
+            train, val, counts = self._banks(trainer, pl_module)
+            views = train if self.views == 1 else self._views(trainer, pl_module, train)
+        heads, labels = {JOINT: in_float(old)}, {JOINT: "Joint"}
+        for method in self.methods:
+            with _timed(seconds, method.name):
+                made = method(heads[JOINT], views if method.uses_views else train, val, device=device)
+            # All processes did the same work; rounding must not part them.
+            made.load_state_dict(trainer.strategy.broadcast(made.state_dict()))
+            heads[method.name], labels[method.name] = made, method.label(made)
+        accuracy = {} if val is None else {name: class_accuracy(head, val, device) for name, head in heads.items()}
+        kept = self._choose(accuracy)
+        for method in self.methods:
+            pl_module.head = as_head_of(pl_module, heads[method.name], old)
+            self._save(trainer, pl_module, method.name, old)
+        self.kept = kept or JOINT
+        pl_module.head = old
+        tested = {}
+        if self.test:  # all is chosen
+            test = bank_of(trainer, pl_module, "test", num_classes=train.num_classes, dtype=torch.float32)
+            tested = {name: class_accuracy(head, test, device) for name, head in heads.items()}
+        self._report(trainer, pl_module, counts, heads, labels, accuracy, tested, seconds)
+        pl_module.head = old if self.kept == JOINT else as_head_of(pl_module, heads[self.kept], old)
+        return None if kept is None else pl_module.head
+
+    def _banks(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> tuple[FeatureBank, FeatureBank | None, ClassCounts]:
+        counts = class_counts_of(trainer, pl_module)
+        head = parts_of(pl_module, "ClassifierRetraining")[1]
+        num_classes = len(counts) if counts else getattr(head, "num_classes", getattr(head, "out_features", None))
+        train = bank_of(trainer, pl_module, "train", num_classes=num_classes)
+        val = None
+        if has_split(trainer, "val"):
+            # In full precision: the joint row is then what the fit has logged.
+            val = bank_of(trainer, pl_module, "val", num_classes=train.num_classes, dtype=torch.float32)
+        return train, val, counts or train.class_counts
+
+    def _views(self, trainer: L.Trainer, pl_module: L.LightningModule, train: FeatureBank) -> FeatureBank:
+        if not any(method.uses_views for method in self.methods):
+            return train
+        return bank_of(trainer, pl_module, "train", num_classes=train.num_classes, views=self.views)
+
+    def _choose(self, accuracy: dict[str, Tensor]) -> str | None:
+        if self.keep == "none":
+            return None
+        if self.keep != "best":
+            return self.keep
+        # The first of equals: the joint classifier stays unless another is better.
+        return max(accuracy, key=lambda name: float(accuracy[name].nanmean()))
+
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str, old: nn.Module) -> None:
+        checkpoint = trainer.checkpoint_callback
+        folder = checkpoint.dirpath if isinstance(checkpoint, ModelCheckpoint) else None
+        log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
+        if folder is None and trainer.logger is not None and log_dir is not None:
+            folder = str(Path(log_dir) / "checkpoints")
+        if not self.save or folder is None:
+            return
+        self.checkpoints[name] = str(Path(folder) / f"{name}.ckpt")
+        # Without the optimizer, whose state is that of the old head.
+        trainer.save_checkpoint(self.checkpoints[name], weights_only=True)
+        head, owner = parts_of(pl_module, "Saving")[1], type(pl_module).__name__
+        if not loads_by_itself(pl_module, head, old):
+            rank_zero_warn(
+                f"{name}.ckpt holds a {type(head).__name__}, which {owner} does not build by itself: assign such a "
+                "head to it before the checkpoint is loaded, or make the class a child of BaseClassifier."
+            )
+
+    # -- reporting -------------------------------------------------------------------------------
+
+    def _report(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        counts: ClassCounts,
+        heads: dict[str, nn.Module],
+        labels: dict[str, str],
+        accuracy: dict[str, Tensor],
+        tested: dict[str, Tensor],
+        seconds: dict[str, float],
+    ) -> None:
+        log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
+        many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
+        splits = counts.shots(many=many, few=few)
+        self.rows, self.test_rows = (
+            [shot_row(labels[name], values, splits) for name, values in found.items()] for found in (accuracy, tested)
+        )
+        if not trainer.is_global_zero:
+            return
+        self._tables = [
+            partial(print_shot_table, f"{name} accuracy by classifier", rows, counts, splits)
+            for name, rows in (("Validation", self.rows), ("Test", self.test_rows))
+            if rows
+        ]
+        if trainer.logger is None or log_dir is None:
+            return
+        folder = Path(log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {
+            "rows": [row.as_dict() for row in self.rows],
+            "test_rows": [row.as_dict() for row in self.test_rows],
+            "kept": self.kept,
+            "tau": {name: head.tau for name, head in heads.items() if isinstance(head, TauNormalizedHead)},
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            "checkpoints": self.checkpoints,
+            "class_counts": counts.tolist(),
+            "per_class": {
+                labels[name]: [None if value != value else round(value, 6) for value in values.tolist()]
+                for name, values in accuracy.items()
+            },
+        }
+        self.files["retraining"] = str(folder / "retraining.json")
+        Path(self.files["retraining"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if self.plot:
+            self._draw(folder, counts, splits, {labels[name]: head for name, head in heads.items()})
+
+    def _draw(self, folder: Path, counts: ClassCounts, splits: ShotSplits, heads: dict[str, nn.Module]) -> None:
+        if rows := self.rows or self.test_rows:
+            self.files["bars"] = str(folder / "retraining.png")
+            plot_methods(rows, self.files["bars"], title=f"{'Validation' if self.rows else 'Test'} accuracy")
+        norms = {label: values for label, head in heads.items() if (values := weight_norms(head)) is not None}
+        if norms:
+            self.files["norms"] = str(folder / "weight_norms.png")
+            plot_weight_norms(norms, counts, self.files["norms"])
+        for method in self.methods:
+            if not isinstance(method, TauNormalization) or (found := method.selection) is None:
+                continue
+            path = self.files[f"{method.name}_plot"] = str(folder / f"{method.name}.png")
+            title = f"{'Validation' if method.choose == 'val' else 'Training'} accuracy over tau"
+            plot_tau(tau_rows(found.taus, found.per_class, splits), found.tau, path, title=title)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Only now is the progress bar gone, which would be drawn over the table.
+        for show in self._tables:
+            show()
+        self._tables = []
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - begin

@@ -1,0 +1,156 @@
+"""The base of the data modules that read files: class numbers, names, and checks before training."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import Dataset
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.counts import ClassCounts
+from longtail_lightning.data._checks import require_files
+from longtail_lightning.data._classes import Classes, Listing, Stated
+from longtail_lightning.data._text import few, shown
+from longtail_lightning.data.class_names import ClassNamesLike, as_class_names
+from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
+from longtail_lightning.data.image_list import ImageList
+from longtail_lightning.data.labels import labels_of
+from longtail_lightning.data.loader import ResumableLoader
+from longtail_lightning.data.long_tail import Profile
+from longtail_lightning.data.presets import TransformsLike, as_transforms
+
+
+class FileDataModule(LongTailDataModule):
+    """A child answers `read(split)`: which items and labels do the files hold?
+
+    Labels may be numbers or names. The training split says which classes there are; another split
+    with a class that it lacks is refused. Everything that can be checked without decoding an image
+    is checked before training starts.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        class_names: ClassNamesLike | None,
+        transforms: TransformsLike,
+        relabel: bool = False,
+        check_files: bool = False,
+        batch_size: int,
+        num_workers: int,
+        sampler: SamplerCallable | None,
+        val_split: float,
+        imbalance_factor: float | None,
+        profile: Profile,
+        subset_seed: int,
+        on_error: Literal["raise", "skip"],
+        seed: int,
+        mixup_alpha: float,
+        cutmix_alpha: float,
+    ) -> None:
+        super().__init__(
+            transforms=as_transforms(transforms),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            sampler=sampler,
+            val_split=val_split,
+            imbalance_factor=imbalance_factor,
+            profile=profile,
+            subset_seed=subset_seed,
+            on_error=on_error,
+            seed=seed,
+            mixup_alpha=mixup_alpha,
+            cutmix_alpha=cutmix_alpha,
+        )
+        self.root = Path(root).expanduser()
+        self.relabel = relabel
+        self.check_files = check_files
+        self._given_names = class_names
+        self._sources: dict[Split, str] = {}
+
+    no_test: ClassVar[str] = ""
+    """How to name a test split, where there is none."""
+
+    @abstractmethod
+    def read(self, split: Split) -> Listing | None:
+        """Items and labels of a split as the files have them, or None when there is none."""
+
+    def stated_classes(self) -> Stated | None:
+        """The classes, when the data name them."""
+        return None
+
+    def build(self, split: Split) -> Dataset[Any] | None:
+        if split == "train":
+            return self._train[0]
+        classes = self._classes  # first: other splits follow the training split
+        listing = self._listing(split)
+        return None if listing is None else listing.make(classes.encode(listing))
+
+    def _listing(self, split: Split) -> Listing | None:
+        listing = self.read(split)
+        if listing is not None:
+            self._sources[split] = listing.source
+        return listing
+
+    @cached_property
+    def _train(self) -> tuple[Dataset[Any], Classes]:
+        listing = self._listing("train")
+        if listing is None:
+            raise LongTailError(f"{type(self).__name__} has no training split.")
+        names = None if self._given_names is None else as_class_names(self._given_names)
+        classes = Classes(listing, stated=self.stated_classes(), names=names, relabel=self.relabel)
+        return listing.make(classes.encode(listing)), classes
+
+    @property
+    def _classes(self) -> Classes:
+        return self._train[1]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._classes.names)
+
+    def build_class_names(self) -> list[str]:
+        return list(self._classes.names)
+
+    def item_name(self, index: int) -> str:
+        return shown(super().item_name(index))
+
+    def test_dataloader(self) -> ResumableLoader | list[Any]:
+        self._require_test()
+        return super().test_dataloader()
+
+    def predict_dataloader(self) -> ResumableLoader | list[Any]:
+        self._require_test()
+        return super().predict_dataloader()
+
+    def _require_test(self) -> None:
+        if self.dataset("test") is None:
+            raise LongTailError(f"{type(self).__name__} has no test split: {self.no_test}.")
+
+    def setup(self, stage: str) -> None:
+        """Check the files of all splits before training, then name the long-tailed subset."""
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        for split in splits if stage == "fit" else splits[1:2] if stage == "validate" else splits[2:]:
+            self._check(split)
+        if stage == "fit" and self.val_split and self._built("val") is None:
+            self._tell_single_images()
+        super().setup(stage)
+
+    def _check(self, split: Split) -> None:
+        dataset = self._train[0] if split == "train" else self._built(split)
+        if self.check_files and isinstance(dataset, ImageList):
+            require_files(dataset, self._sources[split])
+
+    def _tell_single_images(self) -> None:
+        full = self._built("train")
+        assert full is not None
+        counts = ClassCounts.from_labels(labels_of(full), self.num_classes).tensor
+        if single := (counts == 1).nonzero().flatten().tolist():
+            rank_zero_warn(
+                f"Classes with a single image keep it for training, validation lacks them: "
+                f"{few(self.class_names[c] for c in single)} ({len(single)} in all)."
+            )

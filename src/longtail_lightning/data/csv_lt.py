@@ -1,0 +1,161 @@
+"""Tables of images and labels: CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.data._checks import data_folder
+from longtail_lightning.data._classes import Listing, Stated
+from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._image_bytes import ImageBytes
+from longtail_lightning.data._tables import Column, Table, label_values, parquet_class_names, read_table, rows_of_split
+from longtail_lightning.data._text import find_file
+from longtail_lightning.data.class_names import ClassNamesLike
+from longtail_lightning.data.datamodule import SamplerCallable, Split
+from longtail_lightning.data.image_list import ImageList
+from longtail_lightning.data.long_tail import Profile
+from longtail_lightning.data.presets import TransformsLike
+
+LAYOUT = """
+root/
+  photos/1.jpg      the paths of the table start here
+  photos/2.jpg
+"""
+
+
+class CSVLT(FileDataModule):
+    r"""Images and labels in a table: `.csv`, `.tsv` (both also `.gz`) or `.parquet`.
+
+    Labels are names or numbers, images are paths or, in Parquet, the bytes of image files (also as the
+    `datasets` library stores them). Splits are files of their own, or the values of a column. Columns that
+    are given by number may do without a header.
+
+    Args:
+        file: the table, or the one with the training images.
+        root: the folder that the paths start from; the folder of `file` when None.
+        val_file: table of the validation images.
+        test_file: table of the test images.
+        path_column: column of the paths, or of the bytes: its name, or its number from 0.
+        label_column: column of the labels.
+        split_column: column that says `train`, `val` or `test`, when one file holds all of them.
+        suffix: added to each path, for tables that leave `.jpg` out.
+        class_names: a list, or a file that `read_class_names` understands. Names that are labels set the
+            order of the classes; others are taken in the order of the labels.
+        relabel: number the classes anew, for labels that are numbers with a meaning of their own.
+        check_files: look whether every file exists, before training starts.
+        transforms: a preset (`"imagenet"`, `"clip"`, ...) or `ResizedCropTransforms(...)`.
+        batch_size: images per batch and process.
+        num_workers: processes that decode images.
+        sampler: from labels to training sampler; instance-balanced by default.
+        val_split: share of each training class to hold out when there are no validation images.
+        imbalance_factor: make the training set long-tailed; None takes all of it.
+        profile: shape of that tail.
+        subset_seed: which images that subset keeps.
+        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
+        seed: seed of order, held-out images and augmentation.
+        mixup_alpha: strength of mixup, 0 for none.
+        cutmix_alpha: strength of cutmix, 0 for none.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "animals.csv")
+        ...     _ = file.write_text("path,label,split\n1.jpg,cat,train\n2.jpg,dog,train\n3.jpg,dog,test\n")
+        ...     dm = CSVLT(file, split_column="split")
+        ...     dm.class_counts, dm.class_names, dm.labels("test").tolist()
+        (ClassCounts([1, 1]), ['cat', 'dog'], [1])
+    """
+
+    no_test = "pass test_file, or split_column and rows called test"
+
+    def __init__(
+        self,
+        file: str | Path,
+        *,
+        root: str | Path | None = None,
+        val_file: str | Path | None = None,
+        test_file: str | Path | None = None,
+        path_column: Column = "path",
+        label_column: Column = "label",
+        split_column: Column | None = None,
+        suffix: str = "",
+        class_names: ClassNamesLike | None = None,
+        relabel: bool = False,
+        check_files: bool = True,
+        transforms: TransformsLike = "imagenet",
+        batch_size: int = 128,
+        num_workers: int = 0,
+        sampler: SamplerCallable | None = None,
+        val_split: float = 0.0,
+        imbalance_factor: float | None = None,
+        profile: Profile = "exp",
+        subset_seed: int = 0,
+        on_error: Literal["raise", "skip"] = "raise",
+        seed: int = 0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+    ) -> None:
+        super().__init__(
+            root if root is not None else Path(file).parent,
+            class_names=class_names,
+            relabel=relabel,
+            check_files=check_files,
+            transforms=transforms,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            sampler=sampler,
+            val_split=val_split,
+            imbalance_factor=imbalance_factor,
+            profile=profile,
+            subset_seed=subset_seed,
+            on_error=on_error,
+            seed=seed,
+            mixup_alpha=mixup_alpha,
+            cutmix_alpha=cutmix_alpha,
+        )
+        if split_column is not None and (val_file is not None or test_file is not None):
+            raise LongTailError("split_column is for one file with all splits: drop it, or val_file and test_file.")
+        self.file, self.val_file, self.test_file = file, val_file, test_file
+        self.path_column, self.label_column, self.split_column = path_column, label_column, split_column
+        self.suffix = suffix
+
+    def read(self, split: Split) -> Listing | None:
+        given: str | Path | None = self.file
+        if self.split_column is None:
+            given = {"train": self.file, "val": self.val_file, "test": self.test_file}[split]
+        if given is None:
+            return None
+        file = find_file(given, self.root, "the table")
+        table = self._whole if self.split_column is not None else self._table(file)
+        rows = rows_of_split(table, split, file)
+        if not rows:
+            return None
+        labels = label_values(table, rows, file, as_names=split != "train" and isinstance(self._classes.keys[0], str))
+        return Listing(file.name, labels, lambda indices: self._dataset(table, rows, indices, file))
+
+    @cached_property
+    def _whole(self) -> Table:
+        return self._table(find_file(self.file, self.root, "the table"))
+
+    def _table(self, file: Path) -> Table:
+        return read_table(file, self.path_column, self.label_column, self.split_column)
+
+    def _dataset(self, table: Table, rows: Sequence[int], indices: Tensor, file: Path) -> Dataset[Any]:
+        if table.binary:
+            return ImageBytes(table.images, indices, rows=rows, root=self.root, name=file.name)
+        return ImageList([f"{table.images[row]}{self.suffix}" for row in rows], indices, root=self.root)
+
+    def stated_classes(self) -> Stated | None:
+        names = parquet_class_names(find_file(self.file, self.root, "the table"), self.label_column)
+        return None if names is None else Stated(range(len(names)), names)
+
+    def setup(self, stage: str) -> None:
+        data_folder(self.root, LAYOUT)
+        super().setup(stage)

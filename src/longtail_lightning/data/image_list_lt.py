@@ -1,0 +1,182 @@
+"""Benchmarks that come as text lists: ImageNet-LT, Places-LT, and one's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.data._checks import data_folder
+from longtail_lightning.data._classes import Listing
+from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._text import find_file, read_text, shown
+from longtail_lightning.data.class_names import ClassNamesLike
+from longtail_lightning.data.datamodule import SamplerCallable, Split
+from longtail_lightning.data.image_list import ImageList
+from longtail_lightning.data.long_tail import Profile
+from longtail_lightning.data.presets import TransformsLike
+
+LAYOUT = """
+root/
+  train/abbey/1.jpg      the paths of the lists, for example `train/abbey/1.jpg 0`, start here
+  val/abbey/2.jpg
+"""
+
+
+class ImageListLT(FileDataModule):
+    r"""Images that text files list, one `path label` per line: ImageNet-LT, Places-LT, or your own.
+
+    Path and label are parted by a space, a tab or a comma; the label is the last field, so paths may
+    hold spaces. The test list is never used for validation.
+
+    Args:
+        root: the folder that the paths in the lists start from.
+        train_list: the training list, relative to where you stand or to `root`; may end in `.gz`.
+        val_list: the validation list.
+        test_list: the test list.
+        class_names: a list, or a file that `read_class_names` understands; by default the folders of the
+            images when each class has one of its own, else numbers.
+        relabel: number the classes anew, for lists whose labels start at 1 or leave numbers out.
+        check_files: look whether every listed file exists, before training starts.
+        transforms: a preset (`"imagenet"`, `"places"`, ...) or `ResizedCropTransforms(...)`.
+        batch_size: images per batch and process.
+        num_workers: processes that decode images.
+        sampler: from labels to training sampler; instance-balanced by default.
+        val_split: share of each training class to hold out when there is no `val_list`.
+        imbalance_factor: make the training set long-tailed; None takes all of it.
+        profile: shape of that tail.
+        subset_seed: which images that subset keeps.
+        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
+        seed: seed of order, held-out images and augmentation.
+        mixup_alpha: strength of mixup, 0 for none.
+        cutmix_alpha: strength of cutmix, 0 for none.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "train.txt")
+        ...     _ = file.write_text("train/abbey/1.jpg 0\ntrain/abbey/2.jpg 0\ntrain/bar/3.jpg 1\n")
+        ...     dm = ImageListLT(folder, "train.txt")
+        ...     dm.class_counts, dm.class_names
+        (ClassCounts([2, 1]), ['abbey', 'bar'])
+    """
+
+    no_test = "pass test_list"
+
+    def __init__(
+        self,
+        root: str | Path,
+        train_list: str | Path,
+        val_list: str | Path | None = None,
+        test_list: str | Path | None = None,
+        *,
+        class_names: ClassNamesLike | None = None,
+        relabel: bool = False,
+        check_files: bool = True,
+        transforms: TransformsLike = "imagenet",
+        batch_size: int = 128,
+        num_workers: int = 0,
+        sampler: SamplerCallable | None = None,
+        val_split: float = 0.0,
+        imbalance_factor: float | None = None,
+        profile: Profile = "exp",
+        subset_seed: int = 0,
+        on_error: Literal["raise", "skip"] = "raise",
+        seed: int = 0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+    ) -> None:
+        super().__init__(
+            root,
+            class_names=class_names,
+            relabel=relabel,
+            check_files=check_files,
+            transforms=transforms,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            sampler=sampler,
+            val_split=val_split,
+            imbalance_factor=imbalance_factor,
+            profile=profile,
+            subset_seed=subset_seed,
+            on_error=on_error,
+            seed=seed,
+            mixup_alpha=mixup_alpha,
+            cutmix_alpha=cutmix_alpha,
+        )
+        self.train_list, self.val_list, self.test_list = train_list, val_list, test_list
+
+    def read(self, split: Split) -> Listing | None:
+        file = {"train": self.train_list, "val": self.val_list, "test": self.test_list}[split]
+        if file is None:
+            return None
+        return listing(find_file(file, self.root, f"{split}_list"), self.root)
+
+    def setup(self, stage: str) -> None:
+        # Not sooner: class counts come from the lists alone, also where the images are not.
+        data_folder(self.root, LAYOUT)
+        super().setup(stage)
+
+    def build_class_names(self) -> list[str]:
+        names, folders = super().build_class_names(), folder_names(self._train[0])
+        if self._given_names is None:
+            return [folders.get(c, name) for c, name in enumerate(names)]
+        # Lists of names in another order than the labels are in circulation, for Places-LT among others.
+        wrong = [c for c, folder in folders.items() if folder != names[c] and folder in names]
+        if wrong:
+            rank_zero_warn(
+                f"Class names differ from those of the folders ({len(wrong)} in all): class {wrong[0]} is called "
+                f"{shown(names[wrong[0]])!r}, and its images lie in {shown(folders[wrong[0]])!r}."
+            )
+        return names
+
+
+def listing(file: Path, root: Path) -> Listing:
+    """The images of a list.
+
+    Args:
+        file: lines `path label`.
+        root: the folder that the paths start from.
+    """
+    files, labels = read_image_list(file)
+    return Listing(file.name, labels, lambda indices: ImageList(files, indices, root=root))
+
+
+def read_image_list(file: Path) -> tuple[list[str], np.ndarray]:
+    """Paths and labels of a list."""
+    files, labels = [], []
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if not (line := line.strip()):
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            kind = "CSVLT reads tables with a header and labels that are names" if number == 1 else "correct the line"
+            raise LongTailError(
+                f"{file.name}, line {number}: {shown(line[:80])!r} is not `path label` with a whole number "
+                f"as the label; {kind}."
+            )
+        path = match["path"]
+        files.append(path[1:-1] if path[0] == path[-1] == '"' else path)
+        labels.append(int(match["label"]))
+    if not files:
+        raise LongTailError(f"{file.name} is empty, expected one `path label` per line.")
+    return files, np.array(labels)
+
+
+_LINE = re.compile(r"(?P<path>\S.*?)(?:\s*,\s*|\s+)(?P<label>-?\d+)$")
+
+
+def folder_names(images: object) -> dict[int, str]:
+    """The folder of each class, when no two classes share one and no class has two; else nothing."""
+    if not isinstance(images, ImageList):
+        return {}
+    names: dict[int, str] = {}
+    for index, label in enumerate(images.labels.tolist()):
+        folder = images.file(index).rpartition("/")[0].rpartition("/")[2]
+        if not folder or names.setdefault(label, folder) != folder:
+            return {}
+    return names if len(set(names.values())) == len(names) else {}

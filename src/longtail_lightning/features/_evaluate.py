@@ -1,0 +1,25 @@
+"""How good a head is on a bank."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from longtail_lightning.features.bank import FeatureBank
+
+
+@torch.no_grad()
+def class_accuracy(head: nn.Module, bank: FeatureBank, device: torch.device | str = "cpu") -> Tensor:
+    """Accuracy of each class (float64, on the CPU); NaN for one without images in the bank."""
+    tensors = [*head.parameters(), *head.buffers()]
+    home = tensors[0].device if tensors else torch.device(device)
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    training = head.training
+    head.to(device).eval()
+    right = torch.zeros(bank.num_classes, dtype=torch.int64)
+    for features, labels in bank.batches(device=device, dtype=torch.promote_types(dtype, torch.float32)):
+        correct = labels[head(features).argmax(1) == labels]
+        right += torch.bincount(correct.cpu(), minlength=bank.num_classes)
+    head.to(home).train(training)
+    support = torch.bincount(bank.labels.cpu(), minlength=bank.num_classes)
+    return torch.where(support > 0, right.double() / support, torch.nan)

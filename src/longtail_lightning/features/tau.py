@@ -1,0 +1,250 @@
+"""Choose the strength of tau-normalization on a bank: every tau from one set of logits, never on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.counts import ClassCounts, ClassCountsLike
+from longtail_lightning.features._encoding import choose_device
+from longtail_lightning.features.bank import FeatureBank
+from longtail_lightning.features.fit_head import fit_head
+from longtail_lightning.heads import LinearHead
+from longtail_lightning.heads._frozen import frozen_copy
+from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of, tau_scale
+
+Criterion = Literal["macro", "micro"]
+TAUS = tuple(i / 10 for i in range(21))
+"""0, 0.1, ..., 2: the authors' grid."""
+_QUERIES = 1024
+_CLASSES = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class TauSelection:
+    """What `select_tau` found.
+
+    Args:
+        tau: the best one.
+        taus: all that were tried.
+        per_class: `(len(taus), num_classes)`, accuracy of each class; NaN for one without images in the bank.
+        table: one row per tau: `tau`, `many`, `medium`, `few` (None without classes, or without class counts) and
+            `all`, means over classes as fractions.
+
+    Example:
+        >>> per_class = torch.tensor([[1.0, 0.0], [0.8, 0.4]])
+        >>> TauSelection(tau=0.5, taus=[0.0, 0.5], per_class=per_class, table=[]).tau
+        0.5
+    """
+
+    tau: float
+    taus: list[float]
+    per_class: Tensor
+    table: list[dict[str, float | None]]
+
+
+def select_tau(
+    head: nn.Module,
+    bank: FeatureBank,
+    taus: Sequence[float] = TAUS,
+    *,
+    class_counts: ClassCountsLike | None = None,
+    criterion: Criterion = "macro",
+    bias: BiasPolicy = "drop",
+    many: int = 100,
+    few: int = 20,
+    device: torch.device | str = "auto",
+) -> TauSelection:
+    r"""Choose \(\tau\) of `TauNormalizedHead` by accuracy on a bank of validation features.
+
+    Without validation images, take the bank of the training features: the mean over the classes of
+    per-class accuracy stands in for a balanced test set (appendix B.5 of the paper, which found all
+    but the same \(\tau\)). A bank of test features is refused.
+
+    All taus share one set of logits, whose columns are scaled; queries and classes are streamed in
+    blocks, so neither the bank nor the logits need to fit into memory.
+
+    Args:
+        head: the trained `LinearHead` or `nn.Linear`.
+        bank: features and labels to choose on.
+        taus: what to try; of equally good ones the first wins.
+        class_counts: training images per class, for the table per split.
+        criterion: `"macro"`, the mean over classes, or `"micro"`, the share of right answers.
+        bias: `"drop"`, as in the paper, or `"keep"`.
+        many: classes with more training images are many-shot.
+        few: classes with fewer training images are few-shot.
+        device: where to compute; by default where the head is, or else a GPU.
+
+    Example:
+        >>> head = LinearHead(2, 2, bias=False)
+        >>> _ = head.weight.data.copy_(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
+        >>> bank = FeatureBank.from_arrays(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), [0, 1])
+        >>> select_tau(head, bank).tau
+        0.6
+    """
+    taus = [float(tau) for tau in taus]
+    if not taus:
+        raise LongTailError("select_tau got no taus to try: pass at least one, such as [0.0, 0.5, 1.0].")
+    if criterion not in ("macro", "micro"):
+        raise LongTailError(f"Unknown criterion={criterion!r}: choose 'macro' (mean over classes) or 'micro'.")
+    refuse_test(bank, "tau")
+    correct, support = tau_correct(head, bank, taus, bias=bias, device=device)
+    per_class = torch.where(support > 0, correct / support, torch.nan)
+    scores = per_class.nanmean(1) if criterion == "macro" else correct.sum(1) / support.sum()
+    table = _table(taus, per_class, class_counts, many, few)
+    return TauSelection(taus[int(scores.argmax())], taus, per_class, table)
+
+
+def learn_tau(
+    head: nn.Module,
+    bank: FeatureBank,
+    *,
+    initial: float = 0.5,
+    epochs: int = 10,
+    lr: float = 0.2,
+    batch_size: int = 512,
+    bias: BiasPolicy = "drop",
+    seed: int = 0,
+    device: torch.device | str = "auto",
+) -> float:
+    r"""Learn \(\tau\) of `TauNormalizedHead` by gradient on training features, with class-balanced sampling.
+
+    For when there are no validation images (appendix B.5 of the paper). Weights stay as they are; the
+    loss is cross-entropy, so the result also depends on how confident the classifier is, and not on
+    accuracy alone. A classifier that has memorized its training images teaches little: prefer
+    `select_tau` on validation features.
+
+    Args:
+        head: the trained `LinearHead` or `nn.Linear`.
+        bank: training features; a bank of test features is refused.
+        initial: where to start.
+        epochs: how often as many features as the bank has are drawn.
+        lr: first learning rate, which falls to 0 along a cosine.
+        batch_size: features per step.
+        bias: `"drop"`, as in the paper, or `"keep"`.
+        seed: seed of the sampling.
+        device: where to compute; by default where the head is, or else a GPU.
+
+    Example:
+        >>> head = LinearHead(2, 2, bias=False)
+        >>> _ = head.weight.data.copy_(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
+        >>> bank = FeatureBank.from_arrays(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), [0, 1])
+        >>> 0.5 < learn_tau(head, bank) < 2.0
+        True
+    """
+    refuse_test(bank, "tau")
+    learnable = _LearnableTau(_linear(head, bank), initial, bias)
+    if bank.num_classes < learnable.num_classes:
+        learnable.num_classes = bank.num_classes  # classes after the last label have no feature
+    fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed, device=device)
+    return float(learnable.tau.detach())
+
+
+class _LearnableTau(nn.Module):
+    """The tau-normalized classifier with tau as its only parameter."""
+
+    def __init__(self, linear: LinearHead, initial: float, bias: BiasPolicy) -> None:
+        super().__init__()
+        self.num_classes = linear.num_classes
+        self.linear = linear.to(torch.promote_types(linear.weight.dtype, torch.float32))
+        self.tau = nn.Parameter(linear.weight.new_tensor(initial))
+        self.bias = bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = F.linear(features, self.linear.weight) * tau_scale(self.linear.weight, self.tau)
+        return logits if self.bias == "drop" or self.linear.bias is None else logits + self.linear.bias
+
+
+def tau_correct(
+    head: nn.Module,
+    bank: FeatureBank,
+    taus: Sequence[float],
+    *,
+    bias: BiasPolicy = "drop",
+    device: torch.device | str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Right answers `(taus, classes)` and images `(classes,)` of each class, on the CPU."""
+    linear = _linear(head, bank).to(choose_device(device, head))
+    weight = linear.weight.detach()
+    offset = linear.bias.detach() if bias == "keep" and linear.bias is not None else None
+    scales = torch.stack([tau_scale(weight, tau) for tau in taus])
+    correct = torch.zeros(len(taus), linear.num_classes, dtype=torch.float64)
+    for features, target in _batches(bank, weight):
+        best = scales.new_full((len(taus), len(target)), -torch.inf)
+        answer = torch.zeros(best.shape, dtype=torch.int64, device=best.device)
+        for start in range(0, linear.num_classes, _CLASSES):
+            block = slice(start, start + _CLASSES)
+            logits = F.linear(features, weight[block].to(features.dtype))
+            scaled = torch.empty_like(logits)
+            for i, scale in enumerate(scales[:, block]):
+                torch.mul(logits, scale, out=scaled)
+                if offset is not None:
+                    scaled += offset[block]
+                value, index = scaled.max(1)
+                # Strictly greater: of equal logits the first class wins, as everywhere.
+                better = value > best[i]
+                best[i] = torch.where(better, value, best[i])
+                answer[i] = torch.where(better, index + start, answer[i])
+        right = (answer == target).cpu()
+        target = target.cpu()
+        for i, hits in enumerate(right):
+            correct[i] += torch.bincount(target[hits], minlength=linear.num_classes)
+    support = torch.bincount(bank.labels.cpu(), minlength=linear.num_classes).double()
+    return correct, support
+
+
+def refuse_test(bank: FeatureBank, what: str) -> None:
+    """Nothing is chosen on test images."""
+    data: Any = bank.fingerprint.get("data") or {}
+    if data.get("split") == "test":
+        raise LongTailError(
+            f"{what} is never chosen on test images, and this bank holds those of {data.get('name', 'a test set')}: "
+            "pass a bank of the validation or training split."
+        )
+
+
+def _linear(head: nn.Module, bank: FeatureBank) -> LinearHead:
+    linear: LinearHead = frozen_copy(linear_of(head, "tau-normalization"), "tau-normalization")  # type: ignore[assignment]
+    if linear.num_features != bank.num_features:
+        raise LongTailError(
+            f"The head was made for {linear.num_features} features, the bank's are {bank.num_features} wide: "
+            "extract them with the backbone that belongs to the head."
+        )
+    if bank.num_classes > linear.num_classes:
+        raise LongTailError(
+            f"The head was made for {linear.num_classes} classes, the bank has {bank.num_classes}: "
+            "use the head that was trained on these data."
+        )
+    return linear
+
+
+def _batches(bank: FeatureBank, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    yield from bank.batches(_QUERIES, device=like.device, dtype=dtype)
+
+
+def _table(
+    taus: list[float], per_class: Tensor, class_counts: ClassCountsLike | None, many: int, few: int
+) -> list[dict[str, float | None]]:
+    groups: dict[str, Tensor | None] = dict.fromkeys(("many", "medium", "few"))
+    if class_counts is not None:
+        groups = dict(ClassCounts(class_counts).shots(many=many, few=few))
+    return [
+        {
+            "tau": tau,
+            **{name: None if index is None else _mean(values[index]) for name, index in groups.items()},
+            "all": _mean(values),
+        }
+        for tau, values in zip(taus, per_class)
+    ]
+
+
+def _mean(values: Tensor) -> float | None:
+    mean = float(values.nanmean())
+    return None if mean != mean else mean

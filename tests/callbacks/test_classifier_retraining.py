@@ -1,0 +1,584 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from longtail_lightning import (
+    CRT,
+    LWS,
+    NCM,
+    BaseClassifier,
+    CIFARResNet,
+    ClassifierRetraining,
+    CosineHead,
+    LearnableScaleHead,
+    LinearHead,
+    LogitAdjustedLoss,
+    MLPHead,
+    NearestClassMeanHead,
+    SyntheticLongTail,
+    TauNormalization,
+    TauNormalizedHead,
+)
+from longtail_lightning._errors import LongTailError
+from tests.modules.test_resume import Stop
+from tests.tiny import tiny_data, tiny_model, tiny_trainer
+
+
+def fit(retraining, data=None, model=None, epochs=1, **options):
+    data = data or tiny_data()
+    model = model if model is not None else tiny_model(data)
+    checkpoint = ModelCheckpoint("saved", "best", monitor="val/acc", mode="max", enable_version_counter=False)
+    trainer = tiny_trainer(
+        **{
+            "max_epochs": epochs,
+            "callbacks": [retraining, checkpoint],
+            "enable_checkpointing": True,
+            "logger": CSVLogger("logs"),
+            **options,
+        }
+    )
+    trainer.fit(model, data)
+    return trainer, model, data
+
+
+def retrain(*args, **options):
+    """Without plots, which take longer than all the rest."""
+    return ClassifierRetraining(*args, **{"plot": False, **options})
+
+
+def values(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_each_method_is_saved_and_its_row_is_what_its_checkpoint_scores(capsys):
+    retraining = retrain()
+    _, _, data = fit(retraining)
+    out = capsys.readouterr().out
+    assert all(
+        word in out
+        for word in ("Validation accuracy by classifier", "Joint", "cRT", "LWS", "tau ", "NCM", "9-12 images")
+    )
+    kinds = {"crt": LinearHead, "lws": LearnableScaleHead, "tau": TauNormalizedHead, "ncm": NearestClassMeanHead}
+    assert {Path(path).name for path in retraining.checkpoints.values()} == {f"{name}.ckpt" for name in kinds}
+    for row, (name, kind) in zip(retraining.rows[1:], kinds.items()):
+        path = retraining.checkpoints[name]
+        model = BaseClassifier.load_from_checkpoint(path, weights_only=True)
+        assert type(model.head) is kind
+        (results,) = tiny_trainer().validate(model, data, verbose=False)
+        assert [results[f"val/acc{key}"] for key in ("", "_many", "_medium", "_few")] == pytest.approx(
+            [row.all, row.many, row.medium, row.few]
+        )
+        # And a trainer tests and predicts from the file, whatever head the given model has.
+        fresh = tiny_model(data)
+        assert "test/acc" in tiny_trainer().test(fresh, data, ckpt_path=path, verbose=False, weights_only=True)[0]
+        assert type(fresh.head) is kind
+    assert retraining.rows[0].name == "Joint"
+
+
+def test_the_joint_row_is_what_the_fit_logged():
+    retraining = retrain(["ncm"], start="last")
+    trainer, _, _ = fit(retraining, epochs=2)
+    assert retraining.rows[0].all == pytest.approx(trainer.callback_metrics["val/acc"].item(), abs=1e-6)
+
+
+def test_the_record_and_the_plots():
+    retraining = ClassifierRetraining()
+    fit(retraining)
+    record = json.loads(Path(retraining.files["retraining"]).read_text())
+    assert [row["name"] for row in record["rows"]][:3] == ["Joint", "cRT", "LWS"]
+    assert set(record["seconds"]) == {"features", "crt", "lws", "tau", "ncm"}
+    assert record["kept"] == retraining.kept
+    assert 0.0 <= record["tau"]["tau"] <= 2.0
+    for name in ("bars", "norms", "tau_plot"):
+        with Image.open(retraining.files[name]) as plot:
+            assert len(plot.convert("RGB").getcolors(10**6)) > 10
+
+
+@pytest.mark.parametrize("keep", ["best", "none", "ncm"])
+def test_what_is_kept(keep):
+    retraining = retrain(["crt", "ncm"], keep=keep, start="last")
+    before = {}
+
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            before.update(values(pl_module))
+
+    trainer, model, data = fit(retraining, callbacks=[Watch(), retraining], enable_checkpointing=False)
+    scores = {"joint": retraining.rows[0].all, "crt": retraining.rows[1].all, "ncm": retraining.rows[2].all}
+    if keep == "none":
+        assert retraining.kept == "joint"
+        same(before, values(model))
+    else:
+        assert retraining.kept == ("ncm" if keep == "ncm" else max(scores, key=scores.get))
+        (results,) = trainer.validate(model, data, verbose=False)
+        assert results["val/acc"] == pytest.approx(scores[retraining.kept], abs=1e-6)
+    for name, value in values(model.backbone).items():
+        torch.testing.assert_close(value, before[f"backbone.{name}"], rtol=0, atol=0)
+
+
+def test_the_joint_head_stays_when_nothing_is_better(monkeypatch):
+    from longtail_lightning.callbacks import classifier_retraining as module
+
+    monkeypatch.setattr(module, "class_accuracy", lambda *args: torch.full((6,), 0.5, dtype=torch.float64))
+    retraining = retrain(["ncm", "lws"])
+    _, model, _ = fit(retraining)
+    assert retraining.kept == "joint"
+    assert isinstance(model.head, LinearHead)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_begins_with_the_best_checkpoint_or_the_last_weights():
+    class Worse(BaseClassifier):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 1:  # what the second epoch leaves is never the best
+                nn.init.zeros_(self.head.weight)
+                for p in self.backbone.parameters():
+                    p.data.zero_()
+
+    kept = {}
+    for start in ("best", "last"):
+        L.seed_everything(5, verbose=False)
+        data = tiny_data()
+        model = Worse(data.class_counts, backbone=CIFARResNet(8, width=4), optimizer=slow)
+        retraining = retrain(["ncm"], keep="ncm", start=start)
+        trainer, _, _ = fit(retraining, data, model, epochs=2)
+        kept[start] = values(model.backbone)
+        best = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)["state_dict"]
+    assert any(not torch.equal(kept["best"][name], kept["last"][name]) for name in kept["best"])
+    same({name: best[f"backbone.{name}"] for name in kept["best"]}, kept["best"])
+
+
+def slow(params):
+    return torch.optim.SGD(params, lr=1e-4)
+
+
+def test_the_fit_is_not_disturbed():
+    modes = []
+
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            modes.append((trainer.state.fn, trainer.state.stage, [m.training for m in pl_module.backbone.modules()]))
+
+    retraining = retrain(["crt"], keep="none")
+    trainer, model, data = fit(retraining, callbacks=[Watch(), retraining, Watch()], enable_checkpointing=False)
+    assert modes[0] == modes[1]
+    assert trainer.state.finished
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(model, data)  # the same trainer goes on
+    assert trainer.current_epoch == 2
+
+
+def test_the_global_random_numbers_are_left_alone():
+    states = []
+
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            states.append(torch.get_rng_state())
+
+    fit(None, callbacks=[Watch(), retrain(), Watch()], enable_checkpointing=False)
+    assert torch.equal(*states)
+
+
+def test_batch_statistics_are_those_of_the_first_stage():
+    # The authors' cRT runs the frozen backbone in training mode: its statistics drift.
+    before = {}
+
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            before.update(values(pl_module.backbone))
+
+    retraining = retrain(["crt"], keep="crt", start="last")
+    _, model, _ = fit(retraining, callbacks=[Watch(), retraining], enable_checkpointing=False)
+    same(before, values(model.backbone))
+
+
+def test_nothing_is_looked_at_on_test_images(monkeypatch):
+    build = SyntheticLongTail.build
+
+    def watched(self, split):
+        assert split != "test"
+        return build(self, split)
+
+    monkeypatch.setattr(SyntheticLongTail, "build", watched)
+    fit(retrain())
+
+
+def test_test_images_are_reported_when_all_is_chosen(capsys):
+    kept, banks = [], []
+    for test in (False, True):
+        L.seed_everything(3, verbose=False)
+        retraining = retrain(test=test)
+        _, model, data = fit(retraining)
+        kept.append((retraining.kept, [row.as_dict() for row in retraining.rows], values(model)))
+        banks.append(retraining)
+    assert kept[0][:2] == kept[1][:2]
+    same(kept[0][2], kept[1][2])
+    assert not banks[0].test_rows
+    assert "Test accuracy by classifier" in capsys.readouterr().out
+    for row, name in zip(banks[1].test_rows[1:], ("crt", "lws", "tau", "ncm")):
+        model = BaseClassifier.load_from_checkpoint(banks[1].checkpoints[name])
+        (results,) = tiny_trainer().test(model, data, verbose=False)
+        assert [results[f"test/acc{key}"] for key in ("", "_many", "_few")] == pytest.approx(
+            [row.all, row.many, row.few]
+        )
+    with pytest.raises(LongTailError, match="needs a data module of this library with test images"):
+        tiny_trainer(callbacks=[ClassifierRetraining(["crt"], test=True)]).fit(NoTraining(), *loaders())
+
+
+def test_methods_can_be_configured():
+    methods = [
+        CRT(epochs=1, head=MLPHead, name="crt_mlp"),
+        CRT(epochs=2, loss=LogitAdjustedLoss(tau=0.5)),
+        LWS(scale_bias=True),
+        TauNormalization(tau=0.3),
+        TauNormalization(choose="train", name="tau_train"),
+        TauNormalization(choose="learn", name="tau_learned"),
+        NCM(metric="euclidean"),
+    ]
+    retraining = retrain(methods, keep="crt_mlp")
+    _, model, _ = fit(retraining)
+    names = [row.name for row in retraining.rows]
+    assert names[:5] == ["Joint", "crt_mlp", "cRT", "LWS", "tau 0.3"]
+    assert names[5].startswith("tau_train ")
+    assert names[6].startswith("tau_learned ")
+    assert isinstance(model.head, MLPHead)
+    assert BaseClassifier.load_from_checkpoint(retraining.checkpoints["lws"]).head.scale_bias
+    assert BaseClassifier.load_from_checkpoint(retraining.checkpoints["ncm"]).head.metric == "euclidean"
+
+
+def test_a_second_run_gives_the_same_heads():
+    found = []
+    for _ in range(2):
+        L.seed_everything(3, verbose=False)
+        retraining = retrain(["crt", "lws"], keep="crt")
+        _, model, _ = fit(retraining)
+        found.append(values(model))
+        torch.rand(3)
+    same(*found)
+
+
+def test_several_views_are_for_what_learns_from_them(monkeypatch):
+    seen = {}
+    for method in (CRT, NCM):
+        call = method.__call__
+
+        def watched(self, head, train, val=None, *, call=call, **options):
+            seen[self.name] = train.num_views
+            return call(self, head, train, val, **options)
+
+        monkeypatch.setattr(method, "__call__", watched)
+    fit(retrain(["crt", "ncm"], views=3), tiny_data(mixup_alpha=0.5))
+    assert seen == {"crt": 3, "ncm": 1}
+
+
+def test_a_plain_linear_head_comes_back_as_one_that_a_checkpoint_describes():
+    data = tiny_data()
+    model = tiny_model(data)
+    model.head = nn.Linear(16, 6)
+    retraining = retrain(["crt", "tau"], keep="crt")
+    fit(retraining, data, model)
+    images = torch.randn(3, 3, 32, 32)
+    loaded = BaseClassifier.load_from_checkpoint(retraining.checkpoints["crt"], weights_only=True)
+    torch.testing.assert_close(loaded.eval()(images), model.eval()(images))
+    assert isinstance(BaseClassifier.load_from_checkpoint(retraining.checkpoints["tau"]).head, TauNormalizedHead)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_other_precisions(precision):
+    retraining = retrain(["crt", "lws", "tau", "ncm"], keep="lws")
+    trainer, model, data = fit(retraining, precision=precision)
+    dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
+    assert model.head.scale.dtype == dtype
+    assert model.head.head.weight.dtype == dtype
+    trainer.validate(model, data, verbose=False)
+
+
+def test_averaged_weights_are_what_it_works_on():
+    averaged = {}
+
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            averaged.update(values(pl_module.backbone))
+
+    retraining = retrain(["crt"], keep="crt", start="last")
+    fit(retraining, callbacks=[EMAWeightAveraging(decay=0.5), Watch(), retraining])
+    model = BaseClassifier.load_from_checkpoint(retraining.checkpoints["crt"])
+    same(averaged, values(model.backbone))
+
+
+def test_a_cosine_head_is_retrained_as_one():
+    data = tiny_data()
+    retraining = retrain(["crt", "lws", "ncm"], keep="crt")
+    _, model, _ = fit(retraining, data, tiny_model(data, head=CosineHead))
+    assert isinstance(model.head, CosineHead)
+
+
+@pytest.mark.filterwarnings("ignore:The bank has no feature of")
+@pytest.mark.filterwarnings("ignore:The model was made for")
+def test_a_class_without_training_images():
+    data = tiny_data()
+    train = [i for i, label in enumerate(data.labels("train").tolist()) if label != 4]
+    data._datasets["train"] = torch.utils.data.Subset(data.dataset("train"), train)
+    assert data.class_counts.tolist()[4] == 0
+    retraining = retrain()
+    fit(retraining, data, tiny_model(data))
+    assert all(row.all is not None and 0.0 <= row.all <= 1.0 for row in retraining.rows)
+    ncm = BaseClassifier.load_from_checkpoint(retraining.checkpoints["ncm"]).eval()
+    assert 4 not in ncm(torch.randn(50, 3, 32, 32)).argmax(1)
+
+
+# -- modules of one's own --------------------------------------------------------------------------
+
+
+class Own(L.LightningModule):
+    """No class counts, no data module, a plain linear head, augmentation nowhere."""
+
+    def __init__(self, bias: bool = True):
+        super().__init__()
+        self.backbone, self.head = CIFARResNet(8, width=4), nn.Linear(16, 3, bias=bias)
+
+    def forward(self, images):
+        return self.head(self.backbone(images))
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/acc", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+def loaders():
+    torch.manual_seed(1)
+    images, labels = torch.randn(40, 3, 8, 8), torch.tensor([0] * 24 + [1] * 12 + [2] * 4)
+    images += labels[:, None, None, None]
+    train = DataLoader(TensorDataset(images, labels), batch_size=8, shuffle=True)
+    return train, DataLoader(TensorDataset(images[::2], labels[::2]), batch_size=8)
+
+
+@pytest.mark.parametrize("keep", ["crt", "lws", "tau"])
+@pytest.mark.filterwarnings("ignore:ncm.ckpt holds a NearestClassMeanHead, which Own does not build by itself")
+def test_three_lines_in_a_module_of_ones_own(keep):
+    model = Own()
+    retraining = retrain(keep=keep, many=20, few=10)
+    checkpoint = ModelCheckpoint("saved", monitor="val/acc", mode="max")
+    trainer = tiny_trainer(callbacks=[retraining, checkpoint], enable_checkpointing=True, max_epochs=1)
+    train, val = loaders()
+    trainer.fit(model, train, val)
+    assert type(model.head) is nn.Linear
+    loaded = Own.load_from_checkpoint(retraining.checkpoints[keep], weights_only=True).eval()
+    images = torch.randn(5, 3, 8, 8)
+    torch.testing.assert_close(loaded(images), model.eval()(images), rtol=0, atol=0)
+    (results,) = trainer.validate(loaded, val, verbose=False)
+    row = next(row for row in retraining.rows if row.name.lower().startswith(keep))
+    right = torch.cat([(loaded(batch).argmax(1) == labels) for batch, labels in val])
+    labels = torch.cat([labels for _, labels in val])
+    assert row.all == pytest.approx(torch.stack([right[labels == c].float().mean() for c in range(3)]).mean().item())
+    assert row.many is not None
+    assert results
+
+
+def test_a_head_that_a_class_cannot_build_is_told():
+    retraining = retrain(["ncm"], keep="none", many=20, few=10)
+    trainer = tiny_trainer(callbacks=[retraining, ModelCheckpoint("saved")], enable_checkpointing=True, max_epochs=1)
+    with pytest.warns(UserWarning, match=r"ncm.ckpt holds a NearestClassMeanHead, which Own does not build by itself"):
+        trainer.fit(Own(), *loaders())
+
+
+def test_without_checkpoints_nothing_is_written():
+    retraining = retrain(["ncm"], keep="ncm", many=20, few=10)
+    model = Own()
+    tiny_trainer(callbacks=[retraining], max_epochs=1).fit(model, *loaders())
+    assert not retraining.checkpoints
+    assert not retraining.files
+    assert not list(Path().rglob("*.ckpt"))
+    assert isinstance(model.head, NearestClassMeanHead)
+
+
+# -- what cannot work is told before the training ---------------------------------------------------
+
+
+class Boring(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 2)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def training_step(self, batch, batch_idx):
+        raise AssertionError("must not train")
+
+
+def test_a_module_without_parts_is_told_what_to_add():
+    with pytest.raises(LongTailError, match=r"Boring has no `backbone`: set self\.backbone"):
+        tiny_trainer(callbacks=[ClassifierRetraining()]).fit(Boring(), loaders()[0])
+    model = Boring()
+    model.backbone = nn.Linear(2, 2)
+    with pytest.raises(LongTailError, match="has no `head`"):
+        tiny_trainer(callbacks=[ClassifierRetraining()]).fit(model, loaders()[0])
+
+
+class NoTraining(Own):
+    def training_step(self, batch, batch_idx):
+        raise AssertionError("must not train")
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, [r"val_split=0\.1", r'TauNormalization\(choose="train"\)', r"TauNormalization\(tau=0\.7\)"]),
+        ({"methods": ["crt"]}, [r"val_split=0\.1", "keep='crt' or keep='none'"]),
+    ],
+)
+def test_no_validation_split_says_the_ways_out(options, words):
+    for data in (loaders()[0], without_val()):
+        with pytest.raises(LongTailError) as error:
+            tiny_trainer(callbacks=[ClassifierRetraining(**options)]).fit(NoTraining(), data)
+        for word in words:
+            error.match(word)
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "message"),
+    [
+        ("tau", CosineHead(16, 3), r"needs a linear classifier .* got CosineHead"),
+        ("crt", nn.Sequential(nn.Linear(16, 3)), r"cannot make a new Sequential: say what to train, CRT\(head="),
+        ("lws", nn.Sequential(nn.Linear(16, 3)), "builds on a trained head of this library or an nn.Linear"),
+    ],
+)
+def test_a_head_that_a_method_cannot_work_on_is_told(method, head, message):
+    model = NoTraining()
+    model.head = head
+    with pytest.raises(LongTailError, match=message):
+        tiny_trainer(callbacks=[ClassifierRetraining([method])]).fit(model, *loaders())
+
+
+def without_val():
+    data = tiny_data()
+    data._datasets["val"] = None
+    return data
+
+
+@pytest.mark.parametrize(
+    "method", ["crt", TauNormalization(choose="train"), TauNormalization(tau=0.7), TauNormalization(choose="learn")]
+)
+def test_without_validation_a_chosen_method_is_kept(method):
+    name = method if isinstance(method, str) else method.name
+    retraining = retrain([method], keep=name)
+    data = without_val()
+    model = tiny_model(data)
+    trainer = tiny_trainer(callbacks=[retraining], max_epochs=1)
+    trainer.fit(model, data)
+    assert retraining.kept == name
+    assert not retraining.rows
+    assert isinstance(model.head, LinearHead if name == "crt" else TauNormalizedHead)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["crtt"]}, "There is no method 'crtt'. Did you mean crt"),
+        ({"keep": "bst"}, "keep='bst' is none of the methods. Did you mean best"),
+        ({"methods": ["crt"], "keep": "lws"}, "none of the methods"),
+        ({"methods": [CRT(), CRT(epochs=3)]}, "Two methods are called 'crt'.*name="),
+        ({"start": "first"}, "choose 'best' or 'last'"),
+    ],
+)
+def test_wrong_arguments_are_told(options, message):
+    with pytest.raises(LongTailError, match=message):
+        ClassifierRetraining(**options)
+
+
+def test_an_error_leaves_the_model_as_the_fit_did():
+    data = tiny_data()
+    model = tiny_model(data)
+    before = {}
+
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            before.update(values(pl_module))
+
+    retraining = ClassifierRetraining([CRT(), CRT(lr=1e30, name="wild")])
+    with pytest.raises(LongTailError, match="diverged"):
+        tiny_trainer(callbacks=[Watch(), retraining], max_epochs=1).fit(model, data)
+    same(before, values(model))
+
+
+def test_a_fast_dev_run_leaves_it_out():
+    retraining = ClassifierRetraining()
+    data = tiny_data()
+    tiny_trainer(callbacks=[retraining], fast_dev_run=True).fit(tiny_model(data), data)
+    assert not retraining.rows
+
+
+# -- resuming and several processes -----------------------------------------------------------------
+
+
+def test_a_resumed_fit_ends_with_the_same_heads():
+    def run(stop=None, resume=False):
+        L.seed_everything(7, verbose=False)
+        data = tiny_data()
+        model = tiny_model(data)
+        retraining = retrain(["crt", "lws"], keep="crt", save=False)
+        trainer = tiny_trainer(max_epochs=2, callbacks=[retraining, *([Stop(stop)] if stop else [])])
+        if stop:
+            with pytest.raises(SystemExit):
+                trainer.fit(model, data)
+            assert not retraining.rows
+            return None
+        trainer.fit(model, data, ckpt_path="stopped.ckpt" if resume else None, weights_only=True)
+        return values(model), [row.as_dict() for row in retraining.rows]
+
+    expected, rows = run()
+    run(stop=7)
+    resumed, resumed_rows = run(resume=True)
+    same(expected, resumed)
+    assert resumed_rows == rows
+
+
+def fit_on_ranks(devices, folder):
+    L.seed_everything(3, verbose=False)
+    data = tiny_data(num_classes=5, batch_size=4)
+    model = tiny_model(data)
+    retraining = ClassifierRetraining(keep="lws", start="last")
+    distributed = {"strategy": "ddp", "devices": devices} if devices > 1 else {}
+    trainer = tiny_trainer(
+        max_epochs=1,
+        limit_train_batches=0,  # the same first stage for all
+        callbacks=[retraining, ModelCheckpoint(f"{folder}/{devices}")],
+        enable_checkpointing=True,
+        logger=CSVLogger(f"{folder}/{devices}"),
+        **distributed,
+    )
+    trainer.fit(model, data)
+    state = {name: value.tolist() for name, value in model.head.state_dict().items()}
+    return state, [row.as_dict() for row in retraining.rows], sorted(retraining.checkpoints)
+
+
+def test_two_ranks_end_like_one(pool, tmp_path):
+    expected = fit_on_ranks(1, str(tmp_path))
+    first, second = pool.run(fit_on_ranks, 2, str(tmp_path))
+    assert first == second == expected
+    model = BaseClassifier.load_from_checkpoint(tmp_path / "2" / "lws.ckpt")
+    assert model.head.scale.tolist() == expected[0]["scale"]
