@@ -74,8 +74,8 @@ def test_each_is_what_its_parts_give(stage):
 
 def test_crt_begins_anew_and_is_a_function_of_its_seed(stage):
     head, train, _ = stage
-    none = CRT(epochs=0)(head, train)
-    assert not torch.equal(none.weight, head.weight)
+    barely = CRT(epochs=1, lr=1e-9)(head, train)
+    assert not torch.allclose(barely.weight, head.weight, atol=1e-3)
     first, again, other = (CRT(epochs=1, seed=seed)(head, train).weight for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

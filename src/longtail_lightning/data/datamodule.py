@@ -69,7 +69,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     """
 
     mean: Sequence[float] | None = None
-    """Channel means of images in [0, 1]; with `std`, batches are normalized by them. Those of `transforms` win."""
+    """Channel means of images in [0, 1]; with `std`, batches are normalized by them. If `transforms` have some, those win."""
     std: Sequence[float] | None = None
 
     def __init__(
@@ -292,7 +292,8 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         held_out = self._held_out
         if (saved := state_dict.get("subset", subset)) != subset:
             raise LongTailError(
-                f"The checkpoint was trained on {_subset(saved)}, this run has {_subset(subset)}: "
+                f"The checkpoint was trained on {f'the subset {saved}' if saved else 'all images'}, this run has "
+                f"{subset or 'all images'}: "
                 "resume with the same data, imbalance_factor, profile and subset_seed."
             )
         if (saved := state_dict.get("held_out", held_out)) != held_out:
@@ -469,10 +470,6 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     @cached_property
     def _kept(self) -> dict[Any, tuple[Tensor, Tensor]]:
         return {}
-
-
-def _subset(name: str | None) -> str:
-    return "all images" if name is None else f"the subset {name}"
 
 
 _MIX = 1  # tells the random numbers of mixing from those of augmentation

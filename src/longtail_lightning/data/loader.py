@@ -124,7 +124,7 @@ class SeededDataset(Dataset[Any]):
 
     Random augmentations then repeat on resume and do not depend on the number of workers. Covers the
     global generators of torch, numpy and `random`. A data set with a method `batch(indices)`, which
-    gives `(images, labels)`, is asked once per batch instead of once per image.
+    gives `(images, labels)` and nothing random, is asked once per batch instead of once per image.
 
     Args:
         dataset: items `(image, label, ...)`.
