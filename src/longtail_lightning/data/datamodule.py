@@ -366,7 +366,9 @@ class LongTailDataModule(L.LightningDataModule, ABC):
                 "(auto_augment, resized crops): set device_resident=False, or use transforms that only `augment`."
             )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        return on_device(dataset, device, self._moved)
+        # Evaluation may be the first to ask; what is made in inference mode would stay marked by it.
+        with torch.inference_mode(False):
+            return on_device(dataset, device, self._moved)
 
     @cached_property
     def _moved(self) -> dict[Any, Any]:
@@ -463,8 +465,9 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         mean, std = (0.0,) if self.mean is None else tuple(self.mean), (1.0,) if self.std is None else tuple(self.std)
         key = (mean, std, white, device, dtype)
         if key not in self._kept:
-            scaled = [torch.tensor(values, dtype=torch.float64).mul(white).to(dtype) for values in (mean, std)]
-            self._kept[key] = (scaled[0].to(device).view(-1, 1, 1), scaled[1].to(device).view(-1, 1, 1))
+            with torch.inference_mode(False):
+                scaled = [torch.tensor(values, dtype=torch.float64).mul(white).to(dtype) for values in (mean, std)]
+                self._kept[key] = (scaled[0].to(device).view(-1, 1, 1), scaled[1].to(device).view(-1, 1, 1))
         return self._kept[key]
 
     @cached_property
