@@ -28,7 +28,7 @@ from torchvision.datasets import ImageFolder
 from longtail_lightning.data import ImageList, LongTailDataModule, ResizedCropTransforms
 from longtail_lightning.data.image_transforms import IMAGENET
 
-IMAGES, BATCH, WORKERS, ROUNDS, SEED = 1536, 64, 2, 7, 0
+IMAGES, BATCH, WORKERS, ROUNDS, SEED = 768, 64, 2, 9, 0
 
 
 class Photos(LongTailDataModule):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,7 @@ def main() -> None:
             "images": f"{IMAGES} of 3x32x32",
             "augmentation": "crop of padding 4, mirror, scale, normalize",
             "rounds": ROUNDS,
+            "load_average": [round(load, 1) for load in os.getloadavg()[:2]],  # other work on the machine included
             "images_per_s": {name: round(statistics.median(values)) for name, values in speeds.items()},
             "times_a": {
                 name: round(statistics.median(ours / theirs for ours, theirs in zip(values, speeds[first])), 2)

@@ -17,6 +17,7 @@ GUIDE = (ROOT.parent.parent / "docs" / "guides" / "your_images.md").read_text(en
 COMMANDS = [
     line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines() if line.strip()
 ]
+pytestmark = pytest.mark.xdist_group("guides")  # one process, for what a command leaves serves the next
 EXTRAS = {"parquet": "pyarrow", "HuggingFaceLT": "datasets"}
 
 

@@ -48,6 +48,16 @@ def rows() -> list[str]:
             f"{epoch['PowerSampler']['of_random_sampler']}",
             "samplers_cpu",
         ),
+        row(
+            "images per second from 500x375 JPEGs over torchvision's `ImageFolder` with Pillow, 2 workers, CPU",
+            f"{results('decode_cpu')['ratio']}",
+            "decode_cpu",
+        ),
+        row(
+            "the same of CIFAR images with `device_resident=True` over a `DataLoader` with Pillow, CPU",
+            f"{results('device_resident_cpu')['times_a']['d: ArrayLT, device_resident']}",
+            "device_resident_cpu",
+        ),
         "| the same on a GPU | not yet measured | |",
     ]
 

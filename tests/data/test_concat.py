@@ -106,6 +106,17 @@ def test_a_run_on_other_subsets_is_refused():
         ConcatLT([part([4, 4], profile=[2, 1]), part([4, 4])]).load_state_dict(state)
 
 
+def test_a_run_with_other_held_out_images_is_refused():
+    def state(**options):
+        data = ConcatLT([part([4, 4]), part([4, 4], **options)])
+        return {"batches": 0, "epoch": 0, "held_out": data._held_out}, data
+
+    saved, _ = state(val_split=0.5)
+    state(val_split=0.5)[1].load_state_dict(saved)
+    with pytest.raises(LongTailError, match=r"was trained with part 1: val_split=0\.5, seed=0, this run has none"):
+        state()[1].load_state_dict(saved)
+
+
 def test_whole_batches_equal_single_items():
     dataset = ConcatLT([part([3, 1]), part([1, 2], first=50, profile=[1, 1])]).dataset("train")
     indices = [5, 0, 4, 3, 0]

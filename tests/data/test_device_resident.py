@@ -128,6 +128,14 @@ def test_nothing_is_copied_where_the_images_are_already():
     assert data.val_dataloader().dataset.dataset.dataset is inner.dataset
 
 
+def test_evaluation_may_come_first():
+    data = small(device_resident=True)
+    with torch.inference_mode():
+        images = data.prepare_batch(next(iter(data.val_dataloader()))[0])
+    assert images.is_inference()
+    assert not data._kept.popitem()[1][0].is_inference(), "what is kept serves training, too"
+
+
 def test_order_and_names_stay():
     data = small(device_resident=True)
     images = torch.cat([batch[0] for batch in data.ordered_dataloader("test", indices=[3, 1])])

@@ -219,7 +219,7 @@ def test_killed_and_continued_is_uninterrupted(tmp_path, views):
         ({"module": Stops(encoder(seed=5))}, r"unfinished bank .* was made by Stops \w{12}, not by Stops \w{12}"),
         ({"batch_size": 2}, "was made with batch_size=4, not with batch_size=2"),
         ({"shard_size": 16}, "was made with size=8, not with size=16"),
-        ({"views": 1}, r"was made with views=2, augment=\w{12}, not with views=1, augment=False"),
+        ({"views": 1}, r"was made with views=2, augment=True, not with views=1, augment=False"),
         ({"dtype": torch.float32}, "was made with dtype=float16, not with dtype=float32"),
         ({"precision": "bf16"}, "was made with precision=float32, not with precision=bfloat16"),
     ],

@@ -152,6 +152,12 @@ class ConcatLT(LongTailDataModule):
         checksum = hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
         return SubsetId(" + ".join(text.partition(",")[0] for text in known), 0, self.class_counts.total, checksum)
 
+    @property
+    def _held_out(self) -> str | None:
+        told = [f"part {place}: {part._held_out}" for place, part in enumerate(self.parts) if part._held_out]
+        own = super()._held_out
+        return "; ".join([*told, own] if own else told) or None
+
     @cached_property
     def _joined(self) -> tuple[list[str], list[Tensor]]:
         """The class names, and for each part from its classes to these."""

@@ -70,7 +70,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
     """
 
     mean: Sequence[float] | None = None
-    """Channel means of images in [0, 1]; with `std`, batches are normalized by them. If `transforms` have some, those win."""
+    """Channel means of images in [0, 1]; with `std`, batches are normalized by them; those of `transforms` win."""
     std: Sequence[float] | None = None
 
     def __init__(
@@ -367,7 +367,9 @@ class LongTailDataModule(L.LightningDataModule, ABC):
                 "(auto_augment, resized crops): set device_resident=False, or use transforms that only `augment`."
             )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        return on_device(dataset, device, self._moved)
+        # Evaluation may be the first to ask; what is made in inference mode would stay marked by it.
+        with torch.inference_mode(False):
+            return on_device(dataset, device, self._moved)
 
     @cached_property
     def _moved(self) -> dict[Any, Any]:
@@ -453,7 +455,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         if images.dtype == torch.uint8:
             # Scaling is part of mean and std: two passes over the batch instead of three.
             mean, std = self._statistics(255.0, images.device, torch.float32)
-            images = _float_copy(images).sub_(mean).div_(std)
+            images = _as_float(images).sub_(mean).div_(std)
         elif self.mean is not None:
             mean, std = self._statistics(1.0, images.device, images.dtype)
             images = (images - mean).div_(std)
@@ -464,8 +466,9 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         mean, std = (0.0,) if self.mean is None else tuple(self.mean), (1.0,) if self.std is None else tuple(self.std)
         key = (mean, std, white, device, dtype)
         if key not in self._kept:
-            scaled = [torch.tensor(values, dtype=torch.float64).mul(white).to(dtype) for values in (mean, std)]
-            self._kept[key] = (scaled[0].to(device).view(-1, 1, 1), scaled[1].to(device).view(-1, 1, 1))
+            with torch.inference_mode(False):
+                scaled = [torch.tensor(values, dtype=torch.float64).mul(white).to(dtype) for values in (mean, std)]
+                self._kept[key] = (scaled[0].to(device).view(-1, 1, 1), scaled[1].to(device).view(-1, 1, 1))
         return self._kept[key]
 
     @cached_property
@@ -473,10 +476,10 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         return {}
 
 
-def _float_copy(images: Tensor) -> Tensor:
-    if images.device.type != "cpu" or not images.is_contiguous():
+def _as_float(images: Tensor) -> Tensor:
+    """A float copy of uint8 images; numpy asks for large pages, without which a batch costs three times as long."""
+    if images.device.type != "cpu":
         return images.float()
-    # Fresh memory takes most of the time, and numpy asks the system for large pages, which torch does not.
     return torch.from_numpy(np.empty(images.shape, dtype=np.float32)).copy_(images)
 
 

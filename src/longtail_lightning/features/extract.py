@@ -132,7 +132,8 @@ def extract(
         "data": source.fingerprint(),
         "extraction": {
             "views": views,
-            "augment": source.augmentation() if augment else False,
+            "augment": augment,
+            "augmentation": source.augmentation() if augment else None,
             "dtype": str(dtype).removeprefix("torch."),
             "precision": str(encoding.autocast or torch.float32).removeprefix("torch."),
         },

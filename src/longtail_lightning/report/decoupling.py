@@ -24,7 +24,7 @@ def plot_methods(rows: Sequence[Row], path: str | Path, *, title: str) -> None:
         path: where the PNG goes.
         title: title of the plot.
     """
-    figure, axes = _figure(title)
+    figure, axes = _figure(title, width=max(8.0, 1.5 * len(rows)))
     groups = [name for name in ("many", "medium", "few", "all") if any(getattr(row, name) is not None for row in rows)]
     width = 0.8 / len(rows)
     from matplotlib import colormaps
@@ -88,18 +88,18 @@ def plot_tau(table: Sequence[Mapping[str, float | None]], tau: float, path: str 
         style: dict[str, Any] = {"linewidth": 2.4} if name == "all" else {"linewidth": 1.4}
         axes.plot(taus, [100 * value for value in values], color=color, label=name, marker=".", **style)
     axes.axvline(tau, color=_ALL, linestyle=":", linewidth=1)
-    axes.annotate(f"chosen: {tau:g}", (tau, 0.02), xycoords=("data", "axes fraction"), xytext=(4, 0),
+    axes.annotate(f"chosen: {tau:g}", (tau, 0.95), xycoords=("data", "axes fraction"), xytext=(4, 0),
                   textcoords="offset points", fontsize=9)  # fmt: skip
-    axes.set(xlabel="tau", ylabel="accuracy (%)", ylim=(0, 100))
+    axes.set(xlabel="tau", ylabel="accuracy (%)", ylim=(0, None))
     axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(path, dpi=120)
 
 
-def _figure(title: str) -> tuple[Any, Any]:
+def _figure(title: str, width: float = 8.0) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(width, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     figure.suptitle(title)
