@@ -28,7 +28,7 @@ from longtail_lightning import (
 from longtail_lightning.data.array_images import ArrayImages
 from longtail_lightning.features import CRT, LWS, NCM, FeatureBank, TauNormalization, select_tau
 
-REPEATS = 5
+REPEATS = 3
 INATURALIST = {"images": 437_513, "classes": 8142, "features": 2048, "queries": 24_426}
 
 
