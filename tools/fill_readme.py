@@ -58,6 +58,11 @@ def rows() -> list[str]:
             f"{results('device_resident_cpu')['times_a']['d: ArrayLT, device_resident']}",
             "device_resident_cpu",
         ),
+        row(
+            "time of one feature pass with cRT, LWS, tau and NCM over that of the pass alone, CIFAR-10-LT size, CPU",
+            f"{results('feature_bank_cpu')['second_stage']['pass_and_methods_over_pass']}",
+            "feature_bank_cpu",
+        ),
         "| the same on a GPU | not yet measured | |",
     ]
 
