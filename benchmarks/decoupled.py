@@ -23,9 +23,9 @@ import lightning as L
 import numpy as np
 import torch
 from _record import record
-from torch.utils.data import Dataset
 
 from longtail_lightning import (
+    ArrayImages,
     BaseClassifier,
     ClassBalancedSampler,
     ClassCounts,
@@ -63,22 +63,9 @@ METHODS = {
 STATISTICS = {10: CIFAR10, 100: CIFAR100}
 
 
-class Images(Dataset[Any]):
-    """Images and labels in memory."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self.images = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        self.labels = torch.from_numpy(labels.astype(np.int64))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.images[index], int(self.labels[index])
-
-    def batch(self, indices: list[int]) -> Any:
-        """Many at once."""
-        return self.images[indices], self.labels[indices]
+def images_of(images: np.ndarray, labels: np.ndarray) -> ArrayImages:
+    """A data set of one split."""
+    return ArrayImages(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), labels)
 
 
 class CifarLT(LongTailDataModule):
@@ -94,12 +81,12 @@ class CifarLT(LongTailDataModule):
         self.subset = SubsetId.of(f"ltmaster-v1-cifar{classes}-exp-{imbalance_factor:g}", taken)
         is_val = np.arange(len(arrays["y_test"])) % 5 == 0
         self.parts = {
-            "train": Images(arrays["x_train"][taken], arrays["y_train"][taken]),
-            "val": Images(arrays["x_test"][is_val], arrays["y_test"][is_val]),
-            "test": Images(arrays["x_test"][~is_val], arrays["y_test"][~is_val]),
+            "train": images_of(arrays["x_train"][taken], arrays["y_train"][taken]),
+            "val": images_of(arrays["x_test"][is_val], arrays["y_test"][is_val]),
+            "test": images_of(arrays["x_test"][~is_val], arrays["y_test"][~is_val]),
         }
 
-    def build(self, split: str) -> Images:
+    def build(self, split: str) -> ArrayImages:
         return self.parts[split]
 
 

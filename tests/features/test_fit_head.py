@@ -22,7 +22,7 @@ from longtail_lightning import (
     long_tail_counts,
 )
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.features.fit_head import mean_class_accuracy
+from longtail_lightning.features._evaluate import mean_class_accuracy
 from tests.reference.training import sgd
 
 COUNTS = [14, 6, 3, 1]

@@ -17,9 +17,14 @@ def class_accuracy(head: nn.Module, bank: FeatureBank, device: torch.device | st
     training = head.training
     head.to(device).eval()
     right = torch.zeros(bank.num_classes, dtype=torch.int64)
-    for features, labels in bank.batches(device=device, dtype=torch.promote_types(dtype, torch.float32)):
+    for features, labels in bank.batches(device=device, dtype=dtype):
         correct = labels[head(features).argmax(1) == labels]
         right += torch.bincount(correct.cpu(), minlength=bank.num_classes)
     head.to(home).train(training)
     support = torch.bincount(bank.labels.cpu(), minlength=bank.num_classes)
     return torch.where(support > 0, right.double() / support, torch.nan)
+
+
+def mean_class_accuracy(head: nn.Module, bank: FeatureBank, device: torch.device | str = "cpu") -> float:
+    """Accuracy of each class of the bank, averaged over the classes that it has."""
+    return float(class_accuracy(head, bank, device).nanmean())

@@ -16,6 +16,7 @@ from torch.optim import SGD, Optimizer
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import generator, isolated_rng, mix
 from longtail_lightning.features._encoding import choose_device
+from longtail_lightning.features._evaluate import mean_class_accuracy
 from longtail_lightning.features._memory import free_memory
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.samplers import ClassBalancedSampler, LongTailSampler
@@ -168,7 +169,7 @@ def _train(
             value.backward()
             optimizer.step()
         if val is not None:
-            accuracy = mean_class_accuracy(head, val)
+            accuracy = mean_class_accuracy(head, val, where)
             if best is None or accuracy > best[0]:
                 best = accuracy, {name: value.clone() for name, value in head.state_dict().items()}
     if best is not None:
@@ -177,22 +178,6 @@ def _train(
         raise LongTailError(
             f"{type(head).__name__} diverged at lr={rates[0]}: use a smaller lr, or normalize the features."
         )
-
-
-@torch.no_grad()
-def mean_class_accuracy(head: nn.Module, bank: FeatureBank) -> float:
-    """Accuracy of each class of the bank, averaged over the classes that it has."""
-    parameter = next(head.parameters())
-    training = head.training
-    head.eval()
-    right = torch.zeros(bank.num_classes, dtype=torch.int64)
-    for features, labels in bank.batches(device=parameter.device, dtype=parameter.dtype):
-        correct = labels[head(features).argmax(1) == labels]
-        right += torch.bincount(correct.cpu(), minlength=bank.num_classes)
-    head.train(training)
-    counts = bank.class_counts.tensor
-    present = counts > 0
-    return float((right[present].double() / counts[present]).mean())
 
 
 class _Order:
