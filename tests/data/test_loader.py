@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import random
 
 import numpy as np
@@ -52,6 +53,19 @@ def test_continues_after_the_batches_that_are_done(workers):
     first, second = epochs(resumed)
     torch.testing.assert_close(first, full[0][6:])
     torch.testing.assert_close(second, full[1])
+
+
+def test_workers_end_with_their_loader():
+    gc.collect()
+    gc.disable()  # a circle of references would keep them until it runs
+    try:
+        made = loader(workers=2)
+        next(iter(made))
+        workers = made._iterator._workers
+        del made
+        assert not any(worker.is_alive() for worker in workers)
+    finally:
+        gc.enable()
 
 
 def test_counts_what_was_handed_out():

@@ -237,6 +237,8 @@ class Killed(LongTailDataModule):
 # The thread that feeds the dead process may miss it as well.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_killed_worker_is_told_in_one_sentence():
+    loader = Killed(batch_size=2, num_workers=2).train_dataloader()
     with pytest.raises(LongTailError) as error:
-        list(Killed(batch_size=2, num_workers=2).train_dataloader())
+        list(loader)
+    assert loader._iterator is None, "the other process has ended, and the loader can begin again"
     assert re.fullmatch(r"A process that loads images has died( \(Killed\))?: most often [^.]*\.", str(error.value))

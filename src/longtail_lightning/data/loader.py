@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,15 +50,27 @@ class ResumableLoader(DataLoader[Any]):
         # A run that was stopped after the last batch of an epoch resumes in the next, from its beginning.
         self._begin, self._skip = self._skip if self._skip_epoch == self._epoch else 0, 0
         self._done = self._begin
+        batches = None
         try:
             with worker_errors(self.num_workers):
-                for batch in super().__iter__():
+                batches = super().__iter__()
+                for batch in batches:
                     self._done += 1
                     if self._done == len(self):  # Lightning asks for no more, so nothing runs after the last `yield`
                         self._tell_skipped()
                     yield batch
+        except (Exception, KeyboardInterrupt):
+            self._end_workers(batches)
+            raise
         finally:
             self._tell_skipped()  # of an epoch that was cut short
+
+    def _end_workers(self, batches: Any) -> None:
+        # The traceback of an error keeps the iterator alive until the garbage collector finds it, which
+        # would close the pipes to the workers while the threads that feed them do the same.
+        if self.num_workers and batches is not None:
+            batches._shutdown_workers()
+            self._iterator = None
 
     def _tell_skipped(self) -> None:
         if not isinstance(self.dataset, SeededDataset) or not (skipped := self.dataset.unreadable()):
@@ -101,7 +114,8 @@ class _Continued:
     """A batch sampler that leaves out the first batches of its loader's epoch."""
 
     def __init__(self, sampler: Any, loader: ResumableLoader) -> None:
-        self.sampler, self.loader = sampler, loader
+        self.sampler = sampler
+        self.loader = weakref.proxy(loader)  # it holds us: without a circle, its workers end with it
 
     def __iter__(self) -> Iterator[Any]:
         return islice(iter(self.sampler), self.loader._begin, None)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2 import functional as F
 
 from longtail_lightning._errors import LongTailError
@@ -29,7 +29,7 @@ from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.data.decode import UnreadableImageError, decode_image
 from longtail_lightning.data.image_shards import MANIFEST, VERSION, import_arrow, open_arrow, read_manifest
 from longtail_lightning.data.labels import labels_of
-from longtail_lightning.data.loader import item_name, one_thread, worker_errors
+from longtail_lightning.data.loader import ResumableLoader, item_name, one_thread
 
 _PLAN = "unfinished.json"
 _BATCH_BYTES = 16 << 20
@@ -247,12 +247,11 @@ def _take(contents: Iterator[Content], limit: int) -> list[Content]:
 
 
 def _in_order(contents: Dataset[Content], num_workers: int) -> Iterator[Content]:
-    loader: DataLoader[Any] = DataLoader(
+    loader = ResumableLoader(
         contents, batch_size=16, num_workers=num_workers, collate_fn=list, worker_init_fn=one_thread
     )
-    with worker_errors(num_workers):
-        for batch in loader:
-            yield from batch
+    for batch in loader:
+        yield from batch
 
 
 def _columns(file: Path) -> Any:
