@@ -16,6 +16,7 @@ import logging
 import statistics
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from longtail_lightning import (
     BaseClassifier,
     ClassBalancedSampler,
     ClassCounts,
+    CosineHead,
     Decoupled,
     InstanceBalancedSampler,
     LongTailDataModule,
+    MLPHead,
     PaddedCropTransforms,
     ProgressivelyBalancedSampler,
     SquareRootSampler,
@@ -54,6 +57,9 @@ SAMPLERS = {
 }
 METHODS = {
     "crt": CRT(),
+    "crt, cosine classifier": CRT(head=CosineHead),
+    "crt, MLP of 2 layers": CRT(head=partial(MLPHead, depth=2, hidden=512)),
+    "crt, MLP of 3 layers": CRT(head=partial(MLPHead, depth=3, hidden=512)),
     "lws": LWS(),
     "tau, chosen on val": TauNormalization(),
     "tau, chosen on train": TauNormalization(choose="train"),
@@ -157,7 +163,7 @@ def evaluate(args: argparse.Namespace, sampler: str, seed: int) -> dict[str, Any
         start = time.perf_counter()
         heads[name] = method(model.head, banks["train"], banks["val"])
         seconds[name] = time.perf_counter() - start
-    if args.through_images:
+    if args.through_images and sampler == "instance":
         for mode in ("eval", "train"):
             start = time.perf_counter()
             heads[f"crt through images, BatchNorm in {mode}"] = through_images(args, model, mode, seed)
@@ -225,7 +231,7 @@ def main() -> None:
                 split: summarize([run["accuracy"][head][split] for run in runs if run["sampler"] == sampler])
                 for split in ("all", "many", "medium", "few")
             }
-            for head in runs[0]["accuracy"]
+            for head in next(run["accuracy"] for run in runs if run["sampler"] == sampler)
         }
         for sampler in args.samplers
     }
