@@ -33,3 +33,11 @@ def test_layers_are_as_many_as_the_depth_says():
 def test_a_depth_between_the_sizes_is_refused():
     with pytest.raises(LongTailError, match="6n \\+ 2"):
         CIFARResNet(18)
+
+
+def test_without_the_last_relu_features_can_be_negative():
+    with_relu, without = CIFARResNet(8).eval(), CIFARResNet(8, last_relu=False).eval()
+    without.load_state_dict(with_relu.state_dict())
+    images = torch.rand(1, 3, 4, 4)  # maps of one pixel, of which the features are no mean
+    assert bool((without(images) < 0).any())
+    torch.testing.assert_close(with_relu(images), without(images).clamp(min=0))

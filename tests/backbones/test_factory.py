@@ -50,6 +50,23 @@ def test_timm_families_give_flat_features(name):
         assert backbone(torch.zeros(2, 3, 224, 224)).shape == (2, backbone.num_features)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "seresnet50", "regnetx_002"])
+def test_timm_without_the_last_relu(name):
+    with_relu, without = TimmBackbone(name).eval(), TimmBackbone(name, last_relu=False).eval()
+    for module in with_relu.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.weight)  # some begin at zero, which leaves their block out
+    without.load_state_dict(with_relu.state_dict())
+    images = torch.rand(1, 3, 32, 32)  # maps of one pixel, of which the features are no mean
+    assert bool((without(images) < 0).any())
+    torch.testing.assert_close(with_relu(images), without(images).clamp(min=0))
+
+
+def test_timm_without_any_relu():
+    with torch.device("meta"), pytest.raises(LongTailError, match="has no ReLU to leave out"):
+        TimmBackbone("vit_tiny_patch16_224", last_relu=False)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -22,6 +22,8 @@ class CIFARResNet(Backbone):
         depth: 20, 32, 44, 56, ... (6n + 2).
         width: channels of the first stage.
         in_channels: channels of the images.
+        last_relu: whether the features pass a last ReLU; without it they can be negative, for a cosine
+            classifier (`"cos(noRelu)"` of Kang et al. 2020, appendix B.7).
 
     Example:
         >>> import torch
@@ -35,11 +37,12 @@ class CIFARResNet(Backbone):
     no parameters), He initialization.
     """
 
-    def __init__(self, depth: int = 32, width: int = 16, in_channels: int = 3) -> None:
+    def __init__(self, depth: int = 32, width: int = 16, in_channels: int = 3, last_relu: bool = True) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise LongTailError(f"CIFARResNet has depths 6n + 2 (20, 32, 44, 56), got depth={depth}.")
         self.depth, self.width, self.in_channels = depth, width, in_channels
+        self.last_relu = last_relu
         self.num_features = 4 * width
         self.stem = nn.Sequential(_conv3x3(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         blocks: list[nn.Module] = []
@@ -49,6 +52,7 @@ class CIFARResNet(Backbone):
             for index in range((depth - 2) // 6):
                 blocks.append(_Block(channels, out, stride=2 if stage > 0 and index == 0 else 1))
                 channels = out
+        blocks[-1].relu = last_relu  # type: ignore[assignment]
         self.blocks = nn.Sequential(*blocks)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -60,6 +64,8 @@ class CIFARResNet(Backbone):
 
 
 class _Block(nn.Module):
+    relu: bool = True
+
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.conv1, self.norm1 = _conv3x3(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels)
@@ -73,7 +79,7 @@ class _Block(nn.Module):
             # Option A: every second pixel, and zeros for the new channels, half on each side.
             before = self.new_channels // 2
             maps = F.pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
-        return F.relu(out + maps, inplace=True)
+        return F.relu(out + maps, inplace=True) if self.relu else out + maps
 
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:

@@ -80,8 +80,9 @@ def _leaf(line: str, owner: str, flag: str) -> str | None:
         component = all_components().get(owner)
         hint = f" {did_you_mean(match[1], component.options, listing=f'ltl show {owner}')}" if component else ""
         return f"{owner} has no option {match[1]!r}.{hint}"
-    if match := re.fullmatch(r"the following arguments are required: (.+)", line):
-        return f"{owner} needs {', '.join(f'{flag}.{name}' for name in match[1].split(', '))}."
+    if match := re.fullmatch(r"(Type .+ a callable class: )?the following arguments are required: (.+)", line):
+        needed = ", ".join(f"{flag}.{name}" for name in match[2].split(", "))
+        return f"{flag if match[1] else owner} needs {needed}."  # of a callable, the class is not told here
     if match := re.fullmatch(r"Expected a (.+)\. Got value: (.*)", line):
         expected = re.sub(r"<class '(.+?)'>|typing\.Literal", lambda m: m[1] or "one of ", match[1])
         return f"{flag} {match[2]}: expected {expected}."
