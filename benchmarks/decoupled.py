@@ -236,7 +236,18 @@ def main() -> None:
         for sampler in args.samplers
     }
     settings = {name: getattr(args, name) for name in ("backbone", "factor", "epochs")}
-    record(f"decoupled_{args.name}", {"settings": settings, "summary": summary, "runs": runs}, seed=args.seeds)
+    results = {"settings": settings, "speed": speed(runs), "summary": summary, "runs": runs}
+    record(f"decoupled_{args.name}", results, seed=args.seeds)
+
+
+def speed(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """How much longer cRT through images took than on the bank, the median over runs."""
+    return {
+        f"{name}, over crt on the bank": round(
+            statistics.median(run["seconds"][name] / run["seconds"]["crt"] for run in runs if name in run["seconds"]), 1
+        )
+        for name in dict.fromkeys(name for run in runs for name in run["seconds"] if "through images" in name)
+    }
 
 
 def summarize(values: list[float | None]) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""Bring the numbers of the README up to date with benchmarks/results.
+"""Bring the numbers of README and guides up to date with benchmarks/results.
 
 python tools/fill_readme.py
 """
@@ -15,12 +15,18 @@ BEGIN, END = "<!-- numbers: python tools/fill_readme.py -->", "<!-- end of numbe
 
 
 def main() -> None:
-    """Replace the table between the two marks."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    table = "\n".join(["| what | measured | file |", "|---|---|---|", *rows()])
+    """Fill in each file."""
+    fill("README.md", ["| what | measured | file |", "|---|---|---|", *rows()])
+    fill("docs/guides/decoupled.md", decoupled("cifar10", "CIFAR-10-LT") + decoupled("cifar100", "CIFAR-100-LT"))
+
+
+def fill(file: str, lines: list[str]) -> None:
+    """Replace what is between the two marks."""
+    path = ROOT / file
+    text = path.read_text(encoding="utf-8")
     pattern = f"{re.escape(BEGIN)}.*{re.escape(END)}"
-    readme.write_text(re.sub(pattern, lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL), encoding="utf-8")
+    content = "\n".join([BEGIN, *lines, END])
+    path.write_text(re.sub(pattern, lambda _: content, text, flags=re.DOTALL), encoding="utf-8")
 
 
 def rows() -> list[str]:
@@ -28,12 +34,23 @@ def rows() -> list[str]:
     synthetic, throughput, imports = results("synthetic"), results("throughput"), results("imports")
     losses = {row["loss"]: row["ratio"] for row in results("losses_cpu")["losses"]}
     epoch = results("samplers_cpu")["epoch"]
+    heads = results("decoupled_cifar100")["summary"]["instance"]
     few = {name: values["few"]["mean"] for name, values in synthetic["summary"].items()}
     return [
         row(
             "few-shot accuracy of the quickstart, cross-entropy and logit adjustment, mean of 3 seeds",
             f"{few['CrossEntropyLoss']} % and {few['LogitAdjustedLoss']} %",
             "synthetic",
+        ),
+        row(
+            "CIFAR-100-LT, 12 epochs, mean of 3 seeds, joint training and cRT on its features: few-shot classes",
+            f"{heads['joint']['few']['mean']} % and {heads['crt']['few']['mean']} %",
+            "decoupled_cifar100",
+        ),
+        row(
+            "the same, all classes",
+            f"{heads['joint']['all']['mean']} % and {heads['crt']['all']['mean']} %",
+            "decoupled_cifar100",
         ),
         row("images per second of `BaseClassifier` over a plain PyTorch loop", f"{throughput['ratio']}", "throughput"),
         row("`import longtail_lightning`", f"{imports['import longtail_lightning']['ms']} ms", "imports"),
@@ -65,6 +82,68 @@ def rows() -> list[str]:
         ),
         "| the same on a GPU | not yet measured | |",
     ]
+
+
+HEADS = {
+    "joint": "Joint",
+    "crt": "cRT",
+    "crt, cosine classifier": "cRT, cosine classifier",
+    "crt, MLP of 2 layers": "cRT, 2 layers",
+    "crt, MLP of 3 layers": "cRT, 3 layers",
+    "lws": "LWS",
+    "tau, chosen on val": "tau, chosen on validation images",
+    "tau, chosen on train": "tau, chosen on training images",
+    "tau, learned": "tau, learned",
+    "ncm": "NCM",
+    "crt through images, BatchNorm in eval": "cRT through images, batch norm in eval mode",
+    "crt through images, BatchNorm in train": "the same, batch norm in train mode",
+}
+SAMPLERS = {
+    "instance": "instance-balanced",
+    "class": "class-balanced",
+    "sqrt": "square-root",
+    "progressive": "progressively balanced",
+}
+
+
+def decoupled(data: str, title: str) -> list[str]:
+    """Accuracy of the second stages, and of the first with each sampler."""
+    found = results(f"decoupled_{data}")
+    summary, settings = found["summary"], found["settings"]
+    heads = summary["instance"]
+    splits = [split for split in ("many", "medium", "few", "all") if heads["joint"][split]]
+    lines = [
+        f"{title}, imbalance factor {settings['factor']:g}, `{settings['backbone']}`, {settings['epochs']} epochs where the "
+        "recipe has 200;",
+        "every fifth test image served for validation, accuracy in percent is that of the others, mean and standard",
+        f"deviation of {runs_of(found, 'instance')} seeds ([file](../../benchmarks/results/decoupled_{data}.json)):",
+        "",
+        f"| | {' | '.join(splits)} |",
+        f"|---|{'---|' * len(splits)}",
+    ]
+    for head, name in HEADS.items():
+        if head in heads:
+            lines.append(f"| {name} | {' | '.join(mean_and_std(heads[head][split]) for split in splits)} |")
+    shown = [head for head in ("joint", "crt", "lws", "tau, chosen on val", "ncm") if head in heads]
+    if len(summary) > 1:
+        names = ["Joint", "cRT", "LWS", "tau", "NCM"]
+        lines += ["", "All classes, by the sampler of the first stage:", ""]
+        lines += [f"| | seeds | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
+    for sampler, name in SAMPLERS.items():
+        if len(summary) > 1 and sampler in summary:
+            values = " | ".join(mean_and_std(summary[sampler][head]["all"]) for head in shown)
+            lines.append(f"| {name} | {runs_of(found, sampler)} | {values} |")
+    return [*lines, ""]
+
+
+def runs_of(found: dict[str, Any], sampler: str) -> int:
+    """How many seeds there are."""
+    return sum(run["sampler"] == sampler for run in found["runs"])
+
+
+def mean_and_std(value: dict[str, float]) -> str:
+    """The cell of a table."""
+    return f"{value['mean']:.1f} ± {value['std']:.1f}"
 
 
 def row(what: str, value: str, name: str) -> str:

@@ -27,6 +27,7 @@ WRITE = {
 }
 # The recipe's own network, where it must not be downloaded or is too large for a test.
 SMALL_MODEL = {
+    "cifar10_lt/decoupled": ["--model.backbone=cifar_resnet20"],
     "cifar100_lt/decoupled": ["--model.backbone=cifar_resnet20"],
     "places_lt/decoupled": ["--model.backbone.name=resnet18", "--model.backbone.pretrained=false"],
     "imagenet_lt/decoupled": ["--model.backbone=resnet10"],
