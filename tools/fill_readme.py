@@ -113,10 +113,10 @@ def decoupled(data: str, title: str) -> list[str]:
     heads = summary["instance"]
     splits = [split for split in ("many", "medium", "few", "all") if heads["joint"][split]]
     lines = [
-        f"{title}, imbalance factor {settings['factor']:g}, `{settings['backbone']}`, {settings['epochs']} epochs where the "
-        "recipe has 200;",
-        "every fifth test image served for validation, accuracy in percent is that of the others, mean and standard",
-        f"deviation of {runs_of(found, 'instance')} seeds ([file](../../benchmarks/results/decoupled_{data}.json)):",
+        f"{title}, imbalance factor {settings['factor']:g}, `{settings['backbone']}`, {settings['epochs']} epochs (the "
+        "recipe has 200). Every fifth test image served for validation,",
+        "accuracy in percent is that of the others: mean and standard deviation of "
+        f"{runs_of(found, 'instance')} seeds ([file](../../benchmarks/results/decoupled_{data}.json)).",
         "",
         f"| | {' | '.join(splits)} |",
         f"|---|{'---|' * len(splits)}",
