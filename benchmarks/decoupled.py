@@ -23,7 +23,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from _record import record
+from _record import COMMIT, record
 
 from longtail_lightning import (
     ArrayImages,
@@ -123,11 +123,12 @@ def stage_one(args: argparse.Namespace, sampler: str, seed: int) -> dict[str, An
     )
     start = time.perf_counter()
     trainer.fit(model, data)
-    result = {"state": model.state_dict(), "seconds": time.perf_counter() - start, "subset": str(data.subset)}
+    seconds = time.perf_counter() - start
+    result = {"state": model.state_dict(), "seconds": seconds, "subset": str(data.subset), "commit": COMMIT}
     CACHE.mkdir(exist_ok=True)
     torch.save(result, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
-    print(f"{key}: {result['seconds']:.0f} s", flush=True)
+    print(f"{key}: {seconds:.0f} s", flush=True)
     return result
 
 
@@ -180,6 +181,7 @@ def evaluate(args: argparse.Namespace, sampler: str, seed: int) -> dict[str, Any
         "sampler": sampler,
         "seed": seed,
         "subset": trained["subset"],
+        "stage_one_commit": trained["commit"],
         "tau": taus,
         "accuracy": accuracy,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
