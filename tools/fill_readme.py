@@ -116,7 +116,7 @@ def decoupled(data: str, title: str) -> list[str]:
         f"{title}, imbalance factor {settings['factor']:g}, `{settings['backbone']}`, {settings['epochs']} epochs (the "
         "recipe has 200). Every fifth test image served for validation,",
         "accuracy in percent is that of the others: mean and standard deviation of "
-        f"{runs_of(found, 'instance')} seeds ([file](../../benchmarks/results/decoupled_{data}.json)).",
+        f"{runs_of(found, 'instance')} seeds (`benchmarks/results/decoupled_{data}.json`).",
         "",
         f"| | {' | '.join(splits)} |",
         f"|---|{'---|' * len(splits)}",
