@@ -99,6 +99,8 @@ def test_tau_is_never_chosen_on_test_images(choose):
     data = bank(fingerprint={"data": {"name": "SyntheticLongTail", "split": "test"}})
     with pytest.raises(LongTailError, match="never chosen on test images, and this bank holds those of SyntheticLong"):
         choose(trained_head(), data)
+    with pytest.raises(LongTailError, match="never chosen on test images"):
+        choose(trained_head(), data.subset(range(len(data))).subset([0, 1]))
 
 
 @pytest.mark.parametrize(

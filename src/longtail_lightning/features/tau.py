@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
 from longtail_lightning.features._encoding import choose_device
-from longtail_lightning.features.bank import FeatureBank
+from longtail_lightning.features.bank import FeatureBank, refuse_test
 from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads._frozen import frozen_copy
@@ -197,16 +197,6 @@ def tau_correct(
             correct[i] += torch.bincount(target[hits], minlength=linear.num_classes)
     support = torch.bincount(bank.labels.cpu(), minlength=linear.num_classes).double()
     return correct, support
-
-
-def refuse_test(bank: FeatureBank, what: str) -> None:
-    """Nothing is chosen on test images."""
-    data: Any = bank.fingerprint.get("data") or {}
-    if data.get("split") == "test":
-        raise LongTailError(
-            f"{what} is never chosen on test images, and this bank holds those of {data.get('name', 'a test set')}: "
-            "pass a bank of the validation or training split."
-        )
 
 
 def _linear(head: nn.Module, bank: FeatureBank) -> LinearHead:
