@@ -259,6 +259,30 @@ def test_a_finished_bank_is_opened_and_not_made_again(tmp_path):
         extract_features(Stops(encoder(seed=1)), loader(), tmp_path, **QUIET)
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", ["features.npy", "labels.npy"])
+@pytest.mark.parametrize("damage", [cut, Path.unlink, lambda path: path.write_bytes(b"")], ids=["cut", "gone", "empty"])
+def test_a_damaged_bank_is_made_again(tmp_path, damage, name, finished):
+    expected, folder = resume(None), tmp_path / "bank"
+    if finished:
+        resume(folder)
+    else:
+        interrupt(folder, RuntimeError())
+    damage(folder / name)
+    if finished:
+        with pytest.raises(LongTailError, match=r"is damaged .*: extract the features again"):
+            FeatureBank.load(folder)
+    with pytest.warns(UserWarning, match="is damaged and made again"):
+        again = resume(folder)
+    assert torch.equal(again.views, expected.views)
+    assert torch.equal(again.labels, expected.labels)
+    assert len(FeatureBank.load(folder)) == NUMBER
+
+
 def test_the_precision_of_a_trainer_plays_no_part():
     data = tiny_data()
     tiny_trainer(max_epochs=1, precision="bf16-true").fit(tiny_model(data), data)

@@ -286,7 +286,7 @@ class FeatureBank:
                 files.read_lines(folder / name) if (folder / name).exists() else None
                 for name in (files.IDS, files.TEXTS)
             )
-        except (OSError, ValueError) as error:
+        except files.DAMAGED as error:
             raise LongTailError(f"The bank {folder} is damaged ({error}): extract the features again.") from error
         found = {"shape": list(views.shape), "labels": len(labels)}
         if found != {"shape": header["shape"], "labels": header["shape"][1]}:
