@@ -215,13 +215,15 @@ def _placed(bank: FeatureBank, view: int, where: torch.device) -> Tensor:
 
 
 def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> None:
-    name = type(head).__name__
-    made_for = {what: getattr(head, what, None) for what in ("num_features", "num_classes")}
-    for what, has in made_for.items():
-        if isinstance(has, int) and has != getattr(bank, what):
+    for what, own, torch_name in (
+        ("features", "num_features", "in_features"),
+        ("classes", "num_classes", "out_features"),
+    ):
+        has, wanted = getattr(head, own, getattr(head, torch_name, None)), getattr(bank, own)
+        if isinstance(has, int) and has != wanted:
             raise LongTailError(
-                f"{name} was made for {what}={has} but the bank has {getattr(bank, what)}: "
-                f"build it as {name}({bank.num_features}, {bank.num_classes})."
+                f"{type(head).__name__} was made for {has} {what} but the bank has {wanted}: "
+                f"give a head from {bank.num_features} features to {bank.num_classes} classes."
             )
     if val is not None:
         refuse_test(val, "The best epoch")
