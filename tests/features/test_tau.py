@@ -118,6 +118,12 @@ def test_wrong_input_is_told(head, options, message):
         select_tau(head, bank(torch.float32), **options)
 
 
+@pytest.mark.parametrize("choose", [select_tau, learn_tau])
+def test_an_unknown_way_with_the_bias_is_told(choose):
+    with pytest.raises(LongTailError, match="Unknown bias='add': choose 'drop'"):
+        choose(trained_head(), bank(), bias="add")
+
+
 def balanced_loss(head, data, tau):
     """Cross-entropy with each class counting alike: the mean of what class-balanced sampling sees."""
     logits = reference.tau_normalized(data.features, head.weight.detach(), tau)

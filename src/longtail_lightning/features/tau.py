@@ -17,7 +17,7 @@ from longtail_lightning.features.bank import FeatureBank, refuse_test
 from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads._frozen import frozen_copy
-from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of, tau_scale
+from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, linear_of, tau_scale
 
 Criterion = Literal["macro", "micro"]
 TAUS = tuple(i / 10 for i in range(21))
@@ -93,6 +93,7 @@ def select_tau(
         raise LongTailError("select_tau got no taus to try: pass at least one, such as [0.0, 0.5, 1.0].")
     if criterion not in ("macro", "micro"):
         raise LongTailError(f"Unknown criterion={criterion!r}: choose 'macro' (mean over classes) or 'micro'.")
+    check_bias(bias)
     refuse_test(bank, "tau")
     correct, support = tau_correct(head, bank, taus, bias=bias, device=device)
     per_class = torch.where(support > 0, correct / support, torch.nan)
@@ -138,6 +139,7 @@ def learn_tau(
         >>> 0.5 < learn_tau(head, bank) < 2.0
         True
     """
+    check_bias(bias)
     refuse_test(bank, "tau")
     learnable = _LearnableTau(_linear(head, bank), initial, bias)
     if bank.num_classes < learnable.num_classes:
