@@ -344,12 +344,12 @@ def refuse_test(bank: FeatureBank, what: str) -> None:
         )
 
 
-def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype) -> str:
+def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype, *, at_least: bool = False) -> str:
     """The sentence about features that are no numbers."""
     names = ", ".join(str(name) for name in first)
     fix = "store them as float32, or look at these images" if dtype == torch.float16 else "look at these images"
     return (
-        f"Features of {number} of {total} images are NaN or infinite "
+        f"Features of {'at least ' if at_least else ''}{number} of {total} images are NaN or infinite "
         f"(ids {names}{', ...' if number > len(first) else ''}): {fix}, and check that the encoder is trained."
     )
 
