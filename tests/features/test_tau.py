@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -99,6 +101,8 @@ def test_tau_is_never_chosen_on_test_images(choose):
     data = bank(fingerprint={"data": {"name": "SyntheticLongTail", "split": "test"}})
     with pytest.raises(LongTailError, match="never chosen on test images, and this bank holds those of SyntheticLong"):
         choose(trained_head(), data)
+    with pytest.raises(LongTailError, match="never chosen on test images"):
+        choose(trained_head(), data.subset(range(len(data))).subset([0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,12 @@ def test_tau_is_never_chosen_on_test_images(choose):
 def test_wrong_input_is_told(head, options, message):
     with pytest.raises(LongTailError, match=message):
         select_tau(head, bank(torch.float32), **options)
+
+
+@pytest.mark.parametrize("choose", [select_tau, learn_tau])
+def test_an_unknown_way_with_the_bias_is_told(choose):
+    with pytest.raises(LongTailError, match="Unknown bias='add': choose 'drop'"):
+        choose(trained_head(), bank(), bias="add")
 
 
 def balanced_loss(head, data, tau):
@@ -137,6 +147,15 @@ def test_the_learned_tau_minimizes_the_balanced_loss():
     assert learn_tau(head, data, epochs=60, batch_size=32, initial=1.5) == pytest.approx(tau, abs=0.05)
     torch.testing.assert_close(head.weight, before, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_learned_tau_outside_of_the_usual_grid_is_warned_of():
+    data, head = bank(torch.float32, [0] * 12 + [1] * 8 + [2] * 4 + [3] * 3 + [4] * 2), trained_head().float()
+    with pytest.warns(UserWarning, match=r"The learned tau, -3\b.*select_tau"):
+        assert learn_tau(head, data, initial=-3.0, lr=1e-6) == pytest.approx(-3.0, abs=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert learn_tau(head, data, initial=2.0, lr=0.0) == 2.0
 
 
 def test_the_bias_counts_when_it_is_kept():

@@ -206,8 +206,14 @@ class FeatureBank:
             None if self.texts is None else [self.texts[i] for i in numbers],
             self.num_classes,
             self._class_names,
-            {part: value for part, value in self.fingerprint.items() if part != "data"},  # it is no longer all of them
+            self._fingerprint_of_part(len(numbers)),
         )
+
+    def _fingerprint_of_part(self, number: int) -> dict[str, Any]:
+        """Still of this data set and split, but no longer all of it."""
+        if not (data := self.fingerprint.get("data")):
+            return dict(self.fingerprint)
+        return {**self.fingerprint, "data": {**data, "number": number, "labels": None, "images": None}}
 
     def require_all_classes(self, what: str) -> None:
         """Refuse, in the name of `what`, a bank in which a class has no image.
@@ -280,7 +286,7 @@ class FeatureBank:
                 files.read_lines(folder / name) if (folder / name).exists() else None
                 for name in (files.IDS, files.TEXTS)
             )
-        except (OSError, ValueError) as error:
+        except files.DAMAGED as error:
             raise LongTailError(f"The bank {folder} is damaged ({error}): extract the features again.") from error
         found = {"shape": list(views.shape), "labels": len(labels)}
         if found != {"shape": header["shape"], "labels": header["shape"][1]}:
@@ -328,12 +334,36 @@ class FeatureBank:
             raise LongTailError(not_finite(len(wrong), len(self), [self.ids[i] for i in wrong[:3]], self.dtype))
 
 
-def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype) -> str:
+def require_fits(train: FeatureBank, other: FeatureBank, called: str) -> None:
+    """Refuse a bank of another split that is not of the same encoder and classes."""
+    names = train._class_names, other._class_names
+    if (
+        other.num_features != train.num_features
+        or other.num_classes > train.num_classes
+        or (None not in names and list(names[0] or []) != list(names[1] or []))
+    ):
+        raise LongTailError(
+            f"{called}, {other!r}, does not go with {train!r}: extract both with one encoder, of splits with "
+            "the same classes."
+        )
+
+
+def refuse_test(bank: FeatureBank, what: str) -> None:
+    """Nothing is chosen on test images."""
+    data: Any = bank.fingerprint.get("data") or {}
+    if data.get("split") == "test":
+        raise LongTailError(
+            f"{what} is never chosen on test images, and this bank holds those of {data.get('name', 'a test set')}: "
+            "pass a bank of the validation or training split."
+        )
+
+
+def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype, *, at_least: bool = False) -> str:
     """The sentence about features that are no numbers."""
     names = ", ".join(str(name) for name in first)
     fix = "store them as float32, or look at these images" if dtype == torch.float16 else "look at these images"
     return (
-        f"Features of {number} of {total} images are NaN or infinite "
+        f"Features of {'at least ' if at_least else ''}{number} of {total} images are NaN or infinite "
         f"(ids {names}{', ...' if number > len(first) else ''}): {fix}, and check that the encoder is trained."
     )
 
