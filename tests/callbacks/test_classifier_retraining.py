@@ -397,6 +397,20 @@ def test_three_lines_in_a_module_of_ones_own(keep):
     assert results
 
 
+class WithPath(Own):
+    def __init__(self, folder):
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_hyper_parameters_may_be_any_objects():
+    retraining = retrain(["ncm"], save=False, many=20, few=10)
+    checkpoint = ModelCheckpoint("saved", monitor="val/acc", mode="max")
+    trainer = tiny_trainer(callbacks=[retraining, checkpoint], enable_checkpointing=True, max_epochs=1)
+    trainer.fit(WithPath(Path("images")), *loaders())
+    assert [row.name for row in retraining.rows] == ["Joint", "NCM"]
+
+
 def test_a_head_that_a_class_cannot_build_is_told():
     retraining = retrain(["ncm"], keep="none", many=20, few=10)
     trainer = tiny_trainer(callbacks=[retraining, ModelCheckpoint("saved")], enable_checkpointing=True, max_epochs=1)

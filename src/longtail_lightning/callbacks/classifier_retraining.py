@@ -155,7 +155,8 @@ class ClassifierRetraining(L.Callback):
         checkpoint = trainer.checkpoint_callback
         path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
         if self.start == "best" and path and Path(path).is_file():
-            pl_module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+            # This run wrote the file, so it is trusted: hyper-parameters may be any objects.
+            pl_module.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
 
     def _retrain(self, trainer: L.Trainer, pl_module: L.LightningModule) -> nn.Module | None:
         """Make, compare and save the heads; gives the one that the module now has, if it is to keep one."""
