@@ -28,6 +28,7 @@ from longtail_lightning import (
     SyntheticLongTail,
     TauNormalization,
     TauNormalizedHead,
+    TauSweep,
 )
 from longtail_lightning._errors import LongTailError
 from tests.modules.test_resume import Stop
@@ -466,7 +467,7 @@ class NoTraining(Own):
     ],
 )
 def test_no_validation_split_says_the_ways_out(options, words):
-    for data in (loaders()[0], without_val()):
+    for data in (loaders()[0], without_val(num_classes=3)):
         with pytest.raises(LongTailError) as error:
             tiny_trainer(callbacks=[ClassifierRetraining(**options)]).fit(NoTraining(), data)
         for word in words:
@@ -488,8 +489,8 @@ def test_a_head_that_a_method_cannot_work_on_is_told(method, head, message):
         tiny_trainer(callbacks=[ClassifierRetraining([method])]).fit(model, *loaders())
 
 
-def without_val():
-    data = tiny_data()
+def without_val(**options):
+    data = tiny_data(**options)
     data._datasets["val"] = None
     return data
 
@@ -517,11 +518,30 @@ def test_without_validation_a_chosen_method_is_kept(method):
         ({"methods": ["crt"], "keep": "lws"}, "none of the methods"),
         ({"methods": [CRT(), CRT(epochs=3)]}, "Two methods are called 'crt'.*name="),
         ({"start": "first"}, "choose 'best' or 'last'"),
+        ({"views": 0}, "views=0 must be at least 1"),
     ],
 )
 def test_wrong_arguments_are_told(options, message):
     with pytest.raises(LongTailError, match=message):
         ClassifierRetraining(**options)
+
+
+@pytest.mark.parametrize(
+    ("callback", "head", "message"),
+    [
+        (ClassifierRetraining(many=1), None, r"ClassifierRetraining got few=4 above many=1"),
+        (TauSweep(few=500), None, r"TauSweep got few=500 above many=8"),
+        (ClassifierRetraining(["crt"]), LinearHead(16, 7), "the 6 classes of the data, but the LinearHead has 7 outputs"),
+        (TauSweep(), nn.Linear(16, 5), "the 6 classes of the data, but the Linear has 5 outputs"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_told_before_the_training(callback, head, message):
+    data = tiny_data()
+    model = tiny_model(data)
+    model.head = head or model.head
+    model.training_step = None
+    with pytest.raises(LongTailError, match=message):
+        tiny_trainer(callbacks=[callback]).fit(model, data)
 
 
 def test_an_error_leaves_the_model_as_the_fit_did():

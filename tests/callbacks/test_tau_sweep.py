@@ -89,6 +89,12 @@ def test_what_cannot_work_is_told_before_the_training():
         tiny_trainer(callbacks=[TauSweep()]).fit(model, *loaders())
 
 
+@pytest.mark.parametrize(("options", "message"), [({"taus": []}, "at least one"), ({"bias": "of"}, "Unknown bias='of'")])
+def test_wrong_arguments_are_told(options, message):
+    with pytest.raises(LongTailError, match=message):
+        TauSweep(**options)
+
+
 def sweep_on_ranks(devices):
     torch.manual_seed(0)
     data = tiny_data(num_classes=5, batch_size=4)

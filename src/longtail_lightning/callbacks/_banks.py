@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.counts import ClassCounts
 from longtail_lightning.features import FeatureBank, extract_features
 
 _MIXED = ("bf16-mixed", "16-mixed")  # with the others the module has the type that it computes in
@@ -25,6 +26,17 @@ def parts_of(pl_module: L.LightningModule, who: str) -> tuple[nn.Module, nn.Modu
             "images to (batch, features), and self.head, from features to logits, and call head(backbone(images))."
         )
     return backbone, head
+
+
+def num_classes_of(head: nn.Module, counts: ClassCounts | None, who: str) -> int | None:
+    """How many classes there are, as far as it is known before the images are seen."""
+    outputs: int | None = getattr(head, "num_classes", getattr(head, "out_features", None))
+    if counts is not None and outputs is not None and outputs != len(counts):
+        raise LongTailError(
+            f"{who} compares classifiers of the {len(counts)} classes of the data, but the {type(head).__name__} has "
+            f"{outputs} outputs: give it one per class."
+        )
+    return outputs if counts is None else len(counts)
 
 
 def has_split(trainer: L.Trainer, split: Literal["train", "val", "test"]) -> bool:

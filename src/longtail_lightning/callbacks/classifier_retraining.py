@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._random import isolated_rng
-from longtail_lightning.callbacks._banks import bank_of, has_split, parts_of
-from longtail_lightning.callbacks._counts import class_counts_of
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of
+from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
 from longtail_lightning.counts import ClassCounts, ShotSplits
 from longtail_lightning.features import FeatureBank, Retraining, TauNormalization
@@ -30,7 +30,6 @@ from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_we
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row, tau_rows
 
 JOINT = "joint"
-_BOUNDS = {"many": 100, "few": 20}
 
 
 class ClassifierRetraining(L.Callback):
@@ -92,6 +91,8 @@ class ClassifierRetraining(L.Callback):
             raise LongTailError(f"keep={keep!r} is none of the methods. {did_you_mean(keep, ['best', 'none', *names])}")
         if start not in ("best", "last"):
             raise LongTailError(f"Unknown start={start!r}: choose 'best' or 'last'.")
+        if views < 1:
+            raise LongTailError(f"views={views} must be at least 1: each image is seen once or more.")
         self.keep = keep
         self.start = start
         self.test = test
@@ -117,6 +118,8 @@ class ClassifierRetraining(L.Callback):
         head = parts_of(pl_module, "ClassifierRetraining")[1]
         for method in self.methods:
             method.check(head)
+        bounds_of(self, pl_module)
+        num_classes_of(head, class_counts_of(trainer, pl_module), "ClassifierRetraining")
         self.rows, self.test_rows, self.kept, self.checkpoints, self.files = [], [], None, {}, {}
         if self.test and not has_split(trainer, "test"):
             raise LongTailError("ClassifierRetraining(test=True) needs a data module of this library with test images.")
@@ -191,8 +194,7 @@ class ClassifierRetraining(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> tuple[FeatureBank, FeatureBank | None, ClassCounts]:
         counts = class_counts_of(trainer, pl_module)
-        head = parts_of(pl_module, "ClassifierRetraining")[1]
-        num_classes = len(counts) if counts else getattr(head, "num_classes", getattr(head, "out_features", None))
+        num_classes = num_classes_of(pl_module.head, counts, "ClassifierRetraining")
         train = bank_of(trainer, pl_module, "train", num_classes=num_classes)
         val = None
         if has_split(trainer, "val"):
@@ -245,8 +247,7 @@ class ClassifierRetraining(L.Callback):
         seconds: dict[str, float],
     ) -> None:
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
-        many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
-        splits = counts.shots(many=many, few=few)
+        splits = counts.shots(**bounds_of(self, pl_module))
         self.rows, self.test_rows = (
             [shot_row(labels[name], values, splits) for name, values in found.items()] for found in (accuracy, tested)
         )

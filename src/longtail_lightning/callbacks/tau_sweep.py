@@ -12,15 +12,14 @@ import lightning as L
 import torch
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks._banks import bank_of, has_split, parts_of
-from longtail_lightning.callbacks._counts import class_counts_of
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of
+from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.features import TauSelection, select_tau
+from longtail_lightning.features.retraining import check_taus
 from longtail_lightning.features.tau import TAUS
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.report.decoupling import plot_tau
 from longtail_lightning.report.tables import print_shot_table, shot_row, tau_rows
-
-_BOUNDS = {"many": 100, "few": 20}
 
 
 class TauSweep(L.Callback):
@@ -59,7 +58,7 @@ class TauSweep(L.Callback):
     ) -> None:
         if split not in ("val", "train"):
             raise LongTailError(f"split={split!r}: tau is swept on 'val' or 'train', never on test images.")
-        self.taus = list(taus)
+        self.taus = check_taus(taus, bias)
         self.split = split
         self.bias = bias
         self.many = many
@@ -86,7 +85,10 @@ class TauSweep(L.Callback):
             self._sweep(trainer, pl_module)
 
     def _check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        linear_of(parts_of(pl_module, "TauSweep")[1], "TauSweep")
+        head = parts_of(pl_module, "TauSweep")[1]
+        linear_of(head, "TauSweep")
+        bounds_of(self, pl_module)
+        num_classes_of(head, class_counts_of(trainer, pl_module), "TauSweep")
         if not has_split(trainer, self.split):
             raise LongTailError(
                 f"TauSweep has no {self.split} images to look at: hold some out with val_split=0.1, or sweep the "
@@ -96,15 +98,15 @@ class TauSweep(L.Callback):
     def _sweep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         head = parts_of(pl_module, "TauSweep")[1]
         counts = class_counts_of(trainer, pl_module)
-        num_classes = len(counts) if counts else getattr(head, "num_classes", getattr(head, "out_features", None))
+        num_classes = num_classes_of(head, counts, "TauSweep")
         bank = bank_of(trainer, pl_module, self.split, num_classes=num_classes, dtype=torch.float32)
-        many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
-        self.selection = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, many=many, few=few)
+        bounds = bounds_of(self, pl_module)
+        self.selection = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, **bounds)
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
         if not trainer.is_global_zero:
             return
         found, counts = self.selection, counts or bank.class_counts
-        splits = counts.shots(many=many, few=few)
+        splits = counts.shots(**bounds)
         title = "Validation accuracy over tau" if self.split == "val" else "Training accuracy over tau"
         rows = [
             shot_row(f"{tau:g}{', best' if tau == found.tau else ''}", values, splits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -107,6 +108,7 @@ class CRT(Retraining):
         seed: int = 0,
         name: str = "crt",
     ) -> None:
+        _at_least_one(epochs=epochs, batch_size=batch_size)
         self.head = head
         self.epochs = epochs
         self.lr = lr
@@ -184,6 +186,7 @@ class LWS(Retraining):
         seed: int = 0,
         name: str = "lws",
     ) -> None:
+        _at_least_one(epochs=epochs, batch_size=batch_size)
         self.scale_bias = scale_bias
         self.epochs = epochs
         self.lr = lr
@@ -248,7 +251,9 @@ class TauNormalization(Retraining):
             raise LongTailError(f"Unknown choose={choose!r}: tau is chosen on 'val' or 'train', or by 'learn'.")
         self.choose = choose
         self.tau = tau
-        self.taus = list(taus)
+        self.taus = check_taus(taus, bias)
+        if tau is not None:
+            check_taus([tau], bias)
         self.bias = bias
         self.name = name
         self.selection: TauSelection | None = None
@@ -306,6 +311,7 @@ class NCM(Retraining):
         normalize: bool = True,
         name: str = "ncm",
     ) -> None:
+        NearestClassMeanHead(1, 1, metric=metric)  # which refuses what it does not know
         self.metric = metric
         self.center = center
         self.normalize = normalize
@@ -346,6 +352,22 @@ def as_methods(methods: Sequence[str | Retraining]) -> list[Retraining]:
             f"Two methods are called {twice.pop()!r}, and so would be their files: give one another name, name=..."
         )
     return made
+
+
+def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
+    """What is tried, or the reason why it cannot be."""
+    with isolated_rng(0):
+        TauNormalizedHead(LinearHead(1, 1), bias=bias)  # which refuses what it does not know
+    checked = [float(tau) for tau in taus]
+    if not checked or not all(map(math.isfinite, checked)):
+        raise LongTailError(f"taus={checked} must be finite numbers, at least one, such as [0.0, 0.5, 1.0].")
+    return checked
+
+
+def _at_least_one(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise LongTailError(f"{name}={value} must be at least 1.")
 
 
 def no_validation(what: str) -> str:
