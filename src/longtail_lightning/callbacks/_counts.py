@@ -25,7 +25,7 @@ def bounds_of(callback: Any, pl_module: L.LightningModule) -> dict[str, int]:
     bounds = {name: getattr(callback, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items()}
     if bounds["few"] > bounds["many"]:
         raise LongTailError(
-            f"{type(callback).__name__} got few={bounds['few']} above many={bounds['many']}: few-shot classes have fewer "
-            "images; set both, such as many=100, few=20."
+            f"{type(callback).__name__} got few={bounds['few']} above many={bounds['many']}: few-shot classes "
+            "have fewer images; set both, such as many=100, few=20."
         )
     return bounds

@@ -19,7 +19,6 @@ from longtail_lightning.report.plots import plot_per_class_accuracy
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row
 
 
-
 class LongTailReport(L.Callback):
     """End a fit, validate or test with a table per split and a plot per class.
 
