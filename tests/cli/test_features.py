@@ -130,7 +130,7 @@ def test_another_checkpoint_is_refused(ltl, fit):
     status, _, err = ltl("features", "--ckpt_path", second, "--out=bank", "--split=val")
     assert status == 2
     assert "The bank bank/val was made by CIFARResNet" in err
-    assert "give another path, or overwrite=True" in err
+    assert "give another --out, or --overwrite" in err
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from longtail_lightning import BaseClassifier, FeatureBank, LinearHead, LongTailDataModule, extract_features
+from longtail_lightning import (
+    BaseClassifier,
+    CIFARResNet,
+    FeatureBank,
+    LinearHead,
+    LongTailDataModule,
+    extract_features,
+)
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.features._fingerprint import encoder_fingerprint
 from tests.features.data import NUMBER, Noisy, Slow, Stops, encoder, images, loader
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -251,6 +259,30 @@ def test_a_finished_bank_is_opened_and_not_made_again(tmp_path):
         extract_features(Stops(encoder(seed=1)), loader(), tmp_path, **QUIET)
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", ["features.npy", "labels.npy"])
+@pytest.mark.parametrize("damage", [cut, Path.unlink, lambda path: path.write_bytes(b"")], ids=["cut", "gone", "empty"])
+def test_a_damaged_bank_is_made_again(tmp_path, damage, name, finished):
+    expected, folder = resume(None), tmp_path / "bank"
+    if finished:
+        resume(folder)
+    else:
+        interrupt(folder, RuntimeError())
+    damage(folder / name)
+    if finished:
+        with pytest.raises(LongTailError, match=r"is damaged .*: extract the features again"):
+            FeatureBank.load(folder)
+    with pytest.warns(UserWarning, match="is damaged and made again"):
+        again = resume(folder)
+    assert torch.equal(again.views, expected.views)
+    assert torch.equal(again.labels, expected.labels)
+    assert len(FeatureBank.load(folder)) == NUMBER
+
+
 def test_the_precision_of_a_trainer_plays_no_part():
     data = tiny_data()
     tiny_trainer(max_epochs=1, precision="bf16-true").fit(tiny_model(data), data)
@@ -297,6 +329,41 @@ def test_a_bank_of_other_data_is_not_opened(tmp_path, first, second, options):
         extract_features(net, second, tmp_path, **options, **QUIET)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (nn.ReLU(), nn.Tanh()),
+        (nn.LeakyReLU(0.1), nn.LeakyReLU(0.2)),
+        (CIFARResNet(8, width=1), CIFARResNet(8, width=1, last_relu=False)),
+    ],
+)
+def test_equal_weights_do_not_make_equal_encoders(first, second):
+    second.load_state_dict(first.state_dict())
+    bank = extract_features(nn.Sequential(first, nn.Flatten()), loader(), **QUIET)
+    bank.check(encoder=nn.Sequential(first, nn.Flatten()).eval())
+    with pytest.raises(LongTailError, match=r"made by Sequential .*, not by Sequential"):
+        bank.check(encoder=nn.Sequential(second, nn.Flatten()))
+
+
+class TellsItsFunction(nn.Module):
+    """Describes itself with an address of this process."""
+
+    def extra_repr(self):
+        return f"function={object()}"
+
+
+def test_an_encoder_has_the_same_fingerprint_in_every_process():
+    code = (
+        "from torch import nn; from tests.features.data import encoder; "
+        "from tests.features.test_extract import TellsItsFunction; "
+        "from longtail_lightning.features._fingerprint import encoder_fingerprint; "
+        "print(encoder_fingerprint(nn.Sequential(encoder(), TellsItsFunction()))['checksum'])"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    net = nn.Sequential(encoder(), TellsItsFunction()).eval()
+    assert encoder_fingerprint(net)["checksum"] == other.stdout.strip()
+
+
 def test_a_bank_tells_whether_it_belongs_to_encoder_and_data():
     data, net = tiny_data(), encoder()
     bank = extract_features(net, data, split="val", **QUIET)
@@ -307,8 +374,12 @@ def test_a_bank_tells_whether_it_belongs_to_encoder_and_data():
         bank.check(encoder=LinearHead(3, 3))
     with pytest.raises(LongTailError, match=r"val of 18 images .* not of SyntheticLongTail val of 12 images"):
         bank.check(data=tiny_data(val_per_class=2))
-    with pytest.raises(LongTailError, match="an unknown data set"):
+    with pytest.raises(LongTailError, match=r"Tail val of 2 images, not of SyntheticLongTail val of 18 images \("):
         bank.subset([0, 1]).check(data=data)
+    with pytest.raises(LongTailError, match=r"made of SyntheticLongTail val of 18 images, not of"):
+        bank.subset(range(18)).check(data=data)
+    with pytest.raises(LongTailError, match="an unknown data set"):
+        FeatureBank.from_arrays(bank.features, bank.labels).subset([0, 1]).check(data=data)
 
 
 # -- wrong input ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from longtail_lightning import (
     FeatureBank,
     InstanceBalancedSampler,
     LDAMLoss,
+    LearnableScaleHead,
     LinearHead,
     LogitAdjustedLoss,
     ProgressivelyBalancedSampler,
@@ -202,14 +203,24 @@ def test_classes_without_features_are_told_and_finite():
 
 
 VAL = FeatureBank.from_arrays(torch.zeros(2, 3), [0, 1])
+TEST = FeatureBank.from_arrays(torch.zeros(2, 5), [0, 1], fingerprint={"data": {"name": "Mine", "split": "test"}})
 
 
 @pytest.mark.parametrize(
     ("head", "options", "message"),
     [
-        (LinearHead(6, 4), {}, r"made for num_features=6 but the bank has 5: build it as LinearHead\(5, 4\)"),
-        (LinearHead(5, 3), {}, r"made for num_classes=3 but the bank has 4"),
+        (
+            LinearHead(6, 4),
+            {},
+            "LinearHead was made for 6 features but the bank has 5: give a head from 5 features to 4",
+        ),
+        (LinearHead(5, 3), {}, "made for 3 classes but the bank has 4"),
+        (nn.Linear(6, 4), {}, "Linear was made for 6 features but the bank has 5"),
+        (nn.Linear(5, 3), {}, "Linear was made for 3 classes but the bank has 4"),
+        (LearnableScaleHead(LinearHead(6, 4)), {}, "give a head from 5 features to 4 classes"),
         (LinearHead(5, 4), {"val": VAL}, r"The validation bank, FeatureBank\(2 x 3 .* does not go"),
+        (LinearHead(5, 4), {"val": TEST}, r"The best epoch is never chosen on test images, and this .* of Mine"),
+        (LinearHead(5, 4), {"val": TEST.subset([0])}, "The best epoch is never chosen on test images"),
         (LinearHead(5, 4).requires_grad_(False), {}, "LinearHead has no parameter to train"),
         (LinearHead(5, 4), {"lr": 1e38}, r"LinearHead diverged at lr=1e\+38: use a smaller lr"),
         (LinearHead(5, 4), {"device": "gpu"}, "There is no device 'gpu'"),

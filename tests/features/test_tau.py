@@ -99,6 +99,8 @@ def test_tau_is_never_chosen_on_test_images(choose):
     data = bank(fingerprint={"data": {"name": "SyntheticLongTail", "split": "test"}})
     with pytest.raises(LongTailError, match="never chosen on test images, and this bank holds those of SyntheticLong"):
         choose(trained_head(), data)
+    with pytest.raises(LongTailError, match="never chosen on test images"):
+        choose(trained_head(), data.subset(range(len(data))).subset([0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,12 @@ def test_tau_is_never_chosen_on_test_images(choose):
 def test_wrong_input_is_told(head, options, message):
     with pytest.raises(LongTailError, match=message):
         select_tau(head, bank(torch.float32), **options)
+
+
+@pytest.mark.parametrize("choose", [select_tau, learn_tau])
+def test_an_unknown_way_with_the_bias_is_told(choose):
+    with pytest.raises(LongTailError, match="Unknown bias='add': choose 'drop'"):
+        choose(trained_head(), bank(), bias="add")
 
 
 def balanced_loss(head, data, tau):

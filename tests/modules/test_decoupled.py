@@ -10,6 +10,7 @@ from torch import nn
 
 from longtail_lightning import (
     BaseClassifier,
+    CIFARResNet,
     ClassBalancedSampler,
     CosineHead,
     Decoupled,
@@ -212,6 +213,8 @@ def test_a_head_that_cannot_be_described_can_be_replaced_but_not_kept():
     [
         ({"checkpoint": "nowhere.ckpt"}, "there is no such file; give the checkpoint of the first stage"),
         ({"checkpoint": "foreign.ckpt"}, "not written by a BaseClassifier"),
+        ({"checkpoint": "text.ckpt"}, "text.ckpt does not describe its parts"),
+        ({"backbone": CIFARResNet(8, width=2)}, r"The weights of the backbone in one.ckpt, a CIFARResNet, do not fit"),
         ({"trainable": "body"}, "choose 'head' or 'last_block' or 'all'"),
         ({"backbone_mode": "frozen"}, "choose 'eval' or 'train'"),
         ({"head": LinearHead(9, 6)}, "num_features=9 but the backbone gives 16"),
@@ -220,6 +223,7 @@ def test_a_head_that_cannot_be_described_can_be_replaced_but_not_kept():
 def test_wrong_input_is_told(options, message):
     stage_one()
     torch.save({"state_dict": {}}, "foreign.ckpt")
+    Path("text.ckpt").write_text("hi")
     with pytest.raises(LongTailError, match=message):
         decoupled(tiny_data(), **options)
 

@@ -95,6 +95,7 @@ def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: li
                 overwrite=overwrite,
                 progress=True,
                 resume=f"`ltl features {shlex.join(continued)}`",
+                instead="give another --out, or --overwrite",
             )
         except KeyboardInterrupt as interrupt:
             if first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -10,6 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._spec import spec_of
+from longtail_lightning.backbones import Backbone
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def checksum(parts: Iterable[bytes]) -> str:
@@ -29,10 +34,16 @@ def tensor_parts(tensor: Tensor) -> Iterable[bytes]:
 
 
 def encoder_fingerprint(encoder: nn.Module) -> dict[str, str]:
-    """Class and weights of an encoder."""
+    """Class of an encoder, and a checksum of its modules, as far as they describe themselves, and of its weights."""
     encoder = unwrapped(encoder)
 
     def parts() -> Iterable[bytes]:
+        # The same weights under another activation give other features.
+        for name, module in encoder.named_modules():
+            told = _ADDRESS.sub("", module.extra_repr())
+            # Ours tell their settings in their specs.
+            spec = spec_of(module) if isinstance(module, Backbone) else None
+            yield f"{name} {type(module).__qualname__} {told} {spec}".encode()
         for name, value in encoder.state_dict().items():
             yield name.encode()
             yield from tensor_parts(value) if isinstance(value, Tensor) else [repr(value).encode()]
@@ -88,6 +99,6 @@ def _told(part: str, fingerprint: Any, other: Any) -> str:
     differ = [
         f"{key} {str(fingerprint[key])[:12]}"
         for key in ("labels", "images")
-        if other and fingerprint.get(key) != other.get(key)
+        if other and fingerprint.get(key) not in (None, other.get(key))
     ]
     return f"{told} ({', '.join(differ)})" if differ else told

@@ -157,7 +157,7 @@ class DiskStore(Store):
         if needed > free:
             raise LongTailError(
                 f"The bank {folder} needs {needed / 1e9:.2f} GB but {free / 1e9:.2f} GB are free: "
-                "give another path, fewer views, or dtype=torch.float16."
+                "give another path, fewer views, or keep them as float16."
             )
         for name, kind, size in ((files.FEATURES, numpy_dtype, shape), (files.LABELS, np.int64, (shards.number,))):
             np.lib.format.open_memmap(folder / name, mode="w+", dtype=kind, shape=size)

@@ -25,6 +25,8 @@ PROGRESS = "extraction.json"
 DONE = "done"
 """Folder with one empty file per finished shard."""
 FORMAT = 1
+DAMAGED = (OSError, ValueError, EOFError)
+"""What opening a missing, cut or foreign file raises."""
 
 
 def write_json(path: Path, value: Any) -> None:

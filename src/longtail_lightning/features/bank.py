@@ -206,8 +206,14 @@ class FeatureBank:
             None if self.texts is None else [self.texts[i] for i in numbers],
             self.num_classes,
             self._class_names,
-            {part: value for part, value in self.fingerprint.items() if part != "data"},  # it is no longer all of them
+            self._fingerprint_of_part(len(numbers)),
         )
+
+    def _fingerprint_of_part(self, number: int) -> dict[str, Any]:
+        """Still of this data set and split, but no longer all of it."""
+        if not (data := self.fingerprint.get("data")):
+            return dict(self.fingerprint)
+        return {**self.fingerprint, "data": {**data, "number": number, "labels": None, "images": None}}
 
     def require_all_classes(self, what: str) -> None:
         """Refuse, in the name of `what`, a bank in which a class has no image.
@@ -280,7 +286,7 @@ class FeatureBank:
                 files.read_lines(folder / name) if (folder / name).exists() else None
                 for name in (files.IDS, files.TEXTS)
             )
-        except (OSError, ValueError) as error:
+        except files.DAMAGED as error:
             raise LongTailError(f"The bank {folder} is damaged ({error}): extract the features again.") from error
         found = {"shape": list(views.shape), "labels": len(labels)}
         if found != {"shape": header["shape"], "labels": header["shape"][1]}:
@@ -326,6 +332,16 @@ class FeatureBank:
         if wrong:
             wrong = sorted(set(wrong))
             raise LongTailError(not_finite(len(wrong), len(self), [self.ids[i] for i in wrong[:3]], self.dtype))
+
+
+def refuse_test(bank: FeatureBank, what: str) -> None:
+    """Nothing is chosen on test images."""
+    data: Any = bank.fingerprint.get("data") or {}
+    if data.get("split") == "test":
+        raise LongTailError(
+            f"{what} is never chosen on test images, and this bank holds those of {data.get('name', 'a test set')}: "
+            "pass a bank of the validation or training split."
+        )
 
 
 def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype) -> str:

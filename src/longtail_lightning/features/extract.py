@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -100,6 +101,7 @@ def extract_features(
         overwrite=overwrite,
         progress=progress,
         resume=f"the same extract_features call for {str(path)!r}",
+        instead="give another path, or overwrite=True",
     )
 
 
@@ -119,8 +121,9 @@ def extract(
     overwrite: bool,
     progress: bool,
     resume: str,
+    instead: str,
 ) -> FeatureBank:
-    """`extract_features`, with the words in which an interrupted bank says how to continue."""
+    """`extract_features`, with the words that tell how to continue, and what to do where another bank is."""
     _check_arguments(views, dtype, batch_size, shard_size)
     rank, world_size = _place()
     encoding = Encoding(encoder, choose_device(device, encoder), precision)
@@ -153,7 +156,7 @@ def extract(
                 "fingerprint": fingerprint,
                 "resume": resume,
             }
-            finished = _first_alone(lambda: _prepare(folder, shards, width, dtype, state, overwrite))
+            finished = _first_alone(lambda: _prepare(folder, shards, width, dtype, state, overwrite, instead))
             if finished:
                 return FeatureBank.load(folder)
             store = _all_alone(lambda: DiskStore(folder, shards))
@@ -257,10 +260,11 @@ def _prepare(
     dtype: torch.dtype,
     state: dict[str, Any],
     overwrite: bool,
+    instead: str,
 ) -> bool:
     """Make the folder ready; true when it holds the wanted bank already."""
     try:
-        return _prepared(folder, shards, width, dtype, state, overwrite)
+        return _prepared(folder, shards, width, dtype, state, overwrite, instead)
     except OSError as error:
         raise LongTailError(
             f"The bank {folder} cannot be written ({error.strerror}): give the path of a folder that can."
@@ -268,25 +272,40 @@ def _prepare(
 
 
 def _prepared(
-    folder: Path, shards: Shards, width: int, dtype: torch.dtype, state: dict[str, Any], overwrite: bool
+    folder: Path,
+    shards: Shards,
+    width: int,
+    dtype: torch.dtype,
+    state: dict[str, Any],
+    overwrite: bool,
+    instead: str,
 ) -> bool:
     if folder.is_file():
         raise LongTailError(f"{folder} is a file, a bank is a folder: give another path.")
-    fix = "give another path, or overwrite=True"
     if overwrite:
         remove(folder)
-    if (folder / files.HEADER).is_file():
+    finished = (folder / files.HEADER).is_file()
+    if finished:
         found = files.read_json(folder / files.HEADER)["fingerprint"]
-        require_equal(state["fingerprint"], found, f"The bank {folder}", fix)
-        return True
-    if (folder / files.PROGRESS).is_file():
+        require_equal(state["fingerprint"], found, f"The bank {folder}", instead)
+    elif (folder / files.PROGRESS).is_file():
         before = files.read_json(folder / files.PROGRESS)
         named = f"The unfinished bank {folder}"
-        require_equal(state["fingerprint"], before["fingerprint"], named, fix)
-        require_equal({"extraction": state["plan"]}, {"extraction": before["plan"]}, named, fix)
+        require_equal(state["fingerprint"], before["fingerprint"], named, instead)
+        require_equal({"extraction": state["plan"]}, {"extraction": before["plan"]}, named, instead)
+    else:
+        DiskStore.create(folder, shards, width, dtype, state)
         return False
-    DiskStore.create(folder, shards, width, dtype, state)
-    return False
+    try:
+        if finished:
+            FeatureBank.load(folder)
+        else:
+            DiskStore(folder, shards).close()
+    except (LongTailError, *files.DAMAGED) as error:
+        warnings.warn(f"What is in {folder} is damaged and made again: {error}", stacklevel=2)
+        DiskStore.create(folder, shards, width, dtype, state)
+        return False
+    return finished
 
 
 def _seal(folder: Path, store: DiskStore, source: Source, state: dict[str, Any]) -> None:

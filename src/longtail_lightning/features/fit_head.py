@@ -18,7 +18,7 @@ from longtail_lightning._random import generator, isolated_rng, mix
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._evaluate import mean_class_accuracy
 from longtail_lightning.features._memory import free_memory
-from longtail_lightning.features.bank import FeatureBank
+from longtail_lightning.features.bank import FeatureBank, refuse_test
 from longtail_lightning.samplers import ClassBalancedSampler, LongTailSampler
 
 HeadType = TypeVar("HeadType", bound=nn.Module)
@@ -75,7 +75,8 @@ def fit_head(
         weight_decay: its weight decay.
         batch_size: features per step.
         device: where to train; by default where the head is, or else a GPU. The head comes back.
-        val: with it, the epoch with the best mean accuracy over its classes is kept instead of the last.
+        val: with it, the epoch with the best mean accuracy over its classes is kept instead of the last; a
+            bank of test features is refused.
         seed: seed of order and dropout; a sampler that is given a seed of its own keeps it.
         progress: show a progress bar.
 
@@ -214,14 +215,18 @@ def _placed(bank: FeatureBank, view: int, where: torch.device) -> Tensor:
 
 
 def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> None:
-    name = type(head).__name__
-    made_for = {what: getattr(head, what, None) for what in ("num_features", "num_classes")}
-    for what, has in made_for.items():
-        if isinstance(has, int) and has != getattr(bank, what):
+    for what, own, torch_name in (
+        ("features", "num_features", "in_features"),
+        ("classes", "num_classes", "out_features"),
+    ):
+        has, wanted = getattr(head, own, getattr(head, torch_name, None)), getattr(bank, own)
+        if isinstance(has, int) and has != wanted:
             raise LongTailError(
-                f"{name} was made for {what}={has} but the bank has {getattr(bank, what)}: "
-                f"build it as {name}({bank.num_features}, {bank.num_classes})."
+                f"{type(head).__name__} was made for {has} {what} but the bank has {wanted}: "
+                f"give a head from {bank.num_features} features to {bank.num_classes} classes."
             )
+    if val is not None:
+        refuse_test(val, "The best epoch")
     if val is not None and (val.num_features != bank.num_features or val.num_classes > bank.num_classes):
         raise LongTailError(
             f"The validation bank, {val!r}, does not go with {bank!r}: extract both with one encoder, of splits with "

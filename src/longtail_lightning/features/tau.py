@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
 from longtail_lightning.features._encoding import choose_device
-from longtail_lightning.features.bank import FeatureBank
+from longtail_lightning.features.bank import FeatureBank, refuse_test
 from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads._frozen import frozen_copy
-from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of, tau_scale
+from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, linear_of, tau_scale
 
 Criterion = Literal["macro", "micro"]
 TAUS = tuple(i / 10 for i in range(21))
@@ -93,6 +93,7 @@ def select_tau(
         raise LongTailError("select_tau got no taus to try: pass at least one, such as [0.0, 0.5, 1.0].")
     if criterion not in ("macro", "micro"):
         raise LongTailError(f"Unknown criterion={criterion!r}: choose 'macro' (mean over classes) or 'micro'.")
+    check_bias(bias)
     refuse_test(bank, "tau")
     correct, support = tau_correct(head, bank, taus, bias=bias, device=device)
     per_class = torch.where(support > 0, correct / support, torch.nan)
@@ -138,6 +139,7 @@ def learn_tau(
         >>> 0.5 < learn_tau(head, bank) < 2.0
         True
     """
+    check_bias(bias)
     refuse_test(bank, "tau")
     learnable = _LearnableTau(_linear(head, bank), initial, bias)
     if bank.num_classes < learnable.num_classes:
@@ -197,16 +199,6 @@ def tau_correct(
             correct[i] += torch.bincount(target[hits], minlength=linear.num_classes)
     support = torch.bincount(bank.labels.cpu(), minlength=linear.num_classes).double()
     return correct, support
-
-
-def refuse_test(bank: FeatureBank, what: str) -> None:
-    """Nothing is chosen on test images."""
-    data: Any = bank.fingerprint.get("data") or {}
-    if data.get("split") == "test":
-        raise LongTailError(
-            f"{what} is never chosen on test images, and this bank holds those of {data.get('name', 'a test set')}: "
-            "pass a bank of the validation or training split."
-        )
 
 
 def _linear(head: nn.Module, bank: FeatureBank) -> LinearHead:

@@ -55,8 +55,7 @@ class TauNormalizedHead(Head):
     def __init__(self, head: nn.Module, *, tau: float = 1.0, bias: BiasPolicy = "drop") -> None:
         inner = frozen_copy(linear_of(head, "TauNormalizedHead"), "TauNormalizedHead")
         super().__init__(inner.num_features, inner.num_classes)
-        if bias not in ("drop", "keep"):
-            raise LongTailError(f"Unknown bias={bias!r}: choose 'drop', as in the paper, or 'keep'.")
+        check_bias(bias)
         self.head = inner
         self.tau = tau
         self.bias = bias
@@ -76,6 +75,12 @@ class TauNormalizedHead(Head):
     def _parts(self) -> tuple[Tensor, Tensor | None]:
         linear: LinearHead = self.head  # type: ignore[assignment]
         return linear.weight, linear.bias if self.bias == "keep" else None
+
+
+def check_bias(bias: str) -> None:
+    """Refuse anything but the two ways with the bias."""
+    if bias not in ("drop", "keep"):
+        raise LongTailError(f"Unknown bias={bias!r}: choose 'drop', as in the paper, or 'keep'.")
 
 
 def tau_scale(weight: Tensor, tau: float | Tensor) -> Tensor:

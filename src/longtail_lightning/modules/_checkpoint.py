@@ -41,8 +41,11 @@ def stage_one_parts(path: str | Path, backbone: nn.Module | None, class_counts: 
     """
     if not Path(path).is_file():
         raise LongTailError(f"checkpoint={str(path)!r}: there is no such file; give the checkpoint of the first stage.")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if KEY not in checkpoint:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # what torch raises depends on what the file holds
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or not {KEY, "state_dict"} <= checkpoint.keys():
         raise LongTailError(
             f"{path} does not describe its parts, so it was not written by a BaseClassifier: "
             "load your module yourself and pass Decoupled(class_counts, backbone=module.backbone)."
@@ -63,7 +66,13 @@ def stage_one_parts(path: str | Path, backbone: nn.Module | None, class_counts: 
             )
         prefix = f"{name}."
         weights = checkpoint["state_dict"].items()
-        part.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
+        try:
+            part.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
+        except RuntimeError as error:
+            raise LongTailError(
+                f"The weights of the {name} in {path}, a {saved['class']}, do not fit the {type(part).__name__} that "
+                "takes them: give one of the same kind and width."
+            ) from error
         parts[name] = part
     return parts
 
