@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from longtail_lightning import (
     CRT,
@@ -456,6 +456,45 @@ def test_a_module_without_parts_is_told_what_to_add():
 class NoTraining(Own):
     def training_step(self, batch, batch_idx):
         raise AssertionError("must not train")
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from loaders()[0].dataset
+
+
+class Named(Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        image, label = loaders()[0].dataset[index]
+        return {"image": image, "label": label}
+
+
+@pytest.mark.parametrize("callback", [ClassifierRetraining(["ncm"], keep="ncm"), TauSweep(split="train")])
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        (DataLoader(Stream(), batch_size=8), "Stream can only be read from its beginning"),
+        (DataLoader(Named(), batch_size=8), r"Named gives batches as dict, expected \(images, labels\)"),
+        ({"a": loaders()[0]}, "the train loader is a dict"),
+        (DataLoader(TensorDataset(torch.zeros(8, 3, 8, 8), torch.zeros(8, 3))), "labels must be 1-D"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_a_loader_that_cannot_be_read_is_told_before_the_training(callback, loader, message):
+    with pytest.raises(LongTailError, match=message):
+        tiny_trainer(callbacks=[callback]).fit(NoTraining(), loader)
+
+
+@pytest.mark.parametrize("callback", [ClassifierRetraining(["ncm"], plot=False), TauSweep(plot=False)])
+@pytest.mark.parametrize("options", [{"check_val_every_n_epoch": 5}, {"limit_train_batches": 0}])
+def test_loaders_that_lightning_has_not_asked_for(callback, options):
+    callback.many, callback.few = 20, 10
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, **options}
+    tiny_trainer(callbacks=[callback], **options).fit(Own(), *loaders())
+    assert callback.rows if isinstance(callback, ClassifierRetraining) else callback.selection
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")

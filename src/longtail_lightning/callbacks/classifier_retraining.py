@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._random import isolated_rng
-from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
 from longtail_lightning.counts import ClassCounts, ShotSplits
@@ -133,6 +133,13 @@ class ClassifierRetraining(L.Callback):
                 f"say which to keep, keep={self.methods[0].name!r} or keep='none'."
             )
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Only now are the loaders there.
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            probe(trainer, pl_module, "train", views=self.views)
+            if has_split(trainer, "val"):
+                probe(trainer, pl_module, "val")
+
     # -- after -----------------------------------------------------------------------------------
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -163,7 +170,7 @@ class ClassifierRetraining(L.Callback):
 
     def _retrain(self, trainer: L.Trainer, pl_module: L.LightningModule) -> nn.Module | None:
         """Make, compare and save the heads; gives the one that the module now has, if it is to keep one."""
-        old, device = parts_of(pl_module, "ClassifierRetraining")[1], pl_module.device
+        old, device = parts_of(pl_module, "ClassifierRetraining")[1], trainer.strategy.root_device
         seconds: dict[str, float] = {}
         with _timed(seconds, "features"):
             train, val, counts = self._banks(trainer, pl_module)

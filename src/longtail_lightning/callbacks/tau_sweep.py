@@ -12,7 +12,7 @@ import lightning as L
 import torch
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.features import TauSelection, select_tau
 from longtail_lightning.features.retraining import check_taus
@@ -71,6 +71,10 @@ class TauSweep(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._check(trainer, pl_module)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            probe(trainer, pl_module, self.split)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "validate":

@@ -25,7 +25,7 @@ from longtail_lightning.heads import (
     NearestClassMeanHead,
     TauNormalizedHead,
 )
-from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
+from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, linear_of
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.samplers import LongTailSampler
 
@@ -356,8 +356,7 @@ def as_methods(methods: Sequence[str | Retraining]) -> list[Retraining]:
 
 def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
     """What is tried, or the reason why it cannot be."""
-    with isolated_rng(0):
-        TauNormalizedHead(LinearHead(1, 1), bias=bias)  # which refuses what it does not know
+    check_bias(bias)
     checked = [float(tau) for tau in taus]
     if not checked or not all(map(math.isfinite, checked)):
         raise LongTailError(f"taus={checked} must be finite numbers, at least one, such as [0.0, 0.5, 1.0].")
