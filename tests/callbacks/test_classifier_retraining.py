@@ -20,6 +20,7 @@ from longtail_lightning import (
     CIFARResNet,
     ClassifierRetraining,
     CosineHead,
+    FeatureBank,
     LearnableScaleHead,
     LinearHead,
     LogitAdjustedLoss,
@@ -419,6 +420,87 @@ def test_a_head_that_a_class_cannot_build_is_told():
         trainer.fit(Own(), *loaders())
 
 
+class NoValidation(Own):
+    validation_step = L.LightningModule.validation_step
+
+
+@pytest.mark.parametrize("callback", [ClassifierRetraining(["tau"], plot=False), TauSweep(plot=False)])
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
+def test_a_validation_loader_is_used_without_a_validation_step(callback):
+    callback.many, callback.few = 20, 10
+    tiny_trainer(callbacks=[callback], max_epochs=1).fit(NoValidation(), *loaders())
+    assert callback.rows if isinstance(callback, ClassifierRetraining) else callback.selection
+
+
+def on_device(self, batch, dataloader_idx):
+    """Normalization, without which the encoder takes no images, and augmentation in training."""
+    images, labels = batch
+    self.modes = [*getattr(self, "modes", []), self.trainer.state.stage.value]
+    return converted(images, labels) + 9 * self.trainer.training * torch.randn(images.shape), labels
+
+
+def converted(images, labels):
+    return 3 * (images.float() / 255 - 0.5) - labels[:, None, None, None]
+
+
+class InModule(Own):
+    on_after_batch_transfer = on_device
+
+
+class InData(L.LightningDataModule):
+    on_after_batch_transfer = on_device
+
+    def train_dataloader(self):
+        return bytes_loaders()[0]
+
+    def val_dataloader(self):
+        return bytes_loaders()[1]
+
+
+def bytes_loaders():
+    return [
+        DataLoader(TensorDataset((30 * (images + 3)).clamp(0, 255).byte(), labels), batch_size=8)
+        for images, labels in (loader.dataset.tensors for loader in loaders())
+    ]
+
+
+@pytest.mark.parametrize("where", ["module", "data"])
+@pytest.mark.parametrize("views", [1, 2])
+def test_batches_go_through_the_hooks_of_the_user(where, views):
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            owner.modes = []
+
+    (train, val), model = bytes_loaders(), InModule() if where == "module" else Own()
+    data = InData()
+    owner, arguments = (model, [train, val]) if where == "module" else (data, [data])
+    retraining = retrain(["ncm", CRT(epochs=1)], keep="ncm", views=views, many=20, few=10)
+    tiny_trainer(callbacks=[Watch(), retraining], max_epochs=1).fit(model, *arguments)
+    stages = {"validate", "train"} if views > 1 else {"validate"}
+    assert set(owner.modes) == stages, "augmented for views alone"
+
+    images, labels = train.dataset.tensors
+    model.eval()
+    with torch.no_grad():
+        features = model.backbone(converted(images, labels))
+        expected = NearestClassMeanHead(16, 3).fit(FeatureBank.from_arrays(features, labels))
+        torch.testing.assert_close(model.head.class_means, expected.class_means, atol=5e-3, rtol=0)
+        images, labels = val.dataset.tensors
+        right = model(converted(images, labels)).argmax(1) == labels
+    row = next(row for row in retraining.rows if row.name == "NCM")
+    assert row.all == pytest.approx(torch.stack([right[labels == c].float().mean() for c in range(3)]).mean().item())
+
+
+def test_a_hook_over_that_of_the_library_is_told_before_the_training():
+    class Changed(SyntheticLongTail):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return super().on_after_batch_transfer(batch, dataloader_idx)
+
+    data = Changed(num_classes=3, max_count=12, imbalance_factor=4)
+    with pytest.raises(LongTailError, match="Changed overrides on_after_batch_transfer.* override prepare_batch"):
+        tiny_trainer(callbacks=[ClassifierRetraining(["ncm"])]).fit(NoTraining(), data)
+
+
 def test_without_checkpoints_nothing_is_written():
     retraining = retrain(["ncm"], keep="ncm", many=20, few=10)
     model = Own()
@@ -501,8 +583,16 @@ def test_loaders_that_lightning_has_not_asked_for(callback, options):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, [r"val_split=0\.1", r'TauNormalization\(choose="train"\)', r"TauNormalization\(tau=0\.7\)"]),
-        ({"methods": ["crt"]}, [r"val_split=0\.1", "keep='crt' or keep='none'"]),
+        (
+            {},
+            [
+                "pass a loader",
+                r"val_split=0\.1",
+                r'TauNormalization\(choose="train"\)',
+                r"TauNormalization\(tau=0\.7\)",
+            ],
+        ),
+        ({"methods": ["crt"]}, ["pass a loader", r"val_split=0\.1", "keep='crt' or keep='none'"]),
     ],
 )
 def test_no_validation_split_says_the_ways_out(options, words):

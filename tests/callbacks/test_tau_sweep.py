@@ -89,9 +89,7 @@ def test_what_cannot_work_is_told_before_the_training():
         tiny_trainer(callbacks=[TauSweep()]).fit(model, *loaders())
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"taus": []}, "at least one"), ({"bias": "of"}, "Unknown bias")]
-)
+@pytest.mark.parametrize(("options", "message"), [({"taus": []}, "at least one"), ({"bias": "of"}, "Unknown bias")])
 def test_wrong_arguments_are_told(options, message):
     with pytest.raises(LongTailError, match=message):
         TauSweep(**options)

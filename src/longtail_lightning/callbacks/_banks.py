@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.counts import ClassCounts
+from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.features._source import LoaderSource, Source, images_of, labels_of_batch, source_of
 from longtail_lightning.features.extract import extract
@@ -139,6 +140,12 @@ def _stage(trainer: L.Trainer, pl_module: L.LightningModule, *, augment: bool) -
 
 def _source(trainer: L.Trainer, pl_module: L.LightningModule, split: Split) -> Source:
     if (datamodule := _own_datamodule(trainer)) is not None:
+        for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
+            if getattr(type(datamodule), hook) is not getattr(LongTailDataModule, hook):
+                raise LongTailError(
+                    f"{type(datamodule).__name__} overrides {hook}, which depends on the step of a training and is "
+                    "left out when features are extracted: override prepare_batch or augment_batch instead."
+                )
         return source_of(datamodule, split)
     loop = _loop(trainer, split)
     # Lightning asks for no loader that it does not use.
@@ -162,7 +169,7 @@ def _loop(trainer: L.Trainer, split: Split) -> Any:
 
 def _own_datamodule(trainer: L.Trainer) -> Any:
     datamodule = getattr(trainer, "datamodule", None)
-    return datamodule if hasattr(datamodule, "ordered_dataloader") else None
+    return datamodule if isinstance(datamodule, LongTailDataModule) else None
 
 
 def _stop_progress(trainer: L.Trainer) -> None:

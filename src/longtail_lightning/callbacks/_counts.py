@@ -20,12 +20,12 @@ def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCo
     return None
 
 
-def bounds_of(callback: Any, pl_module: L.LightningModule) -> dict[str, int]:
+def bounds_of(callback: Any, pl_module: L.LightningModule) -> tuple[int, int]:
     """`many` and `few` of a callback; what it leaves open is that of the module."""
-    bounds = {name: getattr(callback, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items()}
-    if bounds["few"] > bounds["many"]:
+    many, few = (getattr(callback, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
+    if few > many:
         raise LongTailError(
-            f"{type(callback).__name__} got few={bounds['few']} above many={bounds['many']}: few-shot classes "
+            f"{type(callback).__name__} got few={few} above many={many}: few-shot classes "
             "have fewer images; set both, such as many=100, few=20."
         )
-    return bounds
+    return many, few

@@ -24,7 +24,7 @@ from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_i
 from longtail_lightning.counts import ClassCounts, ShotSplits
 from longtail_lightning.features import FeatureBank, Retraining, TauNormalization
 from longtail_lightning.features._evaluate import class_accuracy
-from longtail_lightning.features.retraining import as_methods, no_validation
+from longtail_lightning.features.retraining import GIVE_VALIDATION, as_methods, no_validation
 from longtail_lightning.heads import TauNormalizedHead
 from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_weight_norms
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row, tau_rows
@@ -129,8 +129,8 @@ class ClassifierRetraining(L.Callback):
             raise LongTailError(no_validation("tau"))
         if self.keep == "best":
             raise LongTailError(
-                "There are no validation images to choose the best classifier on: hold some out with val_split=0.1, or "
-                f"say which to keep, keep={self.methods[0].name!r} or keep='none'."
+                f"There are no validation images to choose the best classifier on: {GIVE_VALIDATION}, or say which to "
+                f"keep, keep={self.methods[0].name!r} or keep='none'."
             )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -201,7 +201,7 @@ class ClassifierRetraining(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> tuple[FeatureBank, FeatureBank | None, ClassCounts]:
         counts = class_counts_of(trainer, pl_module)
-        num_classes = num_classes_of(pl_module.head, counts, "ClassifierRetraining")
+        num_classes = num_classes_of(parts_of(pl_module, "ClassifierRetraining")[1], counts, "ClassifierRetraining")
         train = bank_of(trainer, pl_module, "train", num_classes=num_classes)
         val = None
         if has_split(trainer, "val"):
@@ -254,7 +254,8 @@ class ClassifierRetraining(L.Callback):
         seconds: dict[str, float],
     ) -> None:
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
-        splits = counts.shots(**bounds_of(self, pl_module))
+        many, few = bounds_of(self, pl_module)
+        splits = counts.shots(many=many, few=few)
         self.rows, self.test_rows = (
             [shot_row(labels[name], values, splits) for name, values in found.items()] for found in (accuracy, tested)
         )

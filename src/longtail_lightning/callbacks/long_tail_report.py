@@ -153,7 +153,8 @@ class LongTailReport(L.Callback):
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
         if counts is None or not trainer.is_global_zero:
             return
-        splits = counts.shots(**bounds_of(self, pl_module))
+        many, few = bounds_of(self, pl_module)
+        splits = counts.shots(many=many, few=few)
         self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
         title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]
         self._print = partial(print_shot_table, title, self.rows, counts, splits)

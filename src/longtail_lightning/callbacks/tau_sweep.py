@@ -15,7 +15,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.features import TauSelection, select_tau
-from longtail_lightning.features.retraining import check_taus
+from longtail_lightning.features.retraining import GIVE_VALIDATION, check_taus
 from longtail_lightning.features.tau import TAUS
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.report.decoupling import plot_tau
@@ -95,8 +95,8 @@ class TauSweep(L.Callback):
         num_classes_of(head, class_counts_of(trainer, pl_module), "TauSweep")
         if not has_split(trainer, self.split):
             raise LongTailError(
-                f"TauSweep has no {self.split} images to look at: hold some out with val_split=0.1, or sweep the "
-                'training features of a data module with TauSweep(split="train").'
+                f"TauSweep has no {self.split} images to look at: {GIVE_VALIDATION}, or sweep the training "
+                'features with TauSweep(split="train").'
             )
 
     def _sweep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -104,13 +104,13 @@ class TauSweep(L.Callback):
         counts = class_counts_of(trainer, pl_module)
         num_classes = num_classes_of(head, counts, "TauSweep")
         bank = bank_of(trainer, pl_module, self.split, num_classes=num_classes, dtype=torch.float32)
-        bounds = bounds_of(self, pl_module)
-        self.selection = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, **bounds)
+        many, few = bounds_of(self, pl_module)
+        self.selection = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, many=many, few=few)
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
         if not trainer.is_global_zero:
             return
         found, counts = self.selection, counts or bank.class_counts
-        splits = counts.shots(**bounds)
+        splits = counts.shots(many=many, few=few)
         title = "Validation accuracy over tau" if self.split == "val" else "Training accuracy over tau"
         rows = [
             shot_row(f"{tau:g}{', best' if tau == found.tau else ''}", values, splits)

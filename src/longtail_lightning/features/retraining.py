@@ -29,6 +29,7 @@ from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, line
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.samplers import LongTailSampler
 
+GIVE_VALIDATION = "pass a loader of some to fit, or hold some out with a data module's val_split=0.1"
 Device = torch.device | str
 
 
@@ -372,8 +373,8 @@ def _at_least_one(**values: int) -> None:
 def no_validation(what: str) -> str:
     """The three ways out."""
     return (
-        f"There are no validation images to choose {what} on: hold some out with val_split=0.1, or choose tau on the "
-        'training features with TauNormalization(choose="train"), or fix it with TauNormalization(tau=0.7).'
+        f"There are no validation images to choose {what} on: {GIVE_VALIDATION}, or choose tau on the training "
+        'features with TauNormalization(choose="train"), or fix it with TauNormalization(tau=0.7).'
     )
 
 
