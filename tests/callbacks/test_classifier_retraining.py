@@ -100,6 +100,21 @@ def test_the_joint_row_is_what_the_fit_logged():
     assert retraining.rows[0].all == pytest.approx(trainer.callback_metrics["val/acc"].item(), abs=1e-6)
 
 
+def test_the_bounds_of_the_splits_are_those_of_the_callback_or_the_module():
+    for options, expected in (({}, (8, 4)), ({"few": 0}, (8, 0)), ({"many": 9, "few": 6}, (9, 6))):
+        tau = TauNormalization()
+        retraining = retrain([tau], **options)
+        _, _, data = fit(retraining, limit_train_batches=0)
+        many, few = expected
+        splits = data.class_counts.shots(many=many, few=few)
+        best = tau.selection.per_class[tau.selection.taus.index(tau.selection.tau)]
+        row = retraining.rows[1]
+        table = next(values for values in tau.selection.table if values["tau"] == tau.selection.tau)
+        for name, index in splits:
+            mean = best[index].mean().item() if len(index) else None
+            assert getattr(row, name) == table[name] == (None if mean is None else pytest.approx(mean))
+
+
 def test_the_record_and_the_plots():
     retraining = ClassifierRetraining()
     fit(retraining)
@@ -497,7 +512,7 @@ def test_a_hook_over_that_of_the_library_is_told_before_the_training():
             return super().on_after_batch_transfer(batch, dataloader_idx)
 
     data = Changed(num_classes=3, max_count=12, imbalance_factor=4)
-    with pytest.raises(LongTailError, match="Changed overrides on_after_batch_transfer.* override prepare_batch"):
+    with pytest.raises(LongTailError, match=r"Changed overrides on_after_batch_transfer.* override prepare_batch"):
         tiny_trainer(callbacks=[ClassifierRetraining(["ncm"])]).fit(NoTraining(), data)
 
 

@@ -22,7 +22,10 @@ def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCo
 
 def bounds_of(callback: Any, pl_module: L.LightningModule) -> tuple[int, int]:
     """`many` and `few` of a callback; what it leaves open is that of the module."""
-    many, few = (getattr(callback, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
+    set_here = {name: getattr(callback, name) for name in _BOUNDS}
+    many, few = (
+        getattr(pl_module, name, _BOUNDS[name]) if value is None else value for name, value in set_here.items()
+    )
     if few > many:
         raise LongTailError(
             f"{type(callback).__name__} got few={few} above many={many}: few-shot classes "

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from longtail_lightning._random import isolated_rng
 from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
-from longtail_lightning.counts import ClassCounts, ShotSplits
+from longtail_lightning.counts import ClassCounts
 from longtail_lightning.features import FeatureBank, Retraining, TauNormalization
 from longtail_lightning.features._evaluate import class_accuracy
 from longtail_lightning.features.retraining import GIVE_VALIDATION, as_methods, no_validation
@@ -259,6 +260,10 @@ class ClassifierRetraining(L.Callback):
         self.rows, self.test_rows = (
             [shot_row(labels[name], values, splits) for name, values in found.items()] for found in (accuracy, tested)
         )
+        for method in self.methods:
+            if isinstance(method, TauNormalization) and (found := method.selection) is not None:
+                # It knows of no bounds.
+                method.selection = replace(found, table=tau_rows(found.taus, found.per_class, splits))
         if not trainer.is_global_zero:
             return
         self._tables = [
@@ -286,9 +291,9 @@ class ClassifierRetraining(L.Callback):
         self.files["retraining"] = str(folder / "retraining.json")
         Path(self.files["retraining"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         if self.plot:
-            self._draw(folder, counts, splits, {labels[name]: head for name, head in heads.items()})
+            self._draw(folder, counts, {labels[name]: head for name, head in heads.items()})
 
-    def _draw(self, folder: Path, counts: ClassCounts, splits: ShotSplits, heads: dict[str, nn.Module]) -> None:
+    def _draw(self, folder: Path, counts: ClassCounts, heads: dict[str, nn.Module]) -> None:
         if rows := self.rows or self.test_rows:
             self.files["bars"] = str(folder / "retraining.png")
             plot_methods(rows, self.files["bars"], title=f"{'Validation' if self.rows else 'Test'} accuracy")
@@ -301,7 +306,7 @@ class ClassifierRetraining(L.Callback):
                 continue
             path = self.files[f"{method.name}_plot"] = str(folder / f"{method.name}.png")
             title = f"{'Validation' if method.choose == 'val' else 'Training'} accuracy over tau"
-            plot_tau(tau_rows(found.taus, found.per_class, splits), found.tau, path, title=title)
+            plot_tau(found.table, found.tau, path, title=title)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Only now is the progress bar gone, which would be drawn over the table.
