@@ -516,6 +516,20 @@ def test_a_hook_over_that_of_the_library_is_told_before_the_training():
         tiny_trainer(callbacks=[ClassifierRetraining(["ncm"])]).fit(NoTraining(), data)
 
 
+class Labeled(TensorDataset):
+    classes = ("a", "b", "c")
+
+
+def test_fewer_names_than_outputs():
+    model = Own()
+    model.head = nn.Linear(16, 5)
+    retraining = retrain(["crt"], keep="crt", many=20, few=10)
+    train, val = (DataLoader(Labeled(*loader.dataset.tensors), batch_size=8) for loader in loaders())
+    with pytest.warns(UserWarning, match=r"no feature of 2 of 5 classes \(3, 4\)"):
+        tiny_trainer(callbacks=[retraining], max_epochs=1).fit(model, train, val)
+    assert model.head.out_features == 5
+
+
 def test_without_checkpoints_nothing_is_written():
     retraining = retrain(["ncm"], keep="ncm", many=20, few=10)
     model = Own()

@@ -98,8 +98,9 @@ def bank_of(
             resume="",
             instead="",
         )
-    # A loader knows of no classes beyond its largest label.
-    bank.num_classes = max(bank.num_classes, num_classes or 0)
+    if num_classes is not None and num_classes > bank.num_classes:
+        # A loader knows of no classes beyond its largest label, or the last name.
+        bank.num_classes, bank._class_names = num_classes, None
     return bank
 
 

@@ -14,6 +14,7 @@ import torch
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
+from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining
 from longtail_lightning.features import TauSelection, select_tau
 from longtail_lightning.features.retraining import GIVE_VALIDATION, check_taus
 from longtail_lightning.features.tau import TAUS
@@ -71,6 +72,12 @@ class TauSweep(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._check(trainer, pl_module)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(x, ClassifierRetraining) and x.keep != "none" for x in callbacks[: callbacks.index(self)]):
+            raise LongTailError(
+                "TauSweep comes after ClassifierRetraining, which replaces the head that is to be swept: put TauSweep "
+                "before it in the callbacks."
+            )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
