@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
@@ -711,10 +712,29 @@ def test_an_error_leaves_the_model_as_the_fit_did():
         def on_fit_end(self, trainer, pl_module):
             before.update(values(pl_module))
 
-    retraining = ClassifierRetraining([CRT(), CRT(lr=1e30, name="wild")])
-    with pytest.raises(LongTailError, match="diverged"):
+    class Broken(NCM):
+        def __call__(self, *args, **options):
+            raise RuntimeError("broken")
+
+    retraining = ClassifierRetraining([CRT(), Broken()])
+    with pytest.raises(RuntimeError, match="broken"):
         tiny_trainer(callbacks=[Watch(), retraining], max_epochs=1).fit(model, data)
     same(before, values(model))
+
+
+@pytest.mark.parametrize("keep", ["best", "wild"])
+def test_a_method_that_fails_leaves_the_others_their_results(keep, capsys):
+    retraining = retrain([CRT(lr=1e30, name="wild"), "ncm"], keep=keep)
+    with pytest.warns(UserWarning, match="wild failed, .* diverged at lr="):
+        fit(retraining)
+    out = capsys.readouterr().out
+    assert "wild failed" in out
+    assert "wild: LinearHead diverged" in out
+    assert [row.name for row in retraining.rows] == ["Joint", "NCM"]
+    assert list(retraining.checkpoints) == ["ncm"]
+    assert retraining.kept in (("joint", "ncm") if keep == "best" else ("joint",))
+    record = json.loads(Path(retraining.files["retraining"]).read_text())
+    assert "diverged" in record["failed"]["wild"]
 
 
 def test_a_fast_dev_run_leaves_it_out():
@@ -753,7 +773,8 @@ def fit_on_ranks(devices, folder):
     L.seed_everything(3, verbose=False)
     data = tiny_data(num_classes=5, batch_size=4)
     model = tiny_model(data)
-    retraining = ClassifierRetraining(keep="lws", start="last")
+    methods = ["crt", "lws", "tau", CRT(lr=1e30, name="wild"), "ncm"]
+    retraining = ClassifierRetraining(methods, keep="lws", start="last")
     distributed = {"strategy": "ddp", "devices": devices} if devices > 1 else {}
     trainer = tiny_trainer(
         max_epochs=1,
@@ -763,7 +784,8 @@ def fit_on_ranks(devices, folder):
         logger=CSVLogger(f"{folder}/{devices}"),
         **distributed,
     )
-    trainer.fit(model, data)
+    with pytest.warns(UserWarning, match="wild failed") if trainer.is_global_zero else nullcontext():
+        trainer.fit(model, data)
     state = {name: value.tolist() for name, value in model.head.state_dict().items()}
     return state, [row.as_dict() for row in retraining.rows], sorted(retraining.checkpoints)
 

@@ -53,7 +53,7 @@ class ClassifierRetraining(L.Callback):
     Args:
         methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`.
         keep: what becomes the model's head: `"best"` on validation (the joint one, if nothing is better),
-            the name of a method, or `"none"`, which leaves the model as the fit did.
+            the name of a method, or `"none"`, which leaves the model as the fit did, and so does a method that fails.
         start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, or the `"last"`.
         test: also evaluate each method on the test images, once everything is chosen: a second table, on which
             nothing depends.
@@ -110,6 +110,8 @@ class ClassifierRetraining(L.Callback):
         """Name of the method whose head the model has; `"joint"` for its own."""
         self.checkpoints: dict[str, str] = {}
         """Name of a method -> its checkpoint."""
+        self.failed: dict[str, str] = {}
+        """Name of a method that could not be finished -> why."""
         self.files: dict[str, str] = {}
         self._tables: list[Callable[[], None]] = []
 
@@ -121,7 +123,8 @@ class ClassifierRetraining(L.Callback):
             method.check(head)
         bounds_of(self, pl_module)
         num_classes_of(head, class_counts_of(trainer, pl_module), "ClassifierRetraining")
-        self.rows, self.test_rows, self.kept, self.checkpoints, self.files = [], [], None, {}, {}
+        self.rows, self.test_rows, self.kept = [], [], None
+        self.checkpoints, self.failed, self.files = {}, {}, {}
         if self.test and not has_split(trainer, "test"):
             raise LongTailError("ClassifierRetraining(test=True) needs a data module of this library with test images.")
         if has_split(trainer, "val"):
@@ -179,15 +182,14 @@ class ClassifierRetraining(L.Callback):
         heads, labels = {JOINT: in_float(old)}, {JOINT: "Joint"}
         for method in self.methods:
             with _timed(seconds, method.name):
-                made = method(heads[JOINT], views if method.uses_views else train, val, device=device)
-            # All processes did the same work; rounding must not part them.
-            made.load_state_dict(trainer.strategy.broadcast(made.state_dict()))
-            heads[method.name], labels[method.name] = made, method.label(made)
+                made = self._made(trainer, method, heads[JOINT], views if method.uses_views else train, val)
+            if made is not None:
+                heads[method.name], labels[method.name] = made, method.label(made)
         accuracy = {} if val is None else {name: class_accuracy(head, val, device) for name, head in heads.items()}
         kept = self._choose(accuracy)
-        for method in self.methods:
-            pl_module.head = as_head_of(pl_module, heads[method.name], old)
-            self._save(trainer, pl_module, method.name, old)
+        for name in list(heads)[1:]:
+            pl_module.head = as_head_of(pl_module, heads[name], old)
+            self._save(trainer, pl_module, name, old)
         self.kept = kept or JOINT
         pl_module.head = old
         tested = {}
@@ -215,8 +217,25 @@ class ClassifierRetraining(L.Callback):
             return train
         return bank_of(trainer, pl_module, "train", num_classes=train.num_classes, views=self.views)
 
+    def _made(
+        self, trainer: L.Trainer, method: Retraining, head: nn.Module, train: FeatureBank, val: FeatureBank | None
+    ) -> nn.Module | None:
+        """What a method makes, the same in all processes; None when it fails, which leaves the others their results."""
+        made, reason = None, "another process tells why"
+        try:
+            made = method(head, train, val, device=trainer.strategy.root_device)
+        except LongTailError as error:
+            reason = str(error)
+        if not trainer.strategy.reduce_boolean_decision(made is not None) or made is None:
+            self.failed[method.name] = reason
+            rank_zero_warn(f"{method.name} failed, so the comparison is without it: {reason}")
+            return None
+        # All processes did the same work; rounding must not part them.
+        made.load_state_dict(trainer.strategy.broadcast(made.state_dict()))
+        return made
+
     def _choose(self, accuracy: dict[str, Tensor]) -> str | None:
-        if self.keep == "none":
+        if self.keep == "none" or self.keep in self.failed:
             return None
         if self.keep != "best":
             return self.keep
@@ -266,8 +285,10 @@ class ClassifierRetraining(L.Callback):
                 method.selection = replace(found, table=tau_rows(found.taus, found.per_class, splits))
         if not trainer.is_global_zero:
             return
+        missing = [Row(f"{name} failed", None, None, None, None) for name in self.failed]
+        caption = "\n".join(f"{name}: {reason}" for name, reason in self.failed.items()) or None
         self._tables = [
-            partial(print_shot_table, f"{name} accuracy by classifier", rows, counts, splits)
+            partial(print_shot_table, f"{name} accuracy by classifier", [*rows, *missing], counts, splits, caption)
             for name, rows in (("Validation", self.rows), ("Test", self.test_rows))
             if rows
         ]
@@ -279,6 +300,7 @@ class ClassifierRetraining(L.Callback):
             "rows": [row.as_dict() for row in self.rows],
             "test_rows": [row.as_dict() for row in self.test_rows],
             "kept": self.kept,
+            "failed": self.failed,
             "tau": {name: head.tau for name, head in heads.items() if isinstance(head, TauNormalizedHead)},
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "checkpoints": self.checkpoints,
