@@ -121,6 +121,7 @@ def test_names_become_methods_and_labels():
     methods = as_methods(["crt", "LWS", TauNormalization(name="tau_train"), "ncm"])
     head = TauNormalizedHead(LinearHead(2, 2), tau=0.75)
     assert [method.label(head) for method in methods] == ["cRT", "LWS", "tau_train 0.75", "NCM"]
+    assert [type(method) for one in ("crt", NCM()) for method in as_methods(one)] == [CRT, NCM]
     with pytest.raises(LongTailError, match="Did you mean ncm"):
         as_methods(["ncmm"])
 

@@ -51,7 +51,8 @@ class ClassifierRetraining(L.Callback):
     cannot be done is told before the training; `test=True` then shows what the methods reach.
 
     Args:
-        methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`.
+        methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`; one alone
+            needs no list.
         keep: what becomes the model's head: `"best"` on validation (the joint one, if nothing is better),
             the name of a method, or `"none"`, which leaves the model as the fit did, and so does a method that fails.
         start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, or the `"last"`.
@@ -75,7 +76,7 @@ class ClassifierRetraining(L.Callback):
 
     def __init__(
         self,
-        methods: Sequence[str | Retraining] = ("crt", "lws", "tau", "ncm"),
+        methods: str | Retraining | Sequence[str | Retraining] = ("crt", "lws", "tau", "ncm"),
         *,
         keep: str = "best",
         start: Literal["best", "last"] = "best",

@@ -338,10 +338,10 @@ class NCM(Retraining):
 METHODS: dict[str, type[Retraining]] = {"crt": CRT, "lws": LWS, "tau": TauNormalization, "ncm": NCM}
 
 
-def as_methods(methods: Sequence[str | Retraining]) -> list[Retraining]:
+def as_methods(methods: str | Retraining | Sequence[str | Retraining]) -> list[Retraining]:
     """Names become methods with the paper's settings."""
     made: list[Retraining] = []
-    for method in methods:
+    for method in [methods] if isinstance(methods, (str, Retraining)) else methods:
         if isinstance(method, str):
             if method.lower() not in METHODS:
                 raise LongTailError(f"There is no method {method!r}. {did_you_mean(method, METHODS)}")
