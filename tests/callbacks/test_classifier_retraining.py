@@ -151,6 +151,30 @@ def test_what_is_kept(keep):
         torch.testing.assert_close(value, before[f"backbone.{name}"], rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_the_best_checkpoint_of_the_fit_has_the_joint_head():
+    retraining = retrain(["ncm"], keep="ncm")
+    trainer, model, data = fit(retraining)
+    for path, kind in (("best", LinearHead), (retraining.checkpoints[retraining.kept], NearestClassMeanHead)):
+        trainer.test(model, data, ckpt_path=path, verbose=False)
+        assert type(model.head) is kind
+
+
+@pytest.mark.parametrize("path", ["best.ckpt", "last.ckpt"])
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_of_a_model_that_is_trained_already(path):
+    checkpoint = ModelCheckpoint("saved", "best", monitor="val/acc", save_last=True, enable_version_counter=False)
+    _, _, data = fit(None, callbacks=[checkpoint], epochs=2)
+    before = torch.load(f"saved/{path}", weights_only=True)["state_dict"]
+    retraining = retrain(["ncm"], keep="ncm")
+    trainer, model, _ = fit(retraining, data, BaseClassifier.load_from_checkpoint(f"saved/{path}"), epochs=0)
+    assert trainer.global_step == 0
+    same({name: before[f"backbone.{name}"] for name in model.backbone.state_dict()}, values(model.backbone))
+    assert [row.name for row in retraining.rows] == ["Joint", "NCM"]
+    assert Path(retraining.checkpoints["ncm"]).is_file()
+
+
 def test_the_joint_head_stays_when_nothing_is_better(monkeypatch):
     from longtail_lightning.callbacks import classifier_retraining as module
 

@@ -9,7 +9,14 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch import nn
 
-from longtail_lightning import BaseClassifier, ClassifierRetraining, CosineHead, SyntheticLongTail, TauNormalizedHead, TauSweep
+from longtail_lightning import (
+    BaseClassifier,
+    ClassifierRetraining,
+    CosineHead,
+    SyntheticLongTail,
+    TauNormalizedHead,
+    TauSweep,
+)
 from longtail_lightning._errors import LongTailError
 from tests.callbacks.test_classifier_retraining import Own, loaders, without_val
 from tests.tiny import tiny_data, tiny_model, tiny_trainer

@@ -45,10 +45,16 @@ class ClassifierRetraining(L.Callback):
     Works on any LightningModule with `.backbone` and `.head`, your own included. There, a result that
     is linear takes the form of the head that it replaces, so that your class loads the checkpoints.
     Of a data module of this library, training images are taken without augmentation; of another, the data
-    set of the training loader as it is.
+    set of the training loader as it is, and batches go through your `on_after_batch_transfer` as in a validation.
 
     Nothing is ever chosen on test images. Without validation images nothing can be compared, and what
     cannot be done is told before the training; `test=True` then shows what the methods reach.
+
+    **Testing.** The best checkpoint of the fit has the joint head, so `trainer.test(ckpt_path="best")` tests that.
+    For the head that was kept, pass no path, or its own one: `retraining.checkpoints[retraining.kept]`.
+
+    **A model that is trained already.** Load its checkpoint, `MyModel.load_from_checkpoint(path)`, and fit with
+    `Trainer(max_epochs=0, callbacks=[ClassifierRetraining()])`: nothing is trained but the second stage.
 
     Args:
         methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`; one alone
