@@ -820,3 +820,19 @@ def test_two_ranks_end_like_one(pool, tmp_path):
     assert first == second == expected
     model = BaseClassifier.load_from_checkpoint(tmp_path / "2" / "lws.ckpt")
     assert model.head.scale.tolist() == expected[0]["scale"]
+
+
+def fit_hooks_on_ranks(devices):
+    L.seed_everything(3, verbose=False)
+    model = InModule()
+    retraining = retrain(["crt", "ncm"], keep="crt", views=2, many=20, few=10)
+    distributed = {"strategy": "ddp", "devices": devices} if devices > 1 else {}
+    trainer = tiny_trainer(limit_train_batches=0, callbacks=[retraining], **distributed)
+    trainer.fit(model, *bytes_loaders())
+    state = {name: value.tolist() for name, value in model.head.state_dict().items()}
+    return state, [row.as_dict() for row in retraining.rows]
+
+
+def test_hooks_draw_the_same_on_two_ranks(pool):
+    first, second = pool.run(fit_hooks_on_ranks, 2)
+    assert first == second == fit_hooks_on_ranks(1)
