@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_writes_a_checkpoint_that_tests_like_any_other(ltl, fit, monkeypatch):
     assert after.head.tau == pytest.approx(tau_of(out))
     assert torch.equal(after.head.head.weight, before.head.weight)
     assert not {"optimizer_states", "callbacks"} & torch.load(written, weights_only=True).keys()
+    record = json.loads(written.with_suffix(".json").read_text())
+    assert record["tau"] == pytest.approx(tau_of(out))
+    assert [row["tau"] for row in record["rows"]] == [i / 10 for i in range(21)]
+    assert written.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    contents = written.read_bytes()
+    status, _, err = ltl("tau", "--ckpt_path", checkpoint, "--taus", "0,1.25")
+    assert (status, written.read_bytes() == contents) == (2, True)
+    assert "best_tau.ckpt exists already: give the new checkpoint another name with --out" in err
+    status, _, err = ltl("tau", "--ckpt_path", checkpoint, "--taus=1.25", "--out=given.ckpt")
+    assert status == 0, err
+    assert BaseClassifier.load_from_checkpoint("given.ckpt").head.tau == 1.25
     (command,) = [line.split(None, 1)[1] for line in out.splitlines() if line.startswith("test ")]
     status, _, err = ltl(*command.split()[1:])
     assert status == 0, err
@@ -101,6 +113,11 @@ def test_a_module_of_ones_own(ltl):
         (["--ckpt_path", "nope.ckpt"], "there is no such file"),
         (["--ckpt_path", "a.ckpt", "--choose", "test"], "--choose test: there is no such choice. Choose one of val"),
         (["--ckpt_path", "a.ckpt", "--tau", "much"], "--tau is a number, got 'much'"),
+        (["--ckpt_path", "a.ckpt", "--tau", "nan"], "--tau is a number, got 'nan'"),
+        (["--ckpt_path", "a.ckpt", "--tau=-inf"], "--tau is a number, got '-inf'"),
+        (["--ckpt_path", "a.ckpt", "--taus", "0,,1"], "--taus are numbers with commas between them, got ''"),
+        (["--ckpt_path", "a.ckpt", "--tau=1", "--choose=train"], "--tau fixes the value that --choose would choose"),
+        (["--ckpt_path", "a.ckpt", "--tau=1", "--taus=0,1"], "--tau fixes the value that --taus would choose"),
         (["--ckpt_path", "a.ckpt", "--out=a.ckpt"], "is the checkpoint itself"),
         (["--ckpt_path", "a.ckpt", "--bias"], "--bias needs a value"),
     ],

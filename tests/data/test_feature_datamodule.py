@@ -131,6 +131,21 @@ def test_bad_banks_are_named_with_the_fix(tmp_path):
         FeatureDataModule({"val": bank})
     with pytest.raises(LongTailError, match="banks has a split 'valid'"):
         FeatureDataModule({"train": bank, "valid": bank})
+    for wrong in (
+        FeatureBank.from_arrays(torch.randn(3, 5), [0, 1, 1]),
+        FeatureBank.from_arrays(torch.randn(3, 4), [0, 1, 2]),
+    ):
+        with pytest.raises(
+            LongTailError, match=r"The val bank, FeatureBank\(3 x .* does not go with FeatureBank\(3 x 4"
+        ):
+            FeatureDataModule({"train": bank, "val": wrong})
+    cat, dog = (
+        FeatureBank.from_arrays(torch.randn(3, 4), [0, 1, 1], class_names=names)
+        for names in (["cat", "dog"], ["dog", "cat"])
+    )
+    FeatureDataModule({"train": cat, "val": bank, "test": cat})
+    with pytest.raises(LongTailError, match=r"The test bank, .*of splits with the same classes"):
+        FeatureDataModule({"train": cat, "test": dog})
     train, val = (
         extract_features(encoder(seed), tiny_data(), split=split, progress=False)
         for seed, split in ((0, "train"), (1, "val"))

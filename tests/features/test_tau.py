@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -145,6 +147,15 @@ def test_the_learned_tau_minimizes_the_balanced_loss():
     assert learn_tau(head, data, epochs=60, batch_size=32, initial=1.5) == pytest.approx(tau, abs=0.05)
     torch.testing.assert_close(head.weight, before, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_learned_tau_outside_of_the_usual_grid_is_warned_of():
+    data, head = bank(torch.float32, [0] * 12 + [1] * 8 + [2] * 4 + [3] * 3 + [4] * 2), trained_head().float()
+    with pytest.warns(UserWarning, match=r"The learned tau, -3\b.*select_tau"):
+        assert learn_tau(head, data, initial=-3.0, lr=1e-6) == pytest.approx(-3.0, abs=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert learn_tau(head, data, initial=2.0, lr=0.0) == 2.0
 
 
 def test_the_bias_counts_when_it_is_kept():

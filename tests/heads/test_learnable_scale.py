@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
-from longtail_lightning import CosineHead, LearnableScaleHead, LinearHead, MLPHead
+from longtail_lightning import CosineHead, LearnableScaleHead, LinearHead, MLPHead, TauNormalizedHead
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import build, spec_of
 from tests.reference import heads as reference
@@ -68,6 +71,19 @@ def test_any_head_can_be_scaled():
         head.to_linear()
     with pytest.raises(LongTailError, match="got Sequential: give it LinearHead"):
         LearnableScaleHead(nn.Sequential(nn.Linear(6, 4)))
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, LinearHead])
+@pytest.mark.parametrize("wrapper", [LearnableScaleHead, partial(TauNormalizedHead, tau=0.0, bias="keep")])
+def test_computed_weights_become_plain_ones(kind, wrapper):
+    inner = weight_norm(kind(6, 4))
+    with torch.no_grad():
+        inner.parametrizations.weight.original0.mul_(2.0)
+    head, features = wrapper(inner), torch.randn(3, 6)
+    torch.testing.assert_close(head(features), inner(features))
+    assert spec_of(head)["init_args"]["head"] == spec_of(LinearHead(6, 4))
+    assert not any(p.requires_grad for p in head.head.parameters())
+    assert all(p.requires_grad for p in inner.parameters())
 
 
 def test_comes_back_from_its_spec_with_what_it_wraps():

@@ -54,6 +54,21 @@ def test_center_and_normalize_can_be_left_out(metric):
         torch.testing.assert_close(head(query), -3.0 * torch.cdist(query, mean).square())
 
 
+def test_both_rules_of_the_paper_are_the_cosine_of_features_as_they_are():
+    data = bank()
+    queries = torch.randn(200, 6, dtype=torch.float64) + 2
+    cosines, distances = reference.papers_nearest_class_mean(queries, data.features, LABELS, 4)
+    head = NearestClassMeanHead(6, 4, center=False, normalize=False).double().fit(data)
+    torch.testing.assert_close(head(queries), cosines)
+    assert torch.equal(head(queries).argmax(1), distances.argmax(1)), "the Euclidean rule gives the same answers"
+    units = queries / queries.norm(dim=1, keepdim=True)
+    _, of_units = reference.papers_nearest_class_mean(units, data.features, LABELS, 4)
+    assert torch.equal(head(queries).argmax(1), of_units.argmax(1)), "whether or not the queries are normalized"
+    for options in ({}, {"metric": "euclidean"}, {"center": False}):
+        other = NearestClassMeanHead(6, 4, **options).double().fit(data)
+        assert not torch.equal(other(queries).argmax(1), cosines.argmax(1)), options
+
+
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_class_without_features_never_wins(metric, dtype):

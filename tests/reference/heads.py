@@ -54,6 +54,25 @@ def nearest_class_mean(queries: Tensor, center: Tensor, means: Tensor, metric: s
     return torch.stack(rows)
 
 
+def papers_nearest_class_mean(
+    queries: Tensor, features: Tensor, labels: list[int], num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Kang et al. 2020, section 4, NCM: cosine similarity to the class means, or negative squared Euclidean distance
+    to the class means of norm 1; of features as they are."""
+    cosines, distances = [], []
+    for f in queries:
+        cosine, distance = [], []
+        for c in range(num_classes):
+            own = [x for x, label in zip(features, labels) if label == c]
+            mean = sum(own) / len(own)
+            unit = mean / (mean * mean).sum().sqrt()
+            cosine.append((f * unit).sum() / (f * f).sum().sqrt())
+            distance.append(-((f - unit) ** 2).sum())
+        cosines.append(torch.stack(cosine))
+        distances.append(torch.stack(distance))
+    return torch.stack(cosines), torch.stack(distances)
+
+
 def mlp(features: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Kang et al. 2020, appendix B.6: linear layers with ReLU between them."""
     for i, (weight, bias) in enumerate(layers):

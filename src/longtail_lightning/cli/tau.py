@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +12,21 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 if TYPE_CHECKING:
     import lightning as L
 
+    from longtail_lightning.counts import ShotSplits
     from longtail_lightning.features import TauSelection
 
 HELP = """\
 usage: ltl tau --ckpt_path FILE [options]
 
-Chooses tau of the tau-normalized classifier, w / |w|^tau, prints accuracy over tau, and writes a checkpoint with
-that classifier, which tests and predicts like any other. The backbone runs once. Tau is never chosen on test
-images. The data are those of the run, unless --data or --config say others, as for `ltl test`.
+Chooses tau of the tau-normalized classifier, w / |w|^tau, and writes a checkpoint with that classifier, which tests
+and predicts like any other. Accuracy over tau is printed and goes beside it, as JSON and PNG. The backbone runs
+once. Tau is never chosen on test images. The data are those of the run, unless --data or --config say others, as
+for `ltl test`.
 
   --choose       val: best validation accuracy (default)
                  train: best mean accuracy over the classes on training images
                  learn: by gradient on class-balanced training images
+  --taus         values to look at, with commas (default: 0,0.1,...,2)
   --tau          a fixed value instead; nothing is looked at
   --bias         drop, as in the paper (default), or keep
   --out          the new checkpoint (default: FILE_tau.ckpt)
@@ -31,7 +36,7 @@ images. The data are those of the run, unless --data or --config say others, as 
   --device       cpu, cuda, cuda:1 ... (default: a GPU, if there is one)
 """
 _CHOICES = {"--choose": ("val", "train", "learn"), "--bias": ("drop", "keep")}
-_OPTIONS = (*_CHOICES, "--tau", "--out", "--batch_size", "--num_workers", "--precision", "--device")
+_OPTIONS = (*_CHOICES, "--tau", "--taus", "--out", "--batch_size", "--num_workers", "--precision", "--device")
 # What belongs to the training that made the checkpoint, and to its old head.
 _OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "current_model_state", "averaging_state")
 
@@ -50,23 +55,26 @@ def tau(args: list[str]) -> int:
     out = Path(options.get("--out", str(Path(path).with_name(f"{Path(path).stem}_tau.ckpt"))))
     if out.resolve() == Path(path).resolve():
         raise LongTailError(f"--out {out} is the checkpoint itself: give the new one another name.")
+    if out.exists():
+        raise LongTailError(f"{out} exists already: give the new checkpoint another name with --out.")
     from longtail_lightning.callbacks._banks import parts_of
     from longtail_lightning.cli.app import load_trained
     from longtail_lightning.heads.tau_normalized import linear_of
 
     model, data = load_trained(rest)
     head = linear_of(parts_of(model, "ltl tau")[1], "ltl tau")
-    value = float(options["--tau"]) if "--tau" in options else _choose(model, data, head, options)
+    value = float(options["--tau"]) if "--tau" in options else _choose(model, data, head, options, out)
     _write(model, head, value, options, Path(path), out)
     print(f"tau         {value:.4g}\ncheckpoint  {out}\n\ntest        ltl test --ckpt_path {out}")
     return 0
 
 
-def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, str]) -> float:
+def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, str], out: Path) -> float:
     import torch
 
     from longtail_lightning.callbacks._banks import parts_of
     from longtail_lightning.features import extract_features, learn_tau, select_tau
+    from longtail_lightning.features.tau import TAUS
 
     choose, bias = options.get("--choose", "val"), options.get("--bias", "drop")
     split = "val" if choose == "val" else "train"
@@ -86,22 +94,32 @@ def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, s
         device=options.get("--device", "auto"),
     )
     many, few = getattr(model, "many", 100), getattr(model, "few", 20)
-    found = select_tau(head, bank, class_counts=data.class_counts, bias=bias, many=many, few=few)  # type: ignore[arg-type]
+    taus = [float(word) for word in options["--taus"].split(",")] if "--taus" in options else TAUS
+    found = select_tau(head, bank, taus, class_counts=data.class_counts, bias=bias, many=many, few=few)  # type: ignore[arg-type]
     learned = learn_tau(head, bank, bias=bias) if choose == "learn" else None  # type: ignore[arg-type]
-    _print(found, data, split, many, few, best=learned is None)
+    _show(found, data, data.class_counts.shots(many=many, few=few), split, bias, learned, out)
     return found.tau if learned is None else learned
 
 
-def _print(found: TauSelection, data: Any, split: str, many: int, few: int, *, best: bool) -> None:
-    from longtail_lightning.report.tables import print_shot_table, shot_row
+def _show(
+    found: TauSelection, data: Any, splits: ShotSplits, split: str, bias: str, learned: float | None, out: Path
+) -> None:
+    """Accuracy over tau, on the screen and beside the checkpoint."""
+    from longtail_lightning.report.decoupling import plot_tau
+    from longtail_lightning.report.tables import print_shot_table, shot_row, tau_rows
 
-    splits = data.class_counts.shots(many=many, few=few)
+    value = found.tau if learned is None else learned
     rows = [
-        shot_row(f"{tau:g}{', best' if best and tau == found.tau else ''}", values, splits)
+        shot_row(f"{tau:g}{', best' if learned is None and tau == value else ''}", values, splits)
         for tau, values in zip(found.taus, found.per_class)
     ]
-    name = {"val": "Validation", "train": "Training"}[split]
-    print_shot_table(f"{name} accuracy over tau", rows, data.class_counts, splits)
+    title = f"{'Validation' if split == 'val' else 'Training'} accuracy over tau"
+    print_shot_table(title, rows, data.class_counts, splits)
+    table = tau_rows(found.taus, found.per_class, splits)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record = {"tau": value, "split": split, "bias": bias, "rows": table}
+    out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    plot_tau(table, value, out.with_suffix(".png"), title=title)
 
 
 def _write(model: L.LightningModule, head: Any, value: float, options: dict[str, str], path: Path, out: Path) -> None:
@@ -142,9 +160,17 @@ def _parse(args: list[str]) -> tuple[dict[str, str], list[str]]:
     for flag in ("--batch_size", "--num_workers"):
         if flag in options and not options[flag].isdigit():
             raise LongTailError(f"{flag} is a number, got {options[flag]!r}.")
-    if "--tau" in options:
-        try:
-            float(options["--tau"])
-        except ValueError:
-            raise LongTailError(f"--tau is a number, got {options['--tau']!r}.") from None
+    if "--tau" in options and (other := next((flag for flag in ("--choose", "--taus") if flag in options), None)):
+        raise LongTailError(f"--tau fixes the value that {other} would choose: give one of the two.")
+    if "--tau" in options and not _is_number(options["--tau"]):
+        raise LongTailError(f"--tau is a number, got {options['--tau']!r}.")
+    if wrong := [word for word in options.get("--taus", "0").split(",") if not _is_number(word)]:
+        raise LongTailError(f"--taus are numbers with commas between them, got {wrong[0]!r}.")
     return options, rest
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False

@@ -15,6 +15,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.features._fingerprint import require_equal
+from longtail_lightning.features.bank import require_fits
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -184,4 +185,5 @@ def _open(banks: str | Path | Mapping[str, Any]) -> dict[str, FeatureBank]:
     for split, bank in opened.items():
         expect = {"encoder": opened["train"].fingerprint.get("encoder")}
         require_equal(expect, bank.fingerprint, f"The {split} bank", "extract all splits with one encoder")
+        require_fits(opened["train"], bank, f"The {split} bank")
     return opened

@@ -334,6 +334,20 @@ class FeatureBank:
             raise LongTailError(not_finite(len(wrong), len(self), [self.ids[i] for i in wrong[:3]], self.dtype))
 
 
+def require_fits(train: FeatureBank, other: FeatureBank, called: str) -> None:
+    """Refuse a bank of another split that is not of the same encoder and classes."""
+    names = train._class_names, other._class_names
+    if (
+        other.num_features != train.num_features
+        or other.num_classes > train.num_classes
+        or (None not in names and list(names[0] or []) != list(names[1] or []))
+    ):
+        raise LongTailError(
+            f"{called}, {other!r}, does not go with {train!r}: extract both with one encoder, of splits with "
+            "the same classes."
+        )
+
+
 def refuse_test(bank: FeatureBank, what: str) -> None:
     """Nothing is chosen on test images."""
     data: Any = bank.fingerprint.get("data") or {}
@@ -344,12 +358,12 @@ def refuse_test(bank: FeatureBank, what: str) -> None:
         )
 
 
-def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype) -> str:
+def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype, *, at_least: bool = False) -> str:
     """The sentence about features that are no numbers."""
     names = ", ".join(str(name) for name in first)
     fix = "store them as float32, or look at these images" if dtype == torch.float16 else "look at these images"
     return (
-        f"Features of {number} of {total} images are NaN or infinite "
+        f"Features of {'at least ' if at_least else ''}{number} of {total} images are NaN or infinite "
         f"(ids {names}{', ...' if number > len(first) else ''}): {fix}, and check that the encoder is trained."
     )
 

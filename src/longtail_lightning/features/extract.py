@@ -124,7 +124,7 @@ def extract(
     instead: str,
 ) -> FeatureBank:
     """`extract_features`, with the words that tell how to continue, and what to do where another bank is."""
-    _check_arguments(views, dtype, batch_size, shard_size)
+    _check_arguments(views, augment, dtype, batch_size, shard_size)
     rank, world_size = _place()
     encoding = Encoding(encoder, choose_device(device, encoder), precision)
     batch_size = batch_size or source.batch_size
@@ -190,7 +190,11 @@ def extract(
     )
 
 
-def _check_arguments(views: int, dtype: torch.dtype, batch_size: int | None, shard_size: int | None) -> None:
+def _check_arguments(
+    views: int, augment: bool, dtype: torch.dtype, batch_size: int | None, shard_size: int | None
+) -> None:
+    if views > 1 and not augment:
+        raise LongTailError(f"views={views} without augmentation are all the same: leave out augment=False, or views.")
     if dtype not in _DTYPES:
         raise LongTailError(
             f"Features are kept as float16, float32 or float64, not as {dtype}: npy files know no other, and "
@@ -247,7 +251,9 @@ def _features(encoding: Encoding, source: Source, batch: Any, augment: bool, key
 def _bad(features: Tensor, images: range, source: Source) -> LongTailError:
     wrong = (~features.isfinite().all(1)).nonzero().flatten().tolist()
     names = source.ids() or range(source.number)
-    return LongTailError(not_finite(len(wrong), len(images), [names[images[i]] for i in wrong[:3]], features.dtype))
+    first = [names[images[i]] for i in wrong[:3]]
+    # Not worth another batch: how many they are in all, nobody has looked.
+    return LongTailError(not_finite(len(wrong), source.number, first, features.dtype, at_least=True))
 
 
 # -- the folder ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from longtail_lightning._random import generator, isolated_rng, mix
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._evaluate import mean_class_accuracy
 from longtail_lightning.features._memory import free_memory
-from longtail_lightning.features.bank import FeatureBank, refuse_test
+from longtail_lightning.features.bank import FeatureBank, refuse_test, require_fits
 from longtail_lightning.samplers import ClassBalancedSampler, LongTailSampler
 
 HeadType = TypeVar("HeadType", bound=nn.Module)
@@ -227,11 +227,7 @@ def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> None:
             )
     if val is not None:
         refuse_test(val, "The best epoch")
-    if val is not None and (val.num_features != bank.num_features or val.num_classes > bank.num_classes):
-        raise LongTailError(
-            f"The validation bank, {val!r}, does not go with {bank!r}: extract both with one encoder, of splits with "
-            "the same classes."
-        )
+        require_fits(bank, val, "The validation bank")
 
 
 def _tell_missing(bank: FeatureBank) -> None:

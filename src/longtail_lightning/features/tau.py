@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -119,7 +120,7 @@ def learn_tau(
     For when there are no validation images (appendix B.5 of the paper). Weights stay as they are; the
     loss is cross-entropy, so the result also depends on how confident the classifier is, and not on
     accuracy alone. A classifier that has memorized its training images teaches little: prefer
-    `select_tau` on validation features.
+    `select_tau` on validation features. A result outside of 0 to 2 is warned of.
 
     Args:
         head: the trained `LinearHead` or `nn.Linear`.
@@ -145,7 +146,14 @@ def learn_tau(
     if bank.num_classes < learnable.num_classes:
         learnable.num_classes = bank.num_classes  # classes after the last label have no feature
     fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed, device=device)
-    return float(learnable.tau.detach())
+    tau = float(learnable.tau.detach())
+    if not TAUS[0] <= tau <= TAUS[-1]:
+        warnings.warn(
+            f"The learned tau, {tau:.3g}, lies outside of {TAUS[0]:g} to {TAUS[-1]:g}, where others look for it: "
+            "choose it on validation features with select_tau, which goes by accuracy.",
+            stacklevel=2,
+        )
+    return tau
 
 
 class _LearnableTau(nn.Module):

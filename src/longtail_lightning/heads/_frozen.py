@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.heads._base import Head
@@ -15,12 +16,11 @@ from longtail_lightning.heads.linear import LinearHead
 def frozen_copy(head: nn.Module, owner: str) -> Head:
     """A copy of a trained head, without gradients; the original stays as it is.
 
-    An `nn.Linear` becomes a `LinearHead`, which checkpoints can describe.
+    An `nn.Linear` becomes a `LinearHead`, which checkpoints can describe; so does a linear head whose weight is
+    computed, as `weight_norm` does.
     """
-    if isinstance(head, nn.Linear):
-        linear = LinearHead(head.in_features, head.out_features, bias=head.bias is not None)
-        linear.load_state_dict(head.state_dict())
-        head = linear.to(head.weight)
+    if isinstance(head, nn.Linear) or (isinstance(head, LinearHead) and is_parametrized(head)):
+        head = linear_head(head.weight, head.bias)
     if not isinstance(head, Head):
         raise LongTailError(
             f"{owner} builds on a trained head of this library or an nn.Linear, got {type(head).__name__}: "

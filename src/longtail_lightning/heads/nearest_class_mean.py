@@ -67,9 +67,14 @@ class NearestClassMeanHead(Head):
 
     **Paper.** Kang et al., Decoupling Representation and Classifier, ICLR 2020, section 4.
 
+    **Differences from the paper.** Its features are neither centered nor normalized before they are averaged:
+    `center=False, normalize=False`. It names two rules, cosine, and the Euclidean distance to class means scaled to
+    norm 1; they give the same answers, \(\lVert f - m / \lVert m \rVert \rVert^2 = \lVert f \rVert^2 + 1 - 2
+    \lVert f \rVert \cos(f, m)\), so the cosine here is both.
+
     **Differences from the authors' code.** Theirs, with its default settings, is
     `metric="euclidean"` here (`center` and `normalize` as they are). Its cosine divides by the number of features
-    instead of the norms.
+    instead of the norms. The default here, the cosine of centered features, is neither theirs nor the paper's.
     """
 
     center_mean: Tensor
