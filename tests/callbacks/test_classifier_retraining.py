@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
@@ -10,7 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from longtail_lightning import (
     CRT,
@@ -20,6 +21,7 @@ from longtail_lightning import (
     CIFARResNet,
     ClassifierRetraining,
     CosineHead,
+    FeatureBank,
     LearnableScaleHead,
     LinearHead,
     LogitAdjustedLoss,
@@ -28,6 +30,7 @@ from longtail_lightning import (
     SyntheticLongTail,
     TauNormalization,
     TauNormalizedHead,
+    TauSweep,
 )
 from longtail_lightning._errors import LongTailError
 from tests.modules.test_resume import Stop
@@ -98,6 +101,21 @@ def test_the_joint_row_is_what_the_fit_logged():
     assert retraining.rows[0].all == pytest.approx(trainer.callback_metrics["val/acc"].item(), abs=1e-6)
 
 
+def test_the_bounds_of_the_splits_are_those_of_the_callback_or_the_module():
+    for options, expected in (({}, (8, 4)), ({"few": 0}, (8, 0)), ({"many": 9, "few": 6}, (9, 6))):
+        tau = TauNormalization()
+        retraining = retrain([tau], **options)
+        _, _, data = fit(retraining, limit_train_batches=0)
+        many, few = expected
+        splits = data.class_counts.shots(many=many, few=few)
+        best = tau.selection.per_class[tau.selection.taus.index(tau.selection.tau)]
+        row = retraining.rows[1]
+        table = next(values for values in tau.selection.table if values["tau"] == tau.selection.tau)
+        for name, index in splits:
+            mean = best[index].mean().item() if len(index) else None
+            assert getattr(row, name) == table[name] == (None if mean is None else pytest.approx(mean))
+
+
 def test_the_record_and_the_plots():
     retraining = ClassifierRetraining()
     fit(retraining)
@@ -131,6 +149,30 @@ def test_what_is_kept(keep):
         assert results["val/acc"] == pytest.approx(scores[retraining.kept], abs=1e-6)
     for name, value in values(model.backbone).items():
         torch.testing.assert_close(value, before[f"backbone.{name}"], rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_the_best_checkpoint_of_the_fit_has_the_joint_head():
+    retraining = retrain(["ncm"], keep="ncm")
+    trainer, model, data = fit(retraining)
+    for path, kind in (("best", LinearHead), (retraining.checkpoints[retraining.kept], NearestClassMeanHead)):
+        trainer.test(model, data, ckpt_path=path, verbose=False)
+        assert type(model.head) is kind
+
+
+@pytest.mark.parametrize("path", ["best.ckpt", "last.ckpt"])
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_of_a_model_that_is_trained_already(path):
+    checkpoint = ModelCheckpoint("saved", "best", monitor="val/acc", save_last=True, enable_version_counter=False)
+    _, _, data = fit(None, callbacks=[checkpoint], epochs=2)
+    before = torch.load(f"saved/{path}", weights_only=True)["state_dict"]
+    retraining = retrain(["ncm"], keep="ncm")
+    trainer, model, _ = fit(retraining, data, BaseClassifier.load_from_checkpoint(f"saved/{path}"), epochs=0)
+    assert trainer.global_step == 0
+    same({name: before[f"backbone.{name}"] for name in model.backbone.state_dict()}, values(model.backbone))
+    assert [row.name for row in retraining.rows] == ["Joint", "NCM"]
+    assert Path(retraining.checkpoints["ncm"]).is_file()
 
 
 def test_the_joint_head_stays_when_nothing_is_better(monkeypatch):
@@ -397,11 +439,120 @@ def test_three_lines_in_a_module_of_ones_own(keep):
     assert results
 
 
+class WithPath(Own):
+    def __init__(self, folder):
+        super().__init__()
+        self.save_hyperparameters()
+
+
+def test_hyper_parameters_may_be_any_objects():
+    retraining = retrain(["ncm"], save=False, many=20, few=10)
+    checkpoint = ModelCheckpoint("saved", monitor="val/acc", mode="max")
+    trainer = tiny_trainer(callbacks=[retraining, checkpoint], enable_checkpointing=True, max_epochs=1)
+    trainer.fit(WithPath(Path("images")), *loaders())
+    assert [row.name for row in retraining.rows] == ["Joint", "NCM"]
+
+
 def test_a_head_that_a_class_cannot_build_is_told():
     retraining = retrain(["ncm"], keep="none", many=20, few=10)
     trainer = tiny_trainer(callbacks=[retraining, ModelCheckpoint("saved")], enable_checkpointing=True, max_epochs=1)
     with pytest.warns(UserWarning, match=r"ncm.ckpt holds a NearestClassMeanHead, which Own does not build by itself"):
         trainer.fit(Own(), *loaders())
+
+
+class NoValidation(Own):
+    validation_step = L.LightningModule.validation_step
+
+
+@pytest.mark.parametrize("callback", [ClassifierRetraining(["tau"], plot=False), TauSweep(plot=False)])
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
+def test_a_validation_loader_is_used_without_a_validation_step(callback):
+    callback.many, callback.few = 20, 10
+    tiny_trainer(callbacks=[callback], max_epochs=1).fit(NoValidation(), *loaders())
+    assert callback.rows if isinstance(callback, ClassifierRetraining) else callback.selection
+
+
+def on_device(self, batch, dataloader_idx):
+    """Normalization, without which the encoder takes no images, and augmentation in training."""
+    images, labels = batch
+    self.modes = [*getattr(self, "modes", []), self.trainer.state.stage.value]
+    return converted(images, labels) + 9 * self.trainer.training * torch.randn(images.shape), labels
+
+
+def converted(images, labels):
+    return 3 * (images.float() / 255 - 0.5) - labels[:, None, None, None]
+
+
+class InModule(Own):
+    on_after_batch_transfer = on_device
+
+
+class InData(L.LightningDataModule):
+    on_after_batch_transfer = on_device
+
+    def train_dataloader(self):
+        return bytes_loaders()[0]
+
+    def val_dataloader(self):
+        return bytes_loaders()[1]
+
+
+def bytes_loaders():
+    return [
+        DataLoader(TensorDataset((30 * (images + 3)).clamp(0, 255).byte(), labels), batch_size=8)
+        for images, labels in (loader.dataset.tensors for loader in loaders())
+    ]
+
+
+@pytest.mark.parametrize("where", ["module", "data"])
+@pytest.mark.parametrize("views", [1, 2])
+def test_batches_go_through_the_hooks_of_the_user(where, views):
+    class Watch(L.Callback):
+        def on_fit_end(self, trainer, pl_module):
+            owner.modes = []
+
+    (train, val), model = bytes_loaders(), InModule() if where == "module" else Own()
+    data = InData()
+    owner, arguments = (model, [train, val]) if where == "module" else (data, [data])
+    retraining = retrain(["ncm", CRT(epochs=1)], keep="ncm", views=views, many=20, few=10)
+    tiny_trainer(callbacks=[Watch(), retraining], max_epochs=1).fit(model, *arguments)
+    stages = {"validate", "train"} if views > 1 else {"validate"}
+    assert set(owner.modes) == stages, "augmented for views alone"
+
+    images, labels = train.dataset.tensors
+    model.eval()
+    with torch.no_grad():
+        features = model.backbone(converted(images, labels))
+        expected = NearestClassMeanHead(16, 3).fit(FeatureBank.from_arrays(features, labels))
+        torch.testing.assert_close(model.head.class_means, expected.class_means, atol=5e-3, rtol=0)
+        images, labels = val.dataset.tensors
+        right = model(converted(images, labels)).argmax(1) == labels
+    row = next(row for row in retraining.rows if row.name == "NCM")
+    assert row.all == pytest.approx(torch.stack([right[labels == c].float().mean() for c in range(3)]).mean().item())
+
+
+def test_a_hook_over_that_of_the_library_is_told_before_the_training():
+    class Changed(SyntheticLongTail):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return super().on_after_batch_transfer(batch, dataloader_idx)
+
+    data = Changed(num_classes=3, max_count=12, imbalance_factor=4)
+    with pytest.raises(LongTailError, match=r"Changed overrides on_after_batch_transfer.* override prepare_batch"):
+        tiny_trainer(callbacks=[ClassifierRetraining(["ncm"])]).fit(NoTraining(), data)
+
+
+class Labeled(TensorDataset):
+    classes = ("a", "b", "c")
+
+
+def test_fewer_names_than_outputs():
+    model = Own()
+    model.head = nn.Linear(16, 5)
+    retraining = retrain(["crt"], keep="crt", many=20, few=10)
+    train, val = (DataLoader(Labeled(*loader.dataset.tensors), batch_size=8) for loader in loaders())
+    with pytest.warns(UserWarning, match=r"no feature of 2 of 5 classes \(3, 4\)"):
+        tiny_trainer(callbacks=[retraining], max_epochs=1).fit(model, train, val)
+    assert model.head.out_features == 5
 
 
 def test_without_checkpoints_nothing_is_written():
@@ -443,16 +594,63 @@ class NoTraining(Own):
         raise AssertionError("must not train")
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from loaders()[0].dataset
+
+
+class Named(Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        image, label = loaders()[0].dataset[index]
+        return {"image": image, "label": label}
+
+
+@pytest.mark.parametrize("callback", [ClassifierRetraining(["ncm"], keep="ncm"), TauSweep(split="train")])
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        (DataLoader(Stream(), batch_size=8), "Stream can only be read from its beginning"),
+        (DataLoader(Named(), batch_size=8), r"Named gives batches as dict, expected \(images, labels\)"),
+        ({"a": loaders()[0]}, "the train loader is a dict"),
+        (DataLoader(TensorDataset(torch.zeros(8, 3, 8, 8), torch.zeros(8, 3))), "labels must be 1-D"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_a_loader_that_cannot_be_read_is_told_before_the_training(callback, loader, message):
+    with pytest.raises(LongTailError, match=message):
+        tiny_trainer(callbacks=[callback]).fit(NoTraining(), loader)
+
+
+@pytest.mark.parametrize("callback", [ClassifierRetraining(["ncm"], plot=False), TauSweep(plot=False)])
+@pytest.mark.parametrize("options", [{"check_val_every_n_epoch": 5}, {"limit_train_batches": 0}])
+def test_loaders_that_lightning_has_not_asked_for(callback, options):
+    callback.many, callback.few = 20, 10
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, **options}
+    tiny_trainer(callbacks=[callback], **options).fit(Own(), *loaders())
+    assert callback.rows if isinstance(callback, ClassifierRetraining) else callback.selection
+
+
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, [r"val_split=0\.1", r'TauNormalization\(choose="train"\)', r"TauNormalization\(tau=0\.7\)"]),
-        ({"methods": ["crt"]}, [r"val_split=0\.1", "keep='crt' or keep='none'"]),
+        (
+            {},
+            [
+                "pass a loader",
+                r"val_split=0\.1",
+                r'TauNormalization\(choose="train"\)',
+                r"TauNormalization\(tau=0\.7\)",
+            ],
+        ),
+        ({"methods": ["crt"]}, ["pass a loader", r"val_split=0\.1", "keep='crt' or keep='none'"]),
     ],
 )
 def test_no_validation_split_says_the_ways_out(options, words):
-    for data in (loaders()[0], without_val()):
+    for data in (loaders()[0], without_val(num_classes=3)):
         with pytest.raises(LongTailError) as error:
             tiny_trainer(callbacks=[ClassifierRetraining(**options)]).fit(NoTraining(), data)
         for word in words:
@@ -474,8 +672,8 @@ def test_a_head_that_a_method_cannot_work_on_is_told(method, head, message):
         tiny_trainer(callbacks=[ClassifierRetraining([method])]).fit(model, *loaders())
 
 
-def without_val():
-    data = tiny_data()
+def without_val(**options):
+    data = tiny_data(**options)
     data._datasets["val"] = None
     return data
 
@@ -503,11 +701,30 @@ def test_without_validation_a_chosen_method_is_kept(method):
         ({"methods": ["crt"], "keep": "lws"}, "none of the methods"),
         ({"methods": [CRT(), CRT(epochs=3)]}, "Two methods are called 'crt'.*name="),
         ({"start": "first"}, "choose 'best' or 'last'"),
+        ({"views": 0}, "views=0 must be at least 1"),
     ],
 )
 def test_wrong_arguments_are_told(options, message):
     with pytest.raises(LongTailError, match=message):
         ClassifierRetraining(**options)
+
+
+@pytest.mark.parametrize(
+    ("callback", "head", "message"),
+    [
+        (ClassifierRetraining(many=1), None, r"ClassifierRetraining got few=4 above many=1"),
+        (TauSweep(few=500), None, r"TauSweep got few=500 above many=8"),
+        (ClassifierRetraining(["crt"]), nn.Linear(16, 7), "6 classes of the data, but the Linear has 7 outputs"),
+        (TauSweep(), nn.Linear(16, 5), "6 classes of the data, but the Linear has 5 outputs"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_told_before_the_training(callback, head, message):
+    data = tiny_data()
+    model = tiny_model(data)
+    model.head = head or model.head
+    model.training_step = NoTraining().training_step
+    with pytest.raises(LongTailError, match=message):
+        tiny_trainer(callbacks=[callback]).fit(model, data)
 
 
 def test_an_error_leaves_the_model_as_the_fit_did():
@@ -519,10 +736,29 @@ def test_an_error_leaves_the_model_as_the_fit_did():
         def on_fit_end(self, trainer, pl_module):
             before.update(values(pl_module))
 
-    retraining = ClassifierRetraining([CRT(), CRT(lr=1e30, name="wild")])
-    with pytest.raises(LongTailError, match="diverged"):
+    class Broken(NCM):
+        def __call__(self, *args, **options):
+            raise RuntimeError("broken")
+
+    retraining = ClassifierRetraining([CRT(), Broken()])
+    with pytest.raises(RuntimeError, match="broken"):
         tiny_trainer(callbacks=[Watch(), retraining], max_epochs=1).fit(model, data)
     same(before, values(model))
+
+
+@pytest.mark.parametrize("keep", ["best", "wild"])
+def test_a_method_that_fails_leaves_the_others_their_results(keep, capsys):
+    retraining = retrain([CRT(lr=1e30, name="wild"), "ncm"], keep=keep)
+    with pytest.warns(UserWarning, match="wild failed, .* diverged at lr="):
+        fit(retraining)
+    out = capsys.readouterr().out
+    assert "wild failed" in out
+    assert "wild: LinearHead diverged" in out
+    assert [row.name for row in retraining.rows] == ["Joint", "NCM"]
+    assert list(retraining.checkpoints) == ["ncm"]
+    assert retraining.kept in (("joint", "ncm") if keep == "best" else ("joint",))
+    record = json.loads(Path(retraining.files["retraining"]).read_text())
+    assert "diverged" in record["failed"]["wild"]
 
 
 def test_a_fast_dev_run_leaves_it_out():
@@ -561,7 +797,8 @@ def fit_on_ranks(devices, folder):
     L.seed_everything(3, verbose=False)
     data = tiny_data(num_classes=5, batch_size=4)
     model = tiny_model(data)
-    retraining = ClassifierRetraining(keep="lws", start="last")
+    methods = ["crt", "lws", "tau", CRT(lr=1e30, name="wild"), "ncm"]
+    retraining = ClassifierRetraining(methods, keep="lws", start="last")
     distributed = {"strategy": "ddp", "devices": devices} if devices > 1 else {}
     trainer = tiny_trainer(
         max_epochs=1,
@@ -571,7 +808,8 @@ def fit_on_ranks(devices, folder):
         logger=CSVLogger(f"{folder}/{devices}"),
         **distributed,
     )
-    trainer.fit(model, data)
+    with pytest.warns(UserWarning, match="wild failed") if trainer.is_global_zero else nullcontext():
+        trainer.fit(model, data)
     state = {name: value.tolist() for name, value in model.head.state_dict().items()}
     return state, [row.as_dict() for row in retraining.rows], sorted(retraining.checkpoints)
 
@@ -582,3 +820,19 @@ def test_two_ranks_end_like_one(pool, tmp_path):
     assert first == second == expected
     model = BaseClassifier.load_from_checkpoint(tmp_path / "2" / "lws.ckpt")
     assert model.head.scale.tolist() == expected[0]["scale"]
+
+
+def fit_hooks_on_ranks(devices):
+    L.seed_everything(3, verbose=False)
+    model = InModule()
+    retraining = retrain(["crt", "ncm"], keep="crt", views=2, many=20, few=10)
+    distributed = {"strategy": "ddp", "devices": devices} if devices > 1 else {}
+    trainer = tiny_trainer(limit_train_batches=0, callbacks=[retraining], **distributed)
+    trainer.fit(model, *bytes_loaders())
+    state = {name: value.tolist() for name, value in model.head.state_dict().items()}
+    return state, [row.as_dict() for row in retraining.rows]
+
+
+def test_hooks_draw_the_same_on_two_ranks(pool):
+    first, second = pool.run(fit_hooks_on_ranks, 2)
+    assert first == second == fit_hooks_on_ranks(1)

@@ -9,7 +9,14 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch import nn
 
-from longtail_lightning import BaseClassifier, CosineHead, SyntheticLongTail, TauNormalizedHead, TauSweep
+from longtail_lightning import (
+    BaseClassifier,
+    ClassifierRetraining,
+    CosineHead,
+    SyntheticLongTail,
+    TauNormalizedHead,
+    TauSweep,
+)
 from longtail_lightning._errors import LongTailError
 from tests.callbacks.test_classifier_retraining import Own, loaders, without_val
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
@@ -87,6 +94,22 @@ def test_what_cannot_work_is_told_before_the_training():
     model.backbone, model.net = None, nn.Linear(2, 2)
     with pytest.raises(LongTailError, match="has no `backbone`"):
         tiny_trainer(callbacks=[TauSweep()]).fit(model, *loaders())
+
+
+def test_a_head_that_will_be_replaced_is_not_swept():
+    data = tiny_data()
+    retraining, sweep = ClassifierRetraining(["ncm"], keep="ncm", plot=False), TauSweep(plot=False)
+    with pytest.raises(LongTailError, match="put TauSweep before it"):
+        tiny_trainer(callbacks=[retraining, sweep]).fit(tiny_model(data), data)
+    tiny_trainer(callbacks=[sweep, retraining], max_epochs=1).fit(tiny_model(data), data)
+    assert sweep.selection is not None
+    assert retraining.kept == "ncm"
+
+
+@pytest.mark.parametrize(("options", "message"), [({"taus": []}, "at least one"), ({"bias": "of"}, "Unknown bias")])
+def test_wrong_arguments_are_told(options, message):
+    with pytest.raises(LongTailError, match=message):
+        TauSweep(**options)
 
 
 def sweep_on_ranks(devices):

@@ -121,6 +121,7 @@ def test_names_become_methods_and_labels():
     methods = as_methods(["crt", "LWS", TauNormalization(name="tau_train"), "ncm"])
     head = TauNormalizedHead(LinearHead(2, 2), tau=0.75)
     assert [method.label(head) for method in methods] == ["cRT", "LWS", "tau_train 0.75", "NCM"]
+    assert [type(method) for one in ("crt", NCM()) for method in as_methods(one)] == [CRT, NCM]
     with pytest.raises(LongTailError, match="Did you mean ncm"):
         as_methods(["ncmm"])
 
@@ -141,3 +142,22 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
     assert bool(values[2].isnan())
     right = head(part.features).argmax(1) == part.labels
     assert float(values[0]) == pytest.approx(right[part.labels == 0].double().mean().item())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CRT(epochs=0), "epochs=0 must be at least 1"),
+        (lambda: LWS(batch_size=0), "batch_size=0 must be at least 1"),
+        (lambda: NCM(metric="cosinus"), "Unknown metric='cosinus'"),
+        (lambda: TauNormalization(bias="of"), "Unknown bias='of'"),
+        (lambda: TauNormalization(taus=[]), "at least one"),
+        (lambda: TauNormalization(tau=float("nan")), "must be finite"),
+    ],
+)
+def test_wrong_settings_are_told_at_once_and_draw_nothing(make, message):
+    before = torch.get_rng_state()
+    with pytest.raises(LongTailError, match=message):
+        make()
+    TauNormalization()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning as L
 
+from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
+
+_BOUNDS = {"many": 100, "few": 20}
 
 
 def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:
@@ -13,3 +18,17 @@ def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCo
         if (counts := getattr(source, "class_counts", None)) is not None:
             return ClassCounts(counts)
     return None
+
+
+def bounds_of(callback: Any, pl_module: L.LightningModule) -> tuple[int, int]:
+    """`many` and `few` of a callback; what it leaves open is that of the module."""
+    set_here = {name: getattr(callback, name) for name in _BOUNDS}
+    many, few = (
+        getattr(pl_module, name, _BOUNDS[name]) if value is None else value for name, value in set_here.items()
+    )
+    if few > many:
+        raise LongTailError(
+            f"{type(callback).__name__} got few={few} above many={many}: few-shot classes "
+            "have fewer images; set both, such as many=100, few=20."
+        )
+    return many, few

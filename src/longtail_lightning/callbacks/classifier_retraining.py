@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -18,19 +19,18 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._random import isolated_rng
-from longtail_lightning.callbacks._banks import bank_of, has_split, parts_of
-from longtail_lightning.callbacks._counts import class_counts_of
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
+from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
-from longtail_lightning.counts import ClassCounts, ShotSplits
+from longtail_lightning.counts import ClassCounts
 from longtail_lightning.features import FeatureBank, Retraining, TauNormalization
 from longtail_lightning.features._evaluate import class_accuracy
-from longtail_lightning.features.retraining import as_methods, no_validation
+from longtail_lightning.features.retraining import GIVE_VALIDATION, as_methods, no_validation
 from longtail_lightning.heads import TauNormalizedHead
 from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_weight_norms
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row, tau_rows
 
 JOINT = "joint"
-_BOUNDS = {"many": 100, "few": 20}
 
 
 class ClassifierRetraining(L.Callback):
@@ -45,15 +45,22 @@ class ClassifierRetraining(L.Callback):
     Works on any LightningModule with `.backbone` and `.head`, your own included. There, a result that
     is linear takes the form of the head that it replaces, so that your class loads the checkpoints.
     Of a data module of this library, training images are taken without augmentation; of another, the data
-    set of the training loader as it is.
+    set of the training loader as it is, and batches go through your `on_after_batch_transfer` as in a validation.
 
     Nothing is ever chosen on test images. Without validation images nothing can be compared, and what
     cannot be done is told before the training; `test=True` then shows what the methods reach.
 
+    **Testing.** The best checkpoint of the fit has the joint head, so `trainer.test(ckpt_path="best")` tests that.
+    For the head that was kept, pass no path, or its own one: `retraining.checkpoints[retraining.kept]`.
+
+    **A model that is trained already.** Load its checkpoint, `MyModel.load_from_checkpoint(path)`, and fit with
+    `Trainer(max_epochs=0, callbacks=[ClassifierRetraining()])`: nothing is trained but the second stage.
+
     Args:
-        methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`.
+        methods: `"crt"`, `"lws"`, `"tau"`, `"ncm"`, or configured ones such as `CRT(epochs=30)`; one alone
+            needs no list.
         keep: what becomes the model's head: `"best"` on validation (the joint one, if nothing is better),
-            the name of a method, or `"none"`, which leaves the model as the fit did.
+            the name of a method, or `"none"`, which leaves the model as the fit did, and so does a method that fails.
         start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, or the `"last"`.
         test: also evaluate each method on the test images, once everything is chosen: a second table, on which
             nothing depends.
@@ -75,7 +82,7 @@ class ClassifierRetraining(L.Callback):
 
     def __init__(
         self,
-        methods: Sequence[str | Retraining] = ("crt", "lws", "tau", "ncm"),
+        methods: str | Retraining | Sequence[str | Retraining] = ("crt", "lws", "tau", "ncm"),
         *,
         keep: str = "best",
         start: Literal["best", "last"] = "best",
@@ -92,6 +99,8 @@ class ClassifierRetraining(L.Callback):
             raise LongTailError(f"keep={keep!r} is none of the methods. {did_you_mean(keep, ['best', 'none', *names])}")
         if start not in ("best", "last"):
             raise LongTailError(f"Unknown start={start!r}: choose 'best' or 'last'.")
+        if views < 1:
+            raise LongTailError(f"views={views} must be at least 1: each image is seen once or more.")
         self.keep = keep
         self.start = start
         self.test = test
@@ -108,6 +117,8 @@ class ClassifierRetraining(L.Callback):
         """Name of the method whose head the model has; `"joint"` for its own."""
         self.checkpoints: dict[str, str] = {}
         """Name of a method -> its checkpoint."""
+        self.failed: dict[str, str] = {}
+        """Name of a method that could not be finished -> why."""
         self.files: dict[str, str] = {}
         self._tables: list[Callable[[], None]] = []
 
@@ -117,7 +128,10 @@ class ClassifierRetraining(L.Callback):
         head = parts_of(pl_module, "ClassifierRetraining")[1]
         for method in self.methods:
             method.check(head)
-        self.rows, self.test_rows, self.kept, self.checkpoints, self.files = [], [], None, {}, {}
+        bounds_of(self, pl_module)
+        num_classes_of(head, class_counts_of(trainer, pl_module), "ClassifierRetraining")
+        self.rows, self.test_rows, self.kept = [], [], None
+        self.checkpoints, self.failed, self.files = {}, {}, {}
         if self.test and not has_split(trainer, "test"):
             raise LongTailError("ClassifierRetraining(test=True) needs a data module of this library with test images.")
         if has_split(trainer, "val"):
@@ -126,9 +140,16 @@ class ClassifierRetraining(L.Callback):
             raise LongTailError(no_validation("tau"))
         if self.keep == "best":
             raise LongTailError(
-                "There are no validation images to choose the best classifier on: hold some out with val_split=0.1, or "
-                f"say which to keep, keep={self.methods[0].name!r} or keep='none'."
+                f"There are no validation images to choose the best classifier on: {GIVE_VALIDATION}, or say which to "
+                f"keep, keep={self.methods[0].name!r} or keep='none'."
             )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Only now are the loaders there.
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            probe(trainer, pl_module, "train", views=self.views)
+            if has_split(trainer, "val"):
+                probe(trainer, pl_module, "val")
 
     # -- after -----------------------------------------------------------------------------------
 
@@ -155,11 +176,12 @@ class ClassifierRetraining(L.Callback):
         checkpoint = trainer.checkpoint_callback
         path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
         if self.start == "best" and path and Path(path).is_file():
-            pl_module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+            # This run wrote the file, so it is trusted: hyper-parameters may be any objects.
+            pl_module.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
 
     def _retrain(self, trainer: L.Trainer, pl_module: L.LightningModule) -> nn.Module | None:
         """Make, compare and save the heads; gives the one that the module now has, if it is to keep one."""
-        old, device = parts_of(pl_module, "ClassifierRetraining")[1], pl_module.device
+        old, device = parts_of(pl_module, "ClassifierRetraining")[1], trainer.strategy.root_device
         seconds: dict[str, float] = {}
         with _timed(seconds, "features"):
             train, val, counts = self._banks(trainer, pl_module)
@@ -167,15 +189,14 @@ class ClassifierRetraining(L.Callback):
         heads, labels = {JOINT: in_float(old)}, {JOINT: "Joint"}
         for method in self.methods:
             with _timed(seconds, method.name):
-                made = method(heads[JOINT], views if method.uses_views else train, val, device=device)
-            # All processes did the same work; rounding must not part them.
-            made.load_state_dict(trainer.strategy.broadcast(made.state_dict()))
-            heads[method.name], labels[method.name] = made, method.label(made)
+                made = self._made(trainer, method, heads[JOINT], views if method.uses_views else train, val)
+            if made is not None:
+                heads[method.name], labels[method.name] = made, method.label(made)
         accuracy = {} if val is None else {name: class_accuracy(head, val, device) for name, head in heads.items()}
         kept = self._choose(accuracy)
-        for method in self.methods:
-            pl_module.head = as_head_of(pl_module, heads[method.name], old)
-            self._save(trainer, pl_module, method.name, old)
+        for name in list(heads)[1:]:
+            pl_module.head = as_head_of(pl_module, heads[name], old)
+            self._save(trainer, pl_module, name, old)
         self.kept = kept or JOINT
         pl_module.head = old
         tested = {}
@@ -190,8 +211,7 @@ class ClassifierRetraining(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> tuple[FeatureBank, FeatureBank | None, ClassCounts]:
         counts = class_counts_of(trainer, pl_module)
-        head = parts_of(pl_module, "ClassifierRetraining")[1]
-        num_classes = len(counts) if counts else getattr(head, "num_classes", getattr(head, "out_features", None))
+        num_classes = num_classes_of(parts_of(pl_module, "ClassifierRetraining")[1], counts, "ClassifierRetraining")
         train = bank_of(trainer, pl_module, "train", num_classes=num_classes)
         val = None
         if has_split(trainer, "val"):
@@ -204,8 +224,25 @@ class ClassifierRetraining(L.Callback):
             return train
         return bank_of(trainer, pl_module, "train", num_classes=train.num_classes, views=self.views)
 
+    def _made(
+        self, trainer: L.Trainer, method: Retraining, head: nn.Module, train: FeatureBank, val: FeatureBank | None
+    ) -> nn.Module | None:
+        """What a method makes, the same in all processes; None when it fails, which leaves the others their results."""
+        made, reason = None, "another process tells why"
+        try:
+            made = method(head, train, val, device=trainer.strategy.root_device)
+        except LongTailError as error:
+            reason = str(error)
+        if not trainer.strategy.reduce_boolean_decision(made is not None) or made is None:
+            self.failed[method.name] = reason
+            rank_zero_warn(f"{method.name} failed, so the comparison is without it: {reason}")
+            return None
+        # All processes did the same work; rounding must not part them.
+        made.load_state_dict(trainer.strategy.broadcast(made.state_dict()))
+        return made
+
     def _choose(self, accuracy: dict[str, Tensor]) -> str | None:
-        if self.keep == "none":
+        if self.keep == "none" or self.keep in self.failed:
             return None
         if self.keep != "best":
             return self.keep
@@ -244,15 +281,21 @@ class ClassifierRetraining(L.Callback):
         seconds: dict[str, float],
     ) -> None:
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
-        many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
+        many, few = bounds_of(self, pl_module)
         splits = counts.shots(many=many, few=few)
         self.rows, self.test_rows = (
             [shot_row(labels[name], values, splits) for name, values in found.items()] for found in (accuracy, tested)
         )
+        for method in self.methods:
+            if isinstance(method, TauNormalization) and (found := method.selection) is not None:
+                # It knows of no bounds.
+                method.selection = replace(found, table=tau_rows(found.taus, found.per_class, splits))
         if not trainer.is_global_zero:
             return
+        missing = [Row(f"{name} failed", None, None, None, None) for name in self.failed]
+        caption = "\n".join(f"{name}: {reason}" for name, reason in self.failed.items()) or None
         self._tables = [
-            partial(print_shot_table, f"{name} accuracy by classifier", rows, counts, splits)
+            partial(print_shot_table, f"{name} accuracy by classifier", [*rows, *missing], counts, splits, caption)
             for name, rows in (("Validation", self.rows), ("Test", self.test_rows))
             if rows
         ]
@@ -264,6 +307,7 @@ class ClassifierRetraining(L.Callback):
             "rows": [row.as_dict() for row in self.rows],
             "test_rows": [row.as_dict() for row in self.test_rows],
             "kept": self.kept,
+            "failed": self.failed,
             "tau": {name: head.tau for name, head in heads.items() if isinstance(head, TauNormalizedHead)},
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "checkpoints": self.checkpoints,
@@ -276,9 +320,9 @@ class ClassifierRetraining(L.Callback):
         self.files["retraining"] = str(folder / "retraining.json")
         Path(self.files["retraining"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         if self.plot:
-            self._draw(folder, counts, splits, {labels[name]: head for name, head in heads.items()})
+            self._draw(folder, counts, {labels[name]: head for name, head in heads.items()})
 
-    def _draw(self, folder: Path, counts: ClassCounts, splits: ShotSplits, heads: dict[str, nn.Module]) -> None:
+    def _draw(self, folder: Path, counts: ClassCounts, heads: dict[str, nn.Module]) -> None:
         if rows := self.rows or self.test_rows:
             self.files["bars"] = str(folder / "retraining.png")
             plot_methods(rows, self.files["bars"], title=f"{'Validation' if self.rows else 'Test'} accuracy")
@@ -291,7 +335,7 @@ class ClassifierRetraining(L.Callback):
                 continue
             path = self.files[f"{method.name}_plot"] = str(folder / f"{method.name}.png")
             title = f"{'Validation' if method.choose == 'val' else 'Training'} accuracy over tau"
-            plot_tau(tau_rows(found.taus, found.per_class, splits), found.tau, path, title=title)
+            plot_tau(found.table, found.tau, path, title=title)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Only now is the progress bar gone, which would be drawn over the table.

@@ -13,12 +13,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from longtail_lightning.callbacks._counts import class_counts_of
+from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.metrics import PerClassAccuracy
 from longtail_lightning.report.plots import plot_per_class_accuracy
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row
-
-_BOUNDS = {"many": 100, "few": 20}
 
 
 class LongTailReport(L.Callback):
@@ -155,7 +153,7 @@ class LongTailReport(L.Callback):
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
         if counts is None or not trainer.is_global_zero:
             return
-        many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
+        many, few = bounds_of(self, pl_module)
         splits = counts.shots(many=many, few=few)
         self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
         title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]

@@ -12,15 +12,15 @@ import lightning as L
 import torch
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks._banks import bank_of, has_split, parts_of
-from longtail_lightning.callbacks._counts import class_counts_of
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
+from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
+from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining
 from longtail_lightning.features import TauSelection, select_tau
+from longtail_lightning.features.retraining import GIVE_VALIDATION, check_taus
 from longtail_lightning.features.tau import TAUS
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.report.decoupling import plot_tau
 from longtail_lightning.report.tables import print_shot_table, shot_row, tau_rows
-
-_BOUNDS = {"many": 100, "few": 20}
 
 
 class TauSweep(L.Callback):
@@ -59,7 +59,7 @@ class TauSweep(L.Callback):
     ) -> None:
         if split not in ("val", "train"):
             raise LongTailError(f"split={split!r}: tau is swept on 'val' or 'train', never on test images.")
-        self.taus = list(taus)
+        self.taus = check_taus(taus, bias)
         self.split = split
         self.bias = bias
         self.many = many
@@ -72,6 +72,16 @@ class TauSweep(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._check(trainer, pl_module)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(x, ClassifierRetraining) and x.keep != "none" for x in callbacks[: callbacks.index(self)]):
+            raise LongTailError(
+                "TauSweep comes after ClassifierRetraining, which replaces the head that is to be swept: put TauSweep "
+                "before it in the callbacks."
+            )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            probe(trainer, pl_module, self.split)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "validate":
@@ -86,19 +96,22 @@ class TauSweep(L.Callback):
             self._sweep(trainer, pl_module)
 
     def _check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        linear_of(parts_of(pl_module, "TauSweep")[1], "TauSweep")
+        head = parts_of(pl_module, "TauSweep")[1]
+        linear_of(head, "TauSweep")
+        bounds_of(self, pl_module)
+        num_classes_of(head, class_counts_of(trainer, pl_module), "TauSweep")
         if not has_split(trainer, self.split):
             raise LongTailError(
-                f"TauSweep has no {self.split} images to look at: hold some out with val_split=0.1, or sweep the "
-                'training features of a data module with TauSweep(split="train").'
+                f"TauSweep has no {self.split} images to look at: {GIVE_VALIDATION}, or sweep the training "
+                'features with TauSweep(split="train").'
             )
 
     def _sweep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         head = parts_of(pl_module, "TauSweep")[1]
         counts = class_counts_of(trainer, pl_module)
-        num_classes = len(counts) if counts else getattr(head, "num_classes", getattr(head, "out_features", None))
+        num_classes = num_classes_of(head, counts, "TauSweep")
         bank = bank_of(trainer, pl_module, self.split, num_classes=num_classes, dtype=torch.float32)
-        many, few = (getattr(self, name) or getattr(pl_module, name, bound) for name, bound in _BOUNDS.items())
+        many, few = bounds_of(self, pl_module)
         self.selection = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, many=many, few=few)
         log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
         if not trainer.is_global_zero:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -24,10 +25,11 @@ from longtail_lightning.heads import (
     NearestClassMeanHead,
     TauNormalizedHead,
 )
-from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
+from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, linear_of
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.samplers import LongTailSampler
 
+GIVE_VALIDATION = "pass a loader of some to fit, or hold some out with a data module's val_split=0.1"
 Device = torch.device | str
 
 
@@ -107,6 +109,7 @@ class CRT(Retraining):
         seed: int = 0,
         name: str = "crt",
     ) -> None:
+        _at_least_one(epochs=epochs, batch_size=batch_size)
         self.head = head
         self.epochs = epochs
         self.lr = lr
@@ -184,6 +187,7 @@ class LWS(Retraining):
         seed: int = 0,
         name: str = "lws",
     ) -> None:
+        _at_least_one(epochs=epochs, batch_size=batch_size)
         self.scale_bias = scale_bias
         self.epochs = epochs
         self.lr = lr
@@ -248,7 +252,9 @@ class TauNormalization(Retraining):
             raise LongTailError(f"Unknown choose={choose!r}: tau is chosen on 'val' or 'train', or by 'learn'.")
         self.choose = choose
         self.tau = tau
-        self.taus = list(taus)
+        self.taus = check_taus(taus, bias)
+        if tau is not None:
+            check_taus([tau], bias)
         self.bias = bias
         self.name = name
         self.selection: TauSelection | None = None
@@ -306,6 +312,7 @@ class NCM(Retraining):
         normalize: bool = True,
         name: str = "ncm",
     ) -> None:
+        NearestClassMeanHead(1, 1, metric=metric)  # which refuses what it does not know
         self.metric = metric
         self.center = center
         self.normalize = normalize
@@ -331,10 +338,10 @@ class NCM(Retraining):
 METHODS: dict[str, type[Retraining]] = {"crt": CRT, "lws": LWS, "tau": TauNormalization, "ncm": NCM}
 
 
-def as_methods(methods: Sequence[str | Retraining]) -> list[Retraining]:
+def as_methods(methods: str | Retraining | Sequence[str | Retraining]) -> list[Retraining]:
     """Names become methods with the paper's settings."""
     made: list[Retraining] = []
-    for method in methods:
+    for method in [methods] if isinstance(methods, (str, Retraining)) else methods:
         if isinstance(method, str):
             if method.lower() not in METHODS:
                 raise LongTailError(f"There is no method {method!r}. {did_you_mean(method, METHODS)}")
@@ -348,11 +355,26 @@ def as_methods(methods: Sequence[str | Retraining]) -> list[Retraining]:
     return made
 
 
+def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
+    """What is tried, or the reason why it cannot be."""
+    check_bias(bias)
+    checked = [float(tau) for tau in taus]
+    if not checked or not all(map(math.isfinite, checked)):
+        raise LongTailError(f"taus={checked} must be finite numbers, at least one, such as [0.0, 0.5, 1.0].")
+    return checked
+
+
+def _at_least_one(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise LongTailError(f"{name}={value} must be at least 1.")
+
+
 def no_validation(what: str) -> str:
     """The three ways out."""
     return (
-        f"There are no validation images to choose {what} on: hold some out with val_split=0.1, or choose tau on the "
-        'training features with TauNormalization(choose="train"), or fix it with TauNormalization(tau=0.7).'
+        f"There are no validation images to choose {what} on: {GIVE_VALIDATION}, or choose tau on the training "
+        'features with TauNormalization(choose="train"), or fix it with TauNormalization(tau=0.7).'
     )
 
 

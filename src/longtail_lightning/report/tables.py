@@ -38,12 +38,14 @@ def tau_rows(taus: Sequence[float], per_class: Tensor, splits: ShotSplits) -> li
     return [{"tau": tau, **{key: value for key, value in row.items() if key != "name"}} for tau, row in zip(taus, rows)]
 
 
-def print_shot_table(title: str, rows: list[Row], counts: ClassCounts, splits: ShotSplits) -> None:
+def print_shot_table(
+    title: str, rows: list[Row], counts: ClassCounts, splits: ShotSplits, caption: str | None = None
+) -> None:
     """Print accuracies in percent; the header tells the classes and training images of each split."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{title} (%)", title_justify="left")
+    table = Table(title=f"{title} (%)", title_justify="left", caption=caption, caption_justify="left")
     table.add_column("")
     for group, index in splits:
         table.add_column(f"{group}\n{_range(index, counts)}", justify="right")
