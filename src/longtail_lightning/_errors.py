@@ -16,7 +16,7 @@ class LongTailError(ValueError):
 def did_you_mean(name: str, options: Iterable[str], *, listing: str = "") -> str:
     """End an error sentence with the closest names, or with where to find all of them.
 
-    Example:
+    Examples:
         >>> did_you_mean("LogitAdjustLoss", ["LogitAdjustedLoss", "CrossEntropyLoss"])
         'Did you mean LogitAdjustedLoss?'
         >>> did_you_mean("zebra", ["horse"], listing="ltl list losses")

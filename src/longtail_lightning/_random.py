@@ -15,7 +15,7 @@ def mix(*numbers: int) -> int:
 
     Unlike `seed + epoch`, neighboring seeds share no epochs.
 
-    Example:
+    Examples:
         >>> mix(0, 1) == mix(1, 0)
         False
     """

@@ -41,7 +41,7 @@ def plain(value: Any) -> Any:
     Raises:
         NotPlainError: for anything else.
 
-    Example:
+    Examples:
         >>> plain({"counts": ClassCounts([3, 1]), "beta": 0.9})
         {'counts': [3, 1], 'beta': 0.9}
     """
@@ -78,7 +78,7 @@ def plain_items(values: Mapping[str, Any]) -> dict[str, Any]:
 def spec_of(component: nn.Module) -> Spec | None:
     """Class path and init arguments, or None when an argument cannot be read off as a plain value.
 
-    Example:
+    Examples:
         >>> from longtail_lightning.heads import LinearHead
         >>> spec_of(LinearHead(64, 10))["init_args"]
         {'num_features': 64, 'num_classes': 10, 'bias': True}

@@ -30,7 +30,7 @@ class ClassCounts:
     Args:
         counts: one non-negative integer per class, at least one of them positive.
 
-    Example:
+    Examples:
         >>> counts = ClassCounts([500, 50, 5, 0])
         >>> counts.num_classes, counts.total, counts.imbalance_factor
         (4, 555, 100.0)
@@ -170,7 +170,7 @@ class ClassCounts:
 class ShotSplits:
     """Which classes are many-, medium- and few-shot; each field holds class indices.
 
-    Example:
+    Examples:
         >>> splits = ClassCounts([101, 100, 20, 19]).shots()
         >>> [(name, index.tolist()) for name, index in splits]
         [('many', [0]), ('medium', [1, 2]), ('few', [3])]

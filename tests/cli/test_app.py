@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,26 @@ def test_a_config_that_the_checkpoint_overrides_is_told(ltl, fit):
     Path("other.yaml").write_text(yaml.safe_dump(config))
     with pytest.warns(UserWarning, match="checkpoint's own values replace those given for model.loss.tau"):
         ltl("test", "--config", "other.yaml", "--ckpt_path", checkpoint)
+
+
+def test_what_is_no_plain_checkpoint_is_told(ltl, fit):
+    path = checkpoint_of(fit())
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["root"] = Path("data")
+    torch.save(checkpoint, path.parent / "path.ckpt")
+    torch.save([1], path.parent / "list.ckpt")
+    (path.parent / "text.ckpt").write_text("text")
+    (path.parent / "cut.ckpt").write_bytes(path.read_bytes()[:5000])
+    words = {
+        "path": r"holds a pathlib\.\w+, and the command line reads plain values only",
+        "list": "is no checkpoint of",
+    }
+    for command in ("test", "tau"):
+        for name in ("path", "list", "text", "cut"):
+            status, _, err = ltl(command, "--ckpt_path", path.parent / f"{name}.ckpt")
+            assert status == 2
+            assert re.search(words.get(name, "is no checkpoint, or a damaged one"), err), err
+            assert err.count("\n") == 1
 
 
 def test_logit_adjustment_applies_to_a_loaded_checkpoint(ltl, fit):

@@ -14,7 +14,7 @@ def last_block(backbone: nn.Module) -> list[nn.Module]:
     a ConvNeXt or EfficientNet, the last transformer block of a ViT with its norm, the last residual block of a
     `CIFARResNet`.
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
         >>> last_block(network) == [network[1]]
         True

@@ -25,7 +25,7 @@ class CIFARResNet(Backbone):
         last_relu: whether the features pass a last ReLU; without it they can be negative, for a cosine
             classifier (`"cos(noRelu)"` of Kang et al. 2020, appendix B.7).
 
-    Example:
+    Examples:
         >>> import torch
         >>> backbone = CIFARResNet(depth=32)
         >>> backbone(torch.zeros(2, 3, 32, 32)).shape, sum(p.numel() for p in backbone.parameters())

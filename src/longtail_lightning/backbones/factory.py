@@ -24,7 +24,7 @@ def create_backbone(name: str, *, pretrained: bool = False) -> Backbone:
         name: the name; `ltl list backbones` shows them all with their sizes.
         pretrained: whether to download weights.
 
-    Example:
+    Examples:
         >>> create_backbone("cifar_resnet20").num_features
         64
     """

@@ -18,7 +18,7 @@ class IdentityBackbone(Backbone):
     Args:
         num_features: width of the features.
 
-    Example:
+    Examples:
         >>> import torch
         >>> IdentityBackbone(64)(torch.zeros(2, 64)).shape
         torch.Size([2, 64])

@@ -14,7 +14,7 @@ class ResNet10(Backbone):
 
     **When it helps, when it hurts.** The from-scratch ImageNet-LT baseline of many papers; cheap to train.
 
-    Example:
+    Examples:
         >>> import torch
         >>> ResNet10()(torch.zeros(1, 3, 64, 64)).shape
         torch.Size([1, 512])

@@ -26,7 +26,7 @@ class TimmBackbone(Backbone):
         last_relu: False leaves the last ReLU of the network out, so that features can be negative, for a
             cosine classifier (`"cos(noRelu)"` of Kang et al. 2020, appendix B.7).
 
-    Example:
+    Examples:
         >>> import torch
         >>> TimmBackbone("resnet10t")(torch.zeros(1, 3, 64, 64)).shape
         torch.Size([1, 512])

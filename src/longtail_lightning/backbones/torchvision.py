@@ -20,7 +20,7 @@ class TorchvisionBackbone(Backbone):
         name: a torchvision model name such as `"resnet50"`.
         pretrained: whether to download torchvision's best weights.
 
-    Example:
+    Examples:
         >>> import torch
         >>> TorchvisionBackbone("resnet18")(torch.zeros(1, 3, 64, 64)).shape
         torch.Size([1, 512])

@@ -71,7 +71,7 @@ class ClassifierRetraining(L.Callback):
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
         plot: whether to draw accuracy per split, weight norms, and accuracy over tau.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(callbacks=[ClassifierRetraining(["crt", "tau"])], logger=False)
 
     **Paper.** Kang et al., Decoupling Representation and Classifier, ICLR 2020.

@@ -35,7 +35,7 @@ class DeferredResampling(L.Callback):
             before it (float).
         sampler: from labels to the sampler of the deferred part, for example `EffectiveNumberSampler`.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(max_epochs=200, callbacks=[DeferredResampling(start=160)], logger=False)
 
     **Paper.** Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019,
@@ -83,7 +83,7 @@ class SwitchingSampler(DistributedSampler[int]):
         deferred: sampler from the switch on; at least as long.
         start: first epoch of the second sampler.
 
-    Example:
+    Examples:
         >>> switching = SwitchingSampler(range(4), range(9, 0, -1), start=2)
         >>> before = list(switching)
         >>> switching.set_epoch(2)

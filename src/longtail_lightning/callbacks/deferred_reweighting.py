@@ -29,7 +29,7 @@ class DeferredReweighting(L.Callback):
             before it (float).
         weighting: what `loss.weighting` becomes.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(max_epochs=200, callbacks=[DeferredReweighting(start=160)], logger=False)
 
     **Paper.** Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019,

@@ -33,7 +33,7 @@ class LogitAdjustment(L.Callback):
         tau: strength; 0 is off.
         target_prior: class frequencies of the test set; uniform by default.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(callbacks=[LogitAdjustment(tau=1.0)], logger=False)
 
     **Paper.** Menon et al., Long-tail Learning via Logit Adjustment, ICLR 2021, eq. 9; target prior: Hong et al.,

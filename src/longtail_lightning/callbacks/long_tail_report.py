@@ -30,7 +30,7 @@ class LongTailReport(L.Callback):
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
         plot: whether to draw the PNG.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(callbacks=[LongTailReport()], logger=False)
     """
 

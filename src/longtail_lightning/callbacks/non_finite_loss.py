@@ -17,7 +17,7 @@ class NonFiniteLossGuard(L.Callback):
     The loss is looked at on its device; only every `log_every_n_steps` steps does the process wait
     for the answer, so the guard costs nothing. `BaseClassifier` installs it by itself.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(callbacks=[NonFiniteLossGuard()], logger=False)
     """
 

@@ -26,7 +26,7 @@ class PredictionWriter(BasePredictionWriter):
         path: `.csv` or `.parquet` (needs `pandas` and `pyarrow`).
         top_k: how many classes the `top_*` columns hold.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(callbacks=[PredictionWriter("predictions.csv")], logger=False)
     """
 

@@ -39,7 +39,7 @@ class TauSweep(L.Callback):
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
         plot: whether to draw the curve.
 
-    Example:
+    Examples:
         >>> trainer = L.Trainer(callbacks=[TauSweep()], logger=False)
 
     **Paper.** Kang et al., Decoupling Representation and Classifier, ICLR 2020, figure 2 and appendix B.5.

@@ -66,7 +66,7 @@ def options_of(
 ) -> tuple[dict[str, str], set[str], list[str]]:
     """Values of the flags in `defaults`, the switches that are on, and all other words.
 
-    Example:
+    Examples:
         >>> options_of(["mine.csv", "--root=here", "--json"], {"--root": "", "--out": "a"}, ["--json"])
         ({'--root': 'here', '--out': 'a'}, {'--json'}, ['mine.csv'])
     """

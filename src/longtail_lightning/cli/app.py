@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import SUPPRESS, ActionConfigFile
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -35,6 +34,7 @@ from longtail_lightning.cli._argv import (
     with_config_of_checkpoint,
     with_recipes,
 )
+from longtail_lightning.cli._checkpoints import read_checkpoint
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli.catalog import ROOMS
 from longtail_lightning.counts import ClassCounts
@@ -100,7 +100,7 @@ class LongTailCLI(LightningCLI):
         path = options.get("ckpt_path")
         if not path or not Path(path).is_file():
             return
-        saved = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        saved = read_checkpoint(path).get("hyper_parameters", {})
         class_path = saved.pop("_class_path", None)
         if class_path is None:
             return
@@ -227,7 +227,7 @@ def _prepared(args: list[str]) -> list[str]:
     told = any(arg.split("=")[0] in ("--config", "-c", "--model") for arg in args)
     if args[0] == "fit" or told or path is None or not Path(path).is_file():
         return args
-    saved = torch.load(path, weights_only=True, map_location="cpu")
+    saved = read_checkpoint(path)
     # A checkpoint that was made in Python holds no class path; with descriptions of its parts, this one fits.
     default = "longtail_lightning.BaseClassifier" if PARTS in saved else None
     model = saved.get("hyper_parameters", {}).get("_class_path", default)
@@ -253,7 +253,7 @@ def load_trained(args: Sequence[str]) -> tuple[L.LightningModule, LongTailDataMo
         raise LongTailError(f"--ckpt_path {path}: give the file of a checkpoint.")
     with one_sentence():
         cli = _WithoutTrainer([*prepared, "--trainer.logger=false"])
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        checkpoint = read_checkpoint(path)
         cli.model.on_load_checkpoint(checkpoint)
         cli.model.load_state_dict(checkpoint["state_dict"], strict=cli.model.strict_loading)
     return cli.model, cli.datamodule

@@ -126,11 +126,12 @@ def _write(model: L.LightningModule, head: Any, value: float, options: dict[str,
     import torch
 
     from longtail_lightning.callbacks._heads import as_head_of
+    from longtail_lightning.cli._checkpoints import read_checkpoint
     from longtail_lightning.heads import TauNormalizedHead
 
     made = TauNormalizedHead(head, tau=value, bias=options.get("--bias", "drop"))  # type: ignore[arg-type]
     model.head = as_head_of(model, made, model.head)  # type: ignore[arg-type]
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(path)
     for key in _OF_TRAINING:
         checkpoint.pop(key, None)
     checkpoint["state_dict"] = model.state_dict()

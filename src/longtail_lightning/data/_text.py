@@ -63,7 +63,7 @@ def shown(name: object) -> str:
 def few(names: Iterable[object]) -> str:
     """The first three names.
 
-    Example:
+    Examples:
         >>> few(["cat", "dog"]), few(range(7))
         ('cat, dog', '0, 1, 2, ...')
     """

@@ -54,7 +54,7 @@ class ArrayLT(LongTailDataModule):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> images, labels = np.zeros((30, 28, 28), dtype=np.uint8), np.repeat([0, 1, 2], 10)
         >>> data = ArrayLT((images, labels), imbalance_factor=10)

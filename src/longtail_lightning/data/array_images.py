@@ -21,7 +21,7 @@ class ArrayImages(Dataset[tuple[Tensor, int]]):
         images: uint8, `(N, channels, height, width)`.
         labels: class index of each image.
 
-    Example:
+    Examples:
         >>> dataset = ArrayImages(torch.zeros(5, 3, 8, 8, dtype=torch.uint8), [0, 0, 0, 1, 1])
         >>> images, labels = dataset.batch([4, 0])
         >>> images.shape, labels.tolist()

@@ -20,7 +20,7 @@ def crop_and_flip(images: Tensor, *, padding: int = 4, flip: bool = True) -> Ten
         padding: largest shift.
         flip: whether to mirror.
 
-    Example:
+    Examples:
         >>> crop_and_flip(torch.ones(8, 3, 32, 32)).shape
         torch.Size([8, 3, 32, 32])
     """
@@ -46,7 +46,7 @@ def cutout(images: Tensor, *, size: int = 16) -> Tensor:
         images: `(batch, channels, height, width)`, any type.
         size: side of the square.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> int((cutout(torch.ones(4, 1, 8, 8), size=4) == 0).sum()) <= 4 * 16
         True
@@ -68,7 +68,7 @@ def gaussian_noise(images: Tensor, *, sigma: float = 0.01) -> Tensor:
         images: `(batch, channels, height, width)`, uint8 or floating point.
         sigma: standard deviation.
 
-    Example:
+    Examples:
         >>> gaussian_noise(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).dtype
         torch.uint8
     """

@@ -79,7 +79,7 @@ class DataReport:
         read: images that were read.
         stopped: why not all of them were, empty when all were.
 
-    Example:
+    Examples:
         >>> report = DataReport({"train": 3}, [Fault("empty", "cat/1.jpg", "train")])
         >>> report.clean, report.count("empty")
         (False, 1)
@@ -188,7 +188,7 @@ def check_images(
             loss, and takes a third longer.
         progress: called with the images read so far and all of them.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from torch.utils.data import TensorDataset
         >>> images = torch.arange(4).view(4, 1, 1, 1).expand(4, 3, 16, 16).to(torch.uint8)

@@ -185,7 +185,7 @@ class CIFAR10LT(_CIFARLT):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> data = CIFAR10LT("my_data", imbalance_factor=50, profile="step")
         >>> data.class_names[:3], data.num_classes
         (['airplane', 'automobile', 'bird'], 10)
@@ -222,7 +222,7 @@ class CIFAR100LT(_CIFARLT):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> data = CIFAR100LT("my_data", val_split=0.1)
         >>> data.class_names[:3], data.num_classes
         (['apple', 'aquarium fish', 'baby'], 100)

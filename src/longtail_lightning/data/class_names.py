@@ -30,7 +30,7 @@ def read_class_names(path: str | Path) -> list[str]:
     Args:
         path: the file.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     file = Path(folder, "categories.txt")

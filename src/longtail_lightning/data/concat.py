@@ -50,7 +50,7 @@ class ConcatLT(LongTailDataModule):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> from longtail_lightning.data import ArrayLT
         >>> images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
         >>> pets = ArrayLT((images, [0, 0, 0, 1]), class_names=["cat", "dog"])

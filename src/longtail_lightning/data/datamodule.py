@@ -60,7 +60,7 @@ class LongTailDataModule(L.LightningDataModule, ABC):
         cutmix_alpha: strength of cutmix (Yun et al. 2019), 0 for none; with both, each batch gets
             one of them.
 
-    Example:
+    Examples:
         >>> from torch.utils.data import TensorDataset
         >>> class Mine(LongTailDataModule):
         ...     def build(self, split):

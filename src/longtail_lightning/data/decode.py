@@ -36,7 +36,7 @@ def decode_image(source: ImageSource) -> Tensor:
     Args:
         source: a path, or the bytes of a file.
 
-    Example:
+    Examples:
         >>> file = io.BytesIO()
         >>> Image.new("L", (4, 2), 255).save(file, "PNG")
         >>> decode_image(file.getvalue()).shape

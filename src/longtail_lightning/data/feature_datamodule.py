@@ -39,7 +39,7 @@ class FeatureDataModule(LongTailDataModule):
         val_split: share of each training class to hold out, when there is no validation bank.
         seed: seed of order and split.
 
-    Example:
+    Examples:
         >>> from longtail_lightning import BaseClassifier, CIFARResNet, IdentityBackbone, SyntheticLongTail
         >>> images = SyntheticLongTail(num_classes=3, max_count=6, imbalance_factor=2)
         >>> dm = FeatureDataModule.from_encoder(images, CIFARResNet(8), progress=False)

@@ -54,7 +54,7 @@ class HuggingFaceLT(FileDataModule):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> dm = HuggingFaceLT("cifar100", image_column="img", label_column="fine_label", transforms="cifar100")
         >>> dm.test
         'test'

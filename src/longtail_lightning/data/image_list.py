@@ -23,7 +23,7 @@ class ImageList(Dataset[tuple[Tensor, int]]):
         labels: class index of each file.
         root: the folder that the paths start from.
 
-    Example:
+    Examples:
         >>> dataset = ImageList(["cat/1.jpg", "dog/1.jpg"], [0, 1], root="photos")
         >>> len(dataset), dataset.path(1).as_posix()
         (2, 'photos/dog/1.jpg')

@@ -55,7 +55,7 @@ class ImageListLT(FileDataModule):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     file = Path(folder, "train.txt")

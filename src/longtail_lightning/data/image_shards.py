@@ -38,7 +38,7 @@ class ImageShards(Dataset[tuple[Tensor, int]]):
         root: the folder.
         split: `"train"`, `"val"` or `"test"`.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from longtail_lightning.data import SyntheticLongTail, prepare_shards
         >>> with TemporaryDirectory() as folder:

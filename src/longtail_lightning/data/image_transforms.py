@@ -35,7 +35,7 @@ class ImageTransforms:
         mean: channel means of images in [0, 1]; None leaves them as they are.
         std: channel standard deviations.
 
-    Example:
+    Examples:
         >>> ImageTransforms(mean=[0.5] * 3, std=[0.25] * 3).train is None
         True
     """
@@ -69,7 +69,7 @@ class PaddedCropTransforms(ImageTransforms):
         mean: channel means of images in [0, 1].
         std: channel standard deviations.
 
-    Example:
+    Examples:
         >>> PaddedCropTransforms(padding=2).augment(torch.zeros(4, 3, 32, 32)).shape
         torch.Size([4, 3, 32, 32])
     """
@@ -114,7 +114,7 @@ class ResizedCropTransforms(ImageTransforms):
         mean: channel means of images in [0, 1].
         std: channel standard deviations.
 
-    Example:
+    Examples:
         >>> transforms = ResizedCropTransforms(image_size=64, crops=5)
         >>> image = torch.zeros(3, 90, 120, dtype=torch.uint8)
         >>> transforms.train(image).shape, transforms.evaluate(image).shape

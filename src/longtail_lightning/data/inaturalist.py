@@ -63,7 +63,7 @@ class INaturalist(FileDataModule):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> content = {
         ...     "images": [{"id": 7, "file_name": "train_val2018/Aves/1/a.jpg"}],

@@ -31,7 +31,7 @@ def labels_of(dataset: Any) -> Tensor:
     Args:
         dataset: the data set.
 
-    Example:
+    Examples:
         >>> from torch.utils.data import Subset, TensorDataset
         >>> dataset = TensorDataset(torch.zeros(4, 3), torch.tensor([0, 1, 2, 1]))
         >>> labels_of(Subset(dataset, [3, 0])).tolist()

@@ -29,7 +29,7 @@ class ResumableLoader(DataLoader[Any]):
     state by itself. The samplers of this library depend on (seed, epoch) alone, so the number of
     batches is all there is to remember.
 
-    Example:
+    Examples:
         >>> loader = ResumableLoader(range(6), batch_size=2)
         >>> loader.load_state_dict({"batches": 2})
         >>> [batch.tolist() for batch in loader], len(list(loader))

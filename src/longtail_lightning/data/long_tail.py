@@ -38,7 +38,7 @@ def long_tail_counts(
         imbalance_factor: largest over smallest count, f; 1 is balanced.
         profile: shape of the tail.
 
-    Example:
+    Examples:
         >>> long_tail_counts(10, 5000, 100).total
         12406
         >>> long_tail_counts(4, 100, 10, "step"), long_tail_counts(4, 100, 10, "pareto")
@@ -85,7 +85,7 @@ def long_tail_indices(
             the code of LTR weight balancing (Alshammari et al. 2022) takes.
         seed: which images are drawn at random.
 
-    Example:
+    Examples:
         >>> labels = [0, 1] * 100
         >>> indices = long_tail_indices(labels, imbalance_factor=10)
         >>> ClassCounts.from_labels([labels[i] for i in indices])
@@ -116,7 +116,7 @@ class SubsetId:
         images: size of the subset.
         checksum: of the sorted indices, the first 12 digits of their SHA-256.
 
-    Example:
+    Examples:
         >>> print(SubsetId.of("mine-exp-10", torch.tensor([4, 0, 2])))
         mine-exp-10, seed 0, 3 images, sha256 a955c6c593a4
     """

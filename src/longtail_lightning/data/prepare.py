@@ -72,7 +72,7 @@ def prepare_shards(
     Returns:
         Images per split.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from longtail_lightning.data import ShardsLT, SyntheticLongTail
         >>> dm = SyntheticLongTail(num_classes=3, max_count=4, imbalance_factor=2)

@@ -102,7 +102,7 @@ def as_uint8_images(images: Any, layout: Layout | None = None) -> Tensor:
         images: `(N, height, width)`, `(N, height, width, channels)` or `(N, channels, height, width)`.
         layout: where the channels are, when the shape does not tell.
 
-    Example:
+    Examples:
         >>> as_uint8_images(np.ones((2, 4, 5))).shape
         torch.Size([2, 3, 4, 5])
     """

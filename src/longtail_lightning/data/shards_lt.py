@@ -35,7 +35,7 @@ class ShardsLT(LongTailDataModule):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from longtail_lightning.data import SyntheticLongTail, prepare_shards
         >>> with TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ def hold_out(labels: Tensor, fraction: float, *, seed: int = 0) -> tuple[Tensor,
     Returns:
         Sorted training and validation indices.
 
-    Example:
+    Examples:
         >>> train, val = hold_out(torch.tensor([0] * 10 + [1] * 2 + [2]), 0.2)
         >>> torch.tensor([0] * 10 + [1] * 2 + [2])[val].tolist(), len(train)
         ([0, 0, 1], 10)

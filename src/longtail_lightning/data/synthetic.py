@@ -48,7 +48,7 @@ class SyntheticLongTail(LongTailDataModule):
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none.
 
-    Example:
+    Examples:
         >>> dm = SyntheticLongTail(num_classes=10, max_count=50, imbalance_factor=10)
         >>> dm.class_counts
         ClassCounts([50, 38, 29, 23, 17, 13, 10, 8, 6, 5])
@@ -116,7 +116,7 @@ class SyntheticImages(Dataset[tuple[Tensor, int]]):
         split: `"train"`, `"val"` or `"test"`: different images.
         seed: another seed, other images of the same classes.
 
-    Example:
+    Examples:
         >>> image, label = SyntheticImages([2, 1])[2]
         >>> tuple(image.shape), image.dtype, label
         ((3, 32, 32), torch.uint8, 1)

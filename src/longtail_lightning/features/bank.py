@@ -33,7 +33,7 @@ class FeatureBank:
     1/2000. (npy has no bfloat16, which would be eight times as coarse; bfloat16 becomes `float32`,
     exactly.)
 
-    Example:
+    Examples:
         >>> bank = FeatureBank.from_arrays(torch.randn(3, 8), [0, 2, 0], ids=["a.jpg", "b.jpg", "c.jpg"])
         >>> len(bank), bank.num_features, bank.class_counts
         (3, 8, ClassCounts([2, 0, 1]))

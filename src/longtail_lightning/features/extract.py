@@ -80,7 +80,7 @@ def extract_features(
         overwrite: delete a bank or a part of one that is at `path`.
         progress: show a progress bar, on the first process alone.
 
-    Example:
+    Examples:
         >>> from longtail_lightning import CIFARResNet, SyntheticLongTail
         >>> data = SyntheticLongTail(num_classes=3, max_count=6, imbalance_factor=2)
         >>> extract_features(CIFARResNet(8), data, split="val", progress=False)

@@ -80,7 +80,7 @@ def fit_head(
         seed: seed of order and dropout; a sampler that is given a seed of its own keeps it.
         progress: show a progress bar.
 
-    Example:
+    Examples:
         >>> from longtail_lightning import LinearHead
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> head = fit_head(bank, LinearHead(4, 4), batch_size=8)

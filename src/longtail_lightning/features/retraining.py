@@ -87,7 +87,7 @@ class CRT(Retraining):
         seed: seed of weights and order.
         name: what files are called.
 
-    Example:
+    Examples:
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> CRT(batch_size=8)(LinearHead(4, 4), bank)(bank.features[:4].float()).argmax(1).tolist()
         [0, 1, 2, 3]
@@ -166,7 +166,7 @@ class LWS(Retraining):
         seed: seed of the order.
         name: what files are called.
 
-    Example:
+    Examples:
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> LWS()(LinearHead(4, 4), bank).scale.shape
         torch.Size([4])
@@ -233,7 +233,7 @@ class TauNormalization(Retraining):
         bias: `"drop"`, as in the paper, or `"keep"`.
         name: what files are called.
 
-    Example:
+    Examples:
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> TauNormalization(tau=0.5)(LinearHead(4, 4), bank).tau
         0.5
@@ -298,7 +298,7 @@ class NCM(Retraining):
         normalize: whether to scale each feature to norm 1.
         name: what files are called.
 
-    Example:
+    Examples:
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> NCM()(LinearHead(4, 4), bank)(bank.features[:4].float()).argmax(1).tolist()
         [0, 1, 2, 3]

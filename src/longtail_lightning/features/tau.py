@@ -38,7 +38,7 @@ class TauSelection:
         table: one row per tau: `tau`, `many`, `medium`, `few` (None without classes, or without class counts) and
             `all`, means over classes as fractions.
 
-    Example:
+    Examples:
         >>> per_class = torch.tensor([[1.0, 0.0], [0.8, 0.4]])
         >>> TauSelection(tau=0.5, taus=[0.0, 0.5], per_class=per_class, table=[]).tau
         0.5
@@ -82,7 +82,7 @@ def select_tau(
         few: classes with fewer training images are few-shot.
         device: where to compute; by default where the head is, or else a GPU.
 
-    Example:
+    Examples:
         >>> head = LinearHead(2, 2, bias=False)
         >>> _ = head.weight.data.copy_(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
         >>> bank = FeatureBank.from_arrays(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), [0, 1])
@@ -133,7 +133,7 @@ def learn_tau(
         seed: seed of the sampling.
         device: where to compute; by default where the head is, or else a GPU.
 
-    Example:
+    Examples:
         >>> head = LinearHead(2, 2, bias=False)
         >>> _ = head.weight.data.copy_(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
         >>> bank = FeatureBank.from_arrays(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), [0, 1])

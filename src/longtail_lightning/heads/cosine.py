@@ -32,7 +32,7 @@ class CosineHead(Head):
         scale: \(s\), or its initial value.
         learnable_scale: whether \(s\) is learned.
 
-    Example:
+    Examples:
         >>> import torch
         >>> head = CosineHead(64, 10, scale=30.0, learnable_scale=False)
         >>> bool(head(torch.randn(8, 64)).abs().max() <= 30.0)

@@ -33,7 +33,7 @@ class LearnableScaleHead(Head):
             in the original. Of a head without a `bias` of its own the logits are scaled as a whole.
         scale_bias: whether the factor applies to the bias too.
 
-    Example:
+    Examples:
         >>> trained = LinearHead(64, 10)
         >>> head = LearnableScaleHead(trained)
         >>> [name for name, p in head.named_parameters() if p.requires_grad]

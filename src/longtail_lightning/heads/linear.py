@@ -26,7 +26,7 @@ class LinearHead(Head):
         num_classes: number of classes.
         bias: whether to learn \(b\).
 
-    Example:
+    Examples:
         >>> import torch
         >>> LinearHead(64, 10)(torch.zeros(2, 64)).shape
         torch.Size([2, 10])

@@ -30,7 +30,7 @@ class MLPHead(Head):
         depth: number of linear layers; 1 is `LinearHead`.
         hidden: width of the hidden layers; that of the features by default.
 
-    Example:
+    Examples:
         >>> import torch
         >>> MLPHead(64, 10, depth=3, hidden=128)(torch.zeros(2, 64)).shape
         torch.Size([2, 10])

@@ -58,7 +58,7 @@ class NearestClassMeanHead(Head):
         normalize: whether to scale each feature to norm 1.
         scale: factor \(s\) of the logits: changes confidence, not answers.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> bank = SimpleNamespace(features=torch.tensor([[2.0, 0.1], [3.0, 0.0], [0.0, 1.0]]), labels=[0, 0, 1])
         >>> head = NearestClassMeanHead(2, 3).fit(bank)

@@ -41,7 +41,7 @@ class TauNormalizedHead(Head):
         tau: strength. It can be changed at any time: `head.tau = 0.7`.
         bias: `"drop"`, as in the paper, or `"keep"`.
 
-    Example:
+    Examples:
         >>> head = TauNormalizedHead(LinearHead(64, 10), tau=1.0)
         >>> head.to_linear().weight.norm(dim=1).allclose(torch.ones(10))
         True

@@ -31,7 +31,7 @@ class BalancedSoftmaxLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = BalancedSoftmaxLoss(class_counts=[90, 10])
         >>> round(loss(torch.zeros(1, 2), torch.tensor([1])).item(), 3)

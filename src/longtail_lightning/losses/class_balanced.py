@@ -33,7 +33,7 @@ class ClassBalancedLoss(FocalLoss):
         normalize: scale of the weights, see `LongTailLoss`; the paper's is `"batch"`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = ClassBalancedLoss(class_counts=[90, 10], reduction="none")
         >>> [round(value, 3) for value in loss(torch.zeros(2, 2), torch.tensor([0, 1])).tolist()]

@@ -33,7 +33,7 @@ class CrossEntropyLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = CrossEntropyLoss()
         >>> round(loss(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item(), 4)

@@ -42,7 +42,7 @@ class DistributionBalancedLoss(LongTailLoss):
         kappa: strength of the class bias \(\nu\); `0.05 / lam` reproduces the authors' code.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = DistributionBalancedLoss(class_counts=[90, 30, 10], num_images=100)
         >>> round(loss(torch.zeros(1, 3), torch.tensor([[1, 0, 1]])).item(), 3)

@@ -39,7 +39,7 @@ class EqualizationLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = EqualizationLoss(class_counts=[9999, 1], gamma=1.0)
         >>> loss(torch.zeros(1, 2), torch.tensor([0])).item()

@@ -35,7 +35,7 @@ class FeatureDistillationLoss(nn.Module):
     Args:
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = FeatureDistillationLoss()
         >>> loss(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]])).item()

@@ -36,7 +36,7 @@ class FocalLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = FocalLoss(gamma=2.0)
         >>> round(loss(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item(), 5)

@@ -39,7 +39,7 @@ class GaussianCloudedLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = GaussianCloudedLoss(class_counts=[90, 10]).eval()
         >>> round(loss(torch.tensor([[1.0, 0.9]]), torch.tensor([0])).item(), 4)

@@ -39,7 +39,7 @@ class LabelAwareSmoothingLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = LabelAwareSmoothingLoss(class_counts=[90, 10], head=0.4, reduction="none")
         >>> [round(value, 3) for value in loss(torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1])).tolist()]

@@ -43,7 +43,7 @@ class LADELoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = LADELoss(class_counts=[90, 10], alpha=0.0)
         >>> round(loss(torch.zeros(1, 2), torch.tensor([1])).item(), 3)

@@ -39,7 +39,7 @@ class LDAMLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = LDAMLoss(class_counts=[160, 10], reduction="none")
         >>> loss(torch.zeros(2, 2), torch.tensor([0, 1])).tolist()

@@ -41,7 +41,7 @@ class LogitAdjustedLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = LogitAdjustedLoss(class_counts=[90, 10])
         >>> logits = torch.zeros(2, 2)

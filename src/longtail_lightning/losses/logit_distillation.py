@@ -29,7 +29,7 @@ class LogitDistillationLoss(nn.Module):
         temperature: \(T\); above 1 it softens both predictions.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = LogitDistillationLoss(temperature=2.0)
         >>> logits = torch.tensor([[2.0, 0.0, -1.0]])

@@ -30,7 +30,7 @@ class MomentumEncoder(nn.Module):
         encoder: what to copy; it stays untouched.
         momentum: \(m\), how slowly the copy follows.
 
-    Example:
+    Examples:
         >>> import torch
         >>> encoder = torch.nn.Linear(2, 1)
         >>> slow = MomentumEncoder(encoder, momentum=0.9)

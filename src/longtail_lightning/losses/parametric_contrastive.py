@@ -48,7 +48,7 @@ class ParametricContrastiveLoss(nn.Module):
         tau: strength of the prior; 0 for balanced data.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = ParametricContrastiveLoss([90, 10], num_features=8, num_classes=2, num_projected=4, queue_size=16)
         >>> features, query, key = torch.randn(6, 8), torch.randn(6, 4), torch.randn(6, 4)

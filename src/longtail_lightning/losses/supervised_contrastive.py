@@ -36,7 +36,7 @@ class SupervisedContrastiveLoss(nn.Module):
         temperature: \(T\); small values look at the nearest images only.
         reduction: `"mean"`, `"sum"` or `"none"` for one value per image and view.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = SupervisedContrastiveLoss(temperature=1.0)
         >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

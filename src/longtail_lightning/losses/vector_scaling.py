@@ -33,7 +33,7 @@ class VectorScalingLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = VectorScalingLoss(class_counts=[90, 10], gamma=0.0, tau=1.0)
         >>> round(loss(torch.zeros(1, 2), torch.tensor([1])).item(), 3)

@@ -40,7 +40,7 @@ def class_weights(
             mean 1 over the classes (so that they sum to their number).
         dtype: of the result.
 
-    Example:
+    Examples:
         >>> class_weights(torch.tensor([3, 1]), "inverse", normalize="batch").tolist()
         [0.5, 1.5]
         >>> class_weights(torch.tensor([3, 1]), "inverse", normalize="global").tolist()
@@ -71,7 +71,7 @@ def parse_weighting(weighting: str) -> tuple[str, float]:
     Raises:
         LongTailError: for a weighting that does not exist.
 
-    Example:
+    Examples:
         >>> parse_weighting("effective(0.99)"), parse_weighting("inverse")
         (('effective', 0.99), ('inverse', 0.9999))
     """

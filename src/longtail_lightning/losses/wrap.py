@@ -33,7 +33,7 @@ class WrapLoss(LongTailLoss):
         normalize: scale of those weights, see `LongTailLoss`.
         reduction: applied only when the wrapped loss returns one value per sample.
 
-    Example:
+    Examples:
         >>> import torch
         >>> loss = WrapLoss(torch.nn.MultiMarginLoss())
         >>> round(loss(torch.tensor([[2.0, 1.5]]), torch.tensor([0])).item(), 3)

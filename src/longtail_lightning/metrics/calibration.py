@@ -23,7 +23,7 @@ class ExpectedCalibrationError(Metric):
         num_classes: number of classes.
         num_bins: number of confidence bins; 15 is usual.
 
-    Example:
+    Examples:
         >>> metric = ExpectedCalibrationError(num_classes=2)
         >>> metric.update(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
         >>> metric.compute()

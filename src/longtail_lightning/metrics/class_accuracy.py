@@ -66,7 +66,7 @@ class PerClassAccuracy(ClassAccuracy):
         num_classes: number of classes.
         top_k: an answer is right when the class is among the k highest logits.
 
-    Example:
+    Examples:
         >>> metric = PerClassAccuracy(num_classes=3)
         >>> metric.update(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
         >>> metric.compute()
@@ -85,7 +85,7 @@ class BalancedAccuracy(ClassAccuracy):
         num_classes: number of classes.
         top_k: an answer is right when the class is among the k highest logits.
 
-    Example:
+    Examples:
         >>> metric = BalancedAccuracy(num_classes=3)
         >>> metric.update(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
         >>> metric.compute()

@@ -34,7 +34,7 @@ class ShotAccuracy(ClassAccuracy):
         average: what `"acc"` is: `"macro"`, the mean over classes like the groups, or `"micro"`,
             the fraction of right answers. The same on a balanced test set.
 
-    Example:
+    Examples:
         >>> metric = ShotAccuracy(class_counts=[500, 50, 5])
         >>> metric.update(torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 1, 2]))
         >>> {name: round(value.item(), 3) for name, value in metric.compute().items()}

@@ -63,7 +63,7 @@ class BaseClassifier(L.LightningModule):
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
 
-    Example:
+    Examples:
         >>> model = BaseClassifier([90, 10], backbone="cifar_resnet20")
         >>> model(torch.zeros(4, 3, 32, 32)).shape
         torch.Size([4, 2])

@@ -65,7 +65,7 @@ class Decoupled(BaseClassifier):
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
 
-    Example:
+    Examples:
         >>> stage_one = BaseClassifier([90, 10], backbone="cifar_resnet20")
         >>> model = Decoupled([90, 10], backbone=stage_one.backbone)
         >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -28,7 +28,7 @@ class WarmupCosine(LRScheduler):
         final: last learning rate over base learning rate.
         total_steps: optimizer steps of the whole run; the LightningModules fill it in.
 
-    Example:
+    Examples:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> schedule = WarmupCosine(optimizer, warmup=0.5, total_steps=4)
@@ -87,7 +87,7 @@ class WarmupMultiStep(LRScheduler):
         gamma: factor of each drop.
         warmup_epochs: epochs of the warm-up, 0 for none.
 
-    Example:
+    Examples:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
         >>> schedule = WarmupMultiStep(optimizer, milestones=[4, 5], warmup_epochs=2)

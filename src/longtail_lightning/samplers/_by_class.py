@@ -20,7 +20,7 @@ class ByClass:
     Args:
         labels: class index of each image.
 
-    Example:
+    Examples:
         >>> images = ByClass([2, 0, 2])
         >>> images.order.tolist(), images.classes.tolist(), images.sizes.tolist(), images.first.tolist()
         ([1, 0, 2], [0, 2], [1, 2], [0, 1])

@@ -28,7 +28,7 @@ def class_cycles(images: ByClass, samples_per_class: int, generator: Generator) 
         samples_per_class: length of a row.
         generator: source of the order.
 
-    Example:
+    Examples:
         >>> from longtail_lightning._random import generator
         >>> rounds = class_cycles(ByClass([0, 1, 1, 1, 1]), 2, generator(0))
         >>> first, second = next(rounds), next(rounds)

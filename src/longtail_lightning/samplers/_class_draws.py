@@ -67,7 +67,7 @@ def alias_table(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         probabilities: `(C,)`, positive, sum 1.
 
-    Example:
+    Examples:
         >>> keep, alias = alias_table(torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64))
         >>> keep.tolist(), alias.tolist()
         ([1.0, 0.75, 0.75], [0, 0, 0])

@@ -43,7 +43,7 @@ class ClassAwareSampler(LongTailSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> labels = [0] * 90 + [1] * 9 + [2]
         >>> drawn = list(ClassAwareSampler(labels, samples_per_class=4, num_samples=12))
         >>> sorted(labels[index] for index in drawn)

@@ -42,7 +42,7 @@ class ClassUniformBatchSampler(LongTailSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> labels = [0] * 90 + [1] * 9 + [2] * 2
         >>> sampler = ClassUniformBatchSampler(labels, classes_per_batch=2, samples_per_class=2, num_samples=4)
         >>> batch = list(sampler)

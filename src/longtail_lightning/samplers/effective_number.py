@@ -34,7 +34,7 @@ class EffectiveNumberSampler(ClassDrawSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> EffectiveNumberSampler([0] * 6 + [1] * 2, beta=0.0).class_probabilities().tolist()
         [0.75, 0.25]
         >>> EffectiveNumberSampler([0] * 6 + [1] * 2, beta=1.0).class_probabilities().tolist()

@@ -27,7 +27,7 @@ class EvaluationSampler(DistributedSampler[int]):
         num_replicas: number of ranks; by default that of the process group at the time of use.
         rank: this rank; likewise.
 
-    Example:
+    Examples:
         >>> [list(EvaluationSampler(range(5), num_replicas=2, rank=rank)) for rank in (0, 1)]
         [[0, 2, 4], [1, 3]]
 

@@ -32,7 +32,7 @@ class InstanceBalancedSampler(PassSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> sorted(InstanceBalancedSampler([0, 0, 0, 1]))
         [0, 1, 2, 3]
 

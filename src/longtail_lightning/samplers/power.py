@@ -33,7 +33,7 @@ class PowerSampler(ClassDrawSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> sampler = PowerSampler([0] * 98 + [1] * 2, q=0)
         >>> drawn = list(sampler)
         >>> len(drawn), 30 < sum(index >= 98 for index in drawn) < 70
@@ -82,7 +82,7 @@ class ClassBalancedSampler(PowerSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> sorted(set(ClassBalancedSampler([0, 0, 0, 1], num_samples=50)))
         [0, 1, 2, 3]
 
@@ -122,7 +122,7 @@ class SquareRootSampler(PowerSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> len(list(SquareRootSampler([0, 0, 0, 1])))
         4
 

@@ -36,7 +36,7 @@ class ProgressivelyBalancedSampler(ClassDrawSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> sampler = ProgressivelyBalancedSampler([0, 0, 0, 1], epochs=4)
         >>> sampler.set_epoch(2)
         >>> sampler.balance, sampler.class_probabilities().tolist()

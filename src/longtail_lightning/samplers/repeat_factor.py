@@ -44,7 +44,7 @@ class RepeatFactorSampler(PassSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> sampler = RepeatFactorSampler([0] * 15 + [1], threshold=0.25)
         >>> len(sampler), list(sampler).count(15)
         (17, 2)

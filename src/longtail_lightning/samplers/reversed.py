@@ -28,7 +28,7 @@ class ReversedSampler(PowerSampler):
         rank: this rank; likewise.
         seed: must be the same on all ranks.
 
-    Example:
+    Examples:
         >>> ReversedSampler([0, 0, 0, 1]).class_probabilities().tolist()
         [0.25, 0.75]
 
