@@ -156,8 +156,8 @@ def extract(
                 "fingerprint": fingerprint,
                 "resume": resume,
             }
-            finished = _first_alone(lambda: _prepare(folder, shards, width, dtype, state, overwrite, instead))
-            if finished:
+            prepare = _writable(folder)(lambda: _prepare(folder, shards, width, dtype, state, overwrite, instead))
+            if _first_alone(prepare):
                 return FeatureBank.load(folder)
             store = _all_alone(lambda: DiskStore(folder, shards))
         try:
@@ -259,6 +259,16 @@ def _bad(features: Tensor, images: range, source: Source) -> LongTailError:
 # -- the folder ----------------------------------------------------------------------------------
 
 
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LongTailError(
+            f"The bank {folder} cannot be written ({error.strerror}): give the path of a folder that can."
+        ) from error
+
+
 def _prepare(
     folder: Path,
     shards: Shards,
@@ -269,23 +279,6 @@ def _prepare(
     instead: str,
 ) -> bool:
     """Make the folder ready; true when it holds the wanted bank already."""
-    try:
-        return _prepared(folder, shards, width, dtype, state, overwrite, instead)
-    except OSError as error:
-        raise LongTailError(
-            f"The bank {folder} cannot be written ({error.strerror}): give the path of a folder that can."
-        ) from error
-
-
-def _prepared(
-    folder: Path,
-    shards: Shards,
-    width: int,
-    dtype: torch.dtype,
-    state: dict[str, Any],
-    overwrite: bool,
-    instead: str,
-) -> bool:
     if folder.is_file():
         raise LongTailError(f"{folder} is a file, a bank is a folder: give another path.")
     if overwrite:
