@@ -53,7 +53,8 @@ def rows() -> list[str]:
             "decoupled_cifar100",
         ),
         row(
-            "time of cRT through images, as public code does it, over cRT on features (without the one pass), CIFAR-100-LT, CPU",
+            "time of cRT through images, as public code does it, over cRT on features (without the one pass), "
+            "CIFAR-100-LT, CPU",
             f"{results('decoupled_cifar100')['speed']['crt through images, BatchNorm in eval, over crt on the bank']}",
             "decoupled_cifar100",
         ),
