@@ -22,7 +22,7 @@ def record(name: str, results: dict[str, Any], *, seed: int | list[int] | None =
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     text = {
-        "command": f"python benchmarks/{Path(sys.argv[0]).name}",
+        "command": " ".join(["python", *(_short(word) for word in sys.argv)]),
         "commit": COMMIT,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "seed": seed,
@@ -35,6 +35,14 @@ def record(name: str, results: dict[str, Any], *, seed: int | list[int] | None =
     path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path}")
     return path
+
+
+def _short(word: str) -> str:
+    """A benchmark as it is called from the root of the repository; of other files, the name."""
+    path = Path(word)
+    if path.suffix == ".py":
+        return f"benchmarks/{path.name}"
+    return path.name if path.is_absolute() else word
 
 
 def _git(*command: str) -> str:

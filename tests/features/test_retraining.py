@@ -67,6 +67,8 @@ def test_each_is_what_its_parts_give(stage):
     assert TauNormalization()(head, train, val).tau == select_tau(head, val).tau
     assert TauNormalization(choose="train")(head, train, val).tau == select_tau(head, train).tau
     assert TauNormalization(choose="learn")(head, train).tau == learn_tau(head, train)
+    settings = {"epochs": 3, "lr": 0.05, "batch_size": 16, "seed": 1}
+    assert TauNormalization(choose="learn", **settings)(head, train).tau == learn_tau(head, train, **settings)
     assert TauNormalization(tau=0.4, bias="keep")(head, train).bias == "keep"
     expected = NearestClassMeanHead(16, 5, metric="euclidean").fit(train)
     torch.testing.assert_close(NCM(metric="euclidean")(head, train).class_means, expected.class_means)
@@ -152,6 +154,8 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: NCM(metric="cosinus"), "Unknown metric='cosinus'"),
         (lambda: TauNormalization(bias="of"), "Unknown bias='of'"),
         (lambda: TauNormalization(taus=[]), "at least one"),
+        (lambda: TauNormalization(choose="learn", epochs=0), "epochs=0 must be at least 1"),
+        (lambda: as_methods([]), "name at least one of crt, lws, tau, ncm"),
         (lambda: TauNormalization(tau=float("nan")), "must be finite"),
     ],
 )

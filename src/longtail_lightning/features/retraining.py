@@ -231,6 +231,10 @@ class TauNormalization(Retraining):
         tau: a fixed value instead.
         taus: what is tried.
         bias: `"drop"`, as in the paper, or `"keep"`.
+        epochs: of `"learn"`: as many features as the bank has are drawn in each.
+        lr: of `"learn"`: first learning rate, which falls to 0 along a cosine.
+        batch_size: of `"learn"`: features per step.
+        seed: of `"learn"`: seed of the order.
         name: what files are called.
 
     Examples:
@@ -246,8 +250,13 @@ class TauNormalization(Retraining):
         tau: float | None = None,
         taus: Sequence[float] = TAUS,
         bias: BiasPolicy = "drop",
+        epochs: int = 10,
+        lr: float = 0.2,
+        batch_size: int = 512,
+        seed: int = 0,
         name: str = "tau",
     ) -> None:
+        _at_least_one(epochs=epochs, batch_size=batch_size)
         if choose not in ("val", "train", "learn"):
             raise LongTailError(f"Unknown choose={choose!r}: tau is chosen on 'val' or 'train', or by 'learn'.")
         self.choose = choose
@@ -256,6 +265,10 @@ class TauNormalization(Retraining):
         if tau is not None:
             check_taus([tau], bias)
         self.bias = bias
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.seed = seed
         self.name = name
         self.selection: TauSelection | None = None
         """What the last choice looked at."""
@@ -274,7 +287,16 @@ class TauNormalization(Retraining):
         if self.tau is not None:
             return self.tau
         if self.choose == "learn":
-            return learn_tau(head, train, bias=self.bias, device=device)
+            return learn_tau(
+                head,
+                train,
+                epochs=self.epochs,
+                lr=self.lr,
+                batch_size=self.batch_size,
+                bias=self.bias,
+                seed=self.seed,
+                device=device,
+            )
         if (bank := train if self.choose == "train" else val) is None:
             raise LongTailError(no_validation("tau"))
         self.selection = select_tau(
@@ -347,6 +369,8 @@ def as_methods(methods: str | Retraining | Sequence[str | Retraining]) -> list[R
                 raise LongTailError(f"There is no method {method!r}. {did_you_mean(method, METHODS)}")
             method = METHODS[method.lower()]()
         made.append(method)
+    if not made:
+        raise LongTailError(f"There are no methods: name at least one of {', '.join(METHODS)}.")
     names = [method.name for method in made]
     if twice := {name for name in names if names.count(name) > 1}:
         raise LongTailError(

@@ -74,7 +74,7 @@ def select_tau(
     Args:
         head: the trained `LinearHead` or `nn.Linear`.
         bank: features and labels to choose on.
-        taus: what to try; of equally good ones the first wins.
+        taus: what to try; of equally good ones the first wins, and a warning says when the largest does.
         class_counts: training images per class, for the table per split.
         criterion: `"macro"`, the mean over classes, or `"micro"`, the share of right answers.
         bias: `"drop"`, as in the paper, or `"keep"`.
@@ -100,7 +100,10 @@ def select_tau(
     per_class = torch.where(support > 0, correct / support, torch.nan)
     scores = per_class.nanmean(1) if criterion == "macro" else correct.sum(1) / support.sum()
     table = _table(taus, per_class, class_counts, many, few)
-    return TauSelection(taus[int(scores.argmax())], taus, per_class, table)
+    tau = taus[int(scores.argmax())]
+    if len(taus) > 1 and tau == max(taus):
+        warnings.warn(f"The best tau, {tau:g}, is the largest of taus: a larger one may be better.", stacklevel=2)
+    return TauSelection(tau, taus, per_class, table)
 
 
 def learn_tau(
