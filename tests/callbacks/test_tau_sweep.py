@@ -96,6 +96,15 @@ def test_what_cannot_work_is_told_before_the_training():
         tiny_trainer(callbacks=[TauSweep()]).fit(model, *loaders())
 
 
+def test_training_images_in_a_validation():
+    sweep = TauSweep(split="train", many=20, few=10, plot=False)
+    with pytest.raises(LongTailError, match=r"no training images .* pass a data module to trainer\.validate"):
+        tiny_trainer(callbacks=[sweep]).validate(Own(), loaders()[1], verbose=False)
+    data = tiny_data()
+    tiny_trainer(callbacks=[sweep]).validate(tiny_model(data), data, verbose=False)
+    assert sweep.selection.tau in sweep.taus
+
+
 def test_a_head_that_will_be_replaced_is_not_swept():
     data = tiny_data()
     retraining, sweep = ClassifierRetraining(["ncm"], keep="ncm", plot=False), TauSweep(plot=False)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from torch.utils.data import DataLoader
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
+from longtail_lightning.callbacks._forward import check_forward
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import FeatureBank
+from longtail_lightning.features._encoding import Encoding
 from longtail_lightning.features._source import LoaderSource, Source, images_of, labels_of_batch, source_of
 from longtail_lightning.features.extract import extract
 
@@ -56,12 +60,20 @@ def has_split(trainer: L.Trainer, split: Split) -> bool:
 
 
 def probe(trainer: L.Trainer, pl_module: L.LightningModule, split: Split, *, views: int = 1) -> None:
-    """Refuse before the training what features cannot be extracted from after it: one image is loaded."""
-    source = _source(trainer, pl_module, split)
+    """Refuse before the training what features cannot be extracted from after it: one image is loaded and encoded."""
+    source, device = _source(trainer, pl_module, split), trainer.strategy.root_device
+    if isinstance(source, _Loader) and source.loaders > 1:
+        rank_zero_warn(
+            f"There are {source.loaders} {split} loaders, and classifiers are compared and chosen on features of the "
+            "first alone: pass the one that is meant first."
+        )
     with _stage(trainer, pl_module, augment=views > 1), source.loading(1, 0), isolated_rng(0):
         batch = next(iter(source.loader([0], augment=views > 1, view=0)))
-        source.prepare(images_of(batch, source.name), augment=False, key=(0, 0))
+        images = source.prepare(images_of(batch, source.name).to(device), augment=False, key=(0, 0))
         labels_of_batch(batch)
+    parts = parts_of(pl_module, "Extraction")
+    with _stage(trainer, pl_module, augment=False):
+        check_forward(trainer, pl_module, parts, images, Encoding(parts[0], device, _autocast(trainer)))
 
 
 def bank_of(
@@ -76,28 +88,37 @@ def bank_of(
     """Features of a split from the module's backbone as it is, on all processes.
 
     Of a data module of this library the images are taken without augmentation (unless there are several
-    views); of any other, the data set of its loader as it is.
+    views); of any other, the data set of its loader as it is. Features that float16 cannot hold are extracted once
+    more, in float32.
     """
     source = _source(trainer, pl_module, split)
     _stop_progress(trainer)
     with _stage(trainer, pl_module, augment=views > 1):
-        bank = extract(
+        run = partial(
+            extract,
             parts_of(pl_module, "Extraction")[0],
             source,
             None,
             views=views,
             augment=views > 1,
-            dtype=dtype,
             batch_size=None,
             num_workers=None,
             device=pl_module.device,
-            precision=str(trainer.precision) if trainer.precision in _MIXED else None,
+            precision=_autocast(trainer),
             shard_size=None,
             overwrite=False,
             progress=trainer.progress_bar_callback is not None,
             resume="",
             instead="",
         )
+        try:
+            bank = run(dtype=dtype)
+        except LongTailError as error:
+            # All processes have the same error, and it names the way out.
+            if "store them as float32" not in str(error):
+                raise
+            rank_zero_info(f"The {split} features are too large for float16 and are extracted again, in float32.")
+            bank = run(dtype=torch.float32)
     if num_classes is not None and num_classes > bank.num_classes:
         # A loader knows of no classes beyond its largest label, or the last name.
         bank.num_classes, bank._class_names = num_classes, None
@@ -107,8 +128,11 @@ def bank_of(
 class _Loader(LoaderSource):
     """The data set of a loader, whose batches go through the hooks of the user as in the training."""
 
-    def __init__(self, trainer: L.Trainer, pl_module: L.LightningModule, loader: DataLoader[Any], split: str) -> None:
+    def __init__(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, loader: DataLoader[Any], split: str, loaders: int
+    ) -> None:
         super().__init__(loader, split)
+        self.loaders = loaders
         self.trainer = trainer
         self.pl_module = pl_module
 
@@ -150,15 +174,15 @@ def _source(trainer: L.Trainer, pl_module: L.LightningModule, split: Split) -> S
         return source_of(datamodule, split)
     loop = _loop(trainer, split)
     # Lightning asks for no loader that it does not use.
-    loader = loop._data_source.dataloader() if loop._combined_loader is None else loop._combined_loader.iterables
-    if isinstance(loader, (list, tuple)) and loader:
-        loader = loader[0]
+    given = loop._data_source.dataloader() if loop._combined_loader is None else loop._combined_loader.iterables
+    loaders = given if isinstance(given, (list, tuple)) and given else [given]
+    loader = loaders[0]
     if not isinstance(loader, DataLoader):
         raise LongTailError(
             f"Features are extracted from a DataLoader, but the {split} loader is a {type(loader).__name__}: "
             "give the Trainer one DataLoader, or a data module of this library."
         )
-    return _Loader(trainer, pl_module, loader, split)
+    return _Loader(trainer, pl_module, loader, split, len(loaders))
 
 
 def _loop(trainer: L.Trainer, split: Split) -> Any:
@@ -169,8 +193,13 @@ def _loop(trainer: L.Trainer, split: Split) -> Any:
 
 
 def _own_datamodule(trainer: L.Trainer) -> Any:
-    datamodule = getattr(trainer, "datamodule", None)
-    return datamodule if isinstance(datamodule, LongTailDataModule) else None
+    # All loops have the same; trainer.datamodule may be that of a fit before, when this one has loaders.
+    source = trainer.fit_loop._data_source.instance
+    return source if isinstance(source, LongTailDataModule) else None
+
+
+def _autocast(trainer: L.Trainer) -> str | None:
+    return str(trainer.precision) if trainer.precision in _MIXED else None
 
 
 def _stop_progress(trainer: L.Trainer) -> None:

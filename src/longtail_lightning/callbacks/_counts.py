@@ -14,10 +14,17 @@ _BOUNDS = {"many": 100, "few": 20}
 
 def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:
     """Those of the module, or of the data module; None when neither has any."""
-    for source in (pl_module, getattr(trainer, "datamodule", None)):
+    for source in (pl_module, _datamodule_of(trainer)):
         if (counts := getattr(source, "class_counts", None)) is not None:
             return ClassCounts(counts)
     return None
+
+
+def _datamodule_of(trainer: L.Trainer) -> Any:
+    """That of the trainer, unless it is one of a fit before and this fit has loaders."""
+    datamodule = getattr(trainer, "datamodule", None)
+    stale = trainer.state.fn == "fit" and trainer.fit_loop._data_source.instance is not datamodule
+    return None if stale else datamodule
 
 
 def bounds_of(callback: Any, pl_module: L.LightningModule) -> tuple[int, int]:

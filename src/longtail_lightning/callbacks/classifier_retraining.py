@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,13 @@ from typing import Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
+from longtail_lightning.callbacks._checkpoints import best_of, files_of, folder_of
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
 from longtail_lightning.counts import ClassCounts
@@ -31,6 +32,9 @@ from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_we
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row, tau_rows
 
 JOINT = "joint"
+_RESERVED = (JOINT, "best", "last", "none")
+
+_log = logging.getLogger(__name__)
 
 
 class ClassifierRetraining(L.Callback):
@@ -42,13 +46,14 @@ class ClassifierRetraining(L.Callback):
     checkpoint, `crt.ckpt` and so on, beside those of the fit; they test and predict with nothing
     passed.
 
-    Works on any LightningModule with `.backbone` and `.head`, your own included. There, a result that
+    Works on any LightningModule that computes `head(backbone(images))`, your own included. There, a result that
     is linear takes the form of the head that it replaces, so that your class loads the checkpoints.
     Of a data module of this library, training images are taken without augmentation; of another, the data
     set of the training loader as it is, and batches go through your `on_after_batch_transfer` as in a validation.
 
     Nothing is ever chosen on test images. Without validation images nothing can be compared, and what
-    cannot be done is told before the training; `test=True` then shows what the methods reach.
+    cannot be done is told before the training; `test=True` then shows what the methods reach. Of several
+    validation loaders, the first is used.
 
     **Testing.** The best checkpoint of the fit has the joint head, so `trainer.test(ckpt_path="best")` tests that.
     For the head that was kept, pass no path, or its own one: `retraining.checkpoints[retraining.kept]`.
@@ -61,7 +66,8 @@ class ClassifierRetraining(L.Callback):
             needs no list.
         keep: what becomes the model's head: `"best"` on validation (the joint one, if nothing is better),
             the name of a method, or `"none"`, which leaves the model as the fit did, and so does a method that fails.
-        start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, or the `"last"`.
+        start: weights to begin from: the `"best"` checkpoint of the fit, if it saved any, by the first
+            `ModelCheckpoint` that has a `monitor`; or the `"last"`.
         test: also evaluate each method on the test images, once everything is chosen: a second table, on which
             nothing depends.
         views: how often cRT and LWS see each training image, differently augmented each time when more than once; one
@@ -95,6 +101,11 @@ class ClassifierRetraining(L.Callback):
     ) -> None:
         self.methods = as_methods(methods)
         names = [method.name for method in self.methods]
+        if taken := [name for name in names if name in _RESERVED]:
+            raise LongTailError(
+                f"A method cannot be called {taken[0]!r}, which means something else here: give it another name, "
+                "name=..."
+            )
         if keep not in ("best", "none", *names):
             raise LongTailError(f"keep={keep!r} is none of the methods. {did_you_mean(keep, ['best', 'none', *names])}")
         if start not in ("best", "last"):
@@ -132,6 +143,7 @@ class ClassifierRetraining(L.Callback):
         num_classes_of(head, class_counts_of(trainer, pl_module), "ClassifierRetraining")
         self.rows, self.test_rows, self.kept = [], [], None
         self.checkpoints, self.failed, self.files = {}, {}, {}
+        self._check_names(trainer)
         if self.test and not has_split(trainer, "test"):
             raise LongTailError("ClassifierRetraining(test=True) needs a data module of this library with test images.")
         if has_split(trainer, "val"):
@@ -147,9 +159,21 @@ class ClassifierRetraining(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Only now are the loaders there.
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            probe(trainer, pl_module, "train", views=self.views)
-            if has_split(trainer, "val"):
-                probe(trainer, pl_module, "val")
+            self._probe(trainer, pl_module)
+
+    def _probe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        probe(trainer, pl_module, "train", views=self.views)
+        if has_split(trainer, "val"):
+            probe(trainer, pl_module, "val")
+
+    def _check_names(self, trainer: L.Trainer) -> None:
+        folder, files = folder_of(trainer), files_of(trainer)
+        for method in self.methods:
+            if self.save and folder is not None and folder / f"{method.name}.ckpt" in files:
+                raise LongTailError(
+                    f"{method.name}.ckpt is a file of this trainer's ModelCheckpoint, and would be that of the method "
+                    f"{method.name!r} too: give either another name, ModelCheckpoint(filename=...) or name=..."
+                )
 
     # -- after -----------------------------------------------------------------------------------
 
@@ -173,8 +197,7 @@ class ClassifierRetraining(L.Callback):
                 module.training = training
 
     def _load_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        checkpoint = trainer.checkpoint_callback
-        path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+        path = best_of(trainer)
         if self.start == "best" and path and Path(path).is_file():
             # This run wrote the file, so it is trusted: hyper-parameters may be any objects.
             pl_module.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
@@ -210,6 +233,7 @@ class ClassifierRetraining(L.Callback):
     def _banks(
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> tuple[FeatureBank, FeatureBank | None, ClassCounts]:
+        self._probe(trainer, pl_module)  # what has been trained, or was not before
         counts = class_counts_of(trainer, pl_module)
         num_classes = num_classes_of(parts_of(pl_module, "ClassifierRetraining")[1], counts, "ClassifierRetraining")
         train = bank_of(trainer, pl_module, "train", num_classes=num_classes)
@@ -222,7 +246,7 @@ class ClassifierRetraining(L.Callback):
     def _views(self, trainer: L.Trainer, pl_module: L.LightningModule, train: FeatureBank) -> FeatureBank:
         if not any(method.uses_views for method in self.methods):
             return train
-        return bank_of(trainer, pl_module, "train", num_classes=train.num_classes, views=self.views)
+        return bank_of(trainer, pl_module, "train", num_classes=train.num_classes, views=self.views, dtype=train.dtype)
 
     def _made(
         self, trainer: L.Trainer, method: Retraining, head: nn.Module, train: FeatureBank, val: FeatureBank | None
@@ -233,6 +257,10 @@ class ClassifierRetraining(L.Callback):
             made = method(head, train, val, device=trainer.strategy.root_device)
         except LongTailError as error:
             reason = str(error)
+        except Exception as error:
+            # A part of the user's own may raise anything; whoever wrote it wants to know where.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            _log.warning("%s failed:", method.name, exc_info=error)
         if not trainer.strategy.reduce_boolean_decision(made is not None) or made is None:
             self.failed[method.name] = reason
             rank_zero_warn(f"{method.name} failed, so the comparison is without it: {reason}")
@@ -250,20 +278,19 @@ class ClassifierRetraining(L.Callback):
         return max(accuracy, key=lambda name: float(accuracy[name].nanmean()))
 
     def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str, old: nn.Module) -> None:
-        checkpoint = trainer.checkpoint_callback
-        folder = checkpoint.dirpath if isinstance(checkpoint, ModelCheckpoint) else None
-        log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
-        if folder is None and trainer.logger is not None and log_dir is not None:
-            folder = str(Path(log_dir) / "checkpoints")
+        folder = folder_of(trainer)
         if not self.save or folder is None:
             return
-        self.checkpoints[name] = str(Path(folder) / f"{name}.ckpt")
+        path = folder / f"{name}.ckpt"
+        while path in files_of(trainer):  # by a name that was not known before
+            path = path.with_stem(f"{path.stem}-retrained")
+        self.checkpoints[name] = str(path)
         # Without the optimizer, whose state is that of the old head.
         trainer.save_checkpoint(self.checkpoints[name], weights_only=True)
         head, owner = parts_of(pl_module, "Saving")[1], type(pl_module).__name__
         if not loads_by_itself(pl_module, head, old):
             rank_zero_warn(
-                f"{name}.ckpt holds a {type(head).__name__}, which {owner} does not build by itself: assign such a "
+                f"{path.name} holds a {type(head).__name__}, which {owner} does not build by itself: assign such a "
                 "head to it before the checkpoint is loaded, or make the class a child of BaseClassifier."
             )
 

@@ -28,8 +28,8 @@ class TauSweep(L.Callback):
 
     One pass over the images, one set of logits for all values. Ends a fit or a validation with a table,
     `tau_sweep.json` and `tau_sweep.png` in the log folder, and leaves the model as it is. Test images are
-    never looked at. `ltl tau` writes the classifier with the best \(\tau\); `ClassifierRetraining` compares it
-    with others.
+    never looked at, and of several validation loaders only the first. `ltl tau` writes the classifier with the
+    best \(\tau\); `ClassifierRetraining` compares it with others.
 
     Args:
         taus: values to try.
@@ -100,13 +100,20 @@ class TauSweep(L.Callback):
         linear_of(head, "TauSweep")
         bounds_of(self, pl_module)
         num_classes_of(head, class_counts_of(trainer, pl_module), "TauSweep")
-        if not has_split(trainer, self.split):
+        if has_split(trainer, self.split):
+            return
+        if self.split == "train":
             raise LongTailError(
-                f"TauSweep has no {self.split} images to look at: {GIVE_VALIDATION}, or sweep the training "
-                'features with TauSweep(split="train").'
+                "TauSweep(split='train') has no training images to look at, which a validation with loaders does not "
+                "have: pass a data module to trainer.validate, or sweep at the end of a fit."
             )
+        raise LongTailError(
+            f"TauSweep has no val images to look at: {GIVE_VALIDATION}, or sweep the training features with "
+            'TauSweep(split="train").'
+        )
 
     def _sweep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        probe(trainer, pl_module, self.split)  # what has been trained, or was not before
         head = parts_of(pl_module, "TauSweep")[1]
         counts = class_counts_of(trainer, pl_module)
         num_classes = num_classes_of(head, counts, "TauSweep")
