@@ -211,10 +211,11 @@ def test_compiled_parts(monkeypatch):
     run_once.fit(tiny_model(data, compile=True), data)
 
 
+@pytest.mark.filterwarnings("ignore:Found . module.s. in eval mode")
 def test_nothing_is_disturbed():
     """Neither weights, statistics and modes, nor random numbers."""
 
-    class Watch(retrain(["ncm"]).__class__):
+    class Watch(ClassifierRetraining):
         def on_train_start(self, trainer, pl_module):
             before = values(pl_module), modes(pl_module), states()
             super().on_train_start(trainer, pl_module)
