@@ -541,7 +541,7 @@ def test_of_several_validation_loaders_the_first_is_used(callback, extractions):
     callback.many, callback.few = 20, 10
     train, val = loaders()
     first = DataLoader(TensorDataset(*val.dataset[::2]), batch_size=4)
-    with pytest.warns(UserWarning, match="There are 2 val loaders, .* of the first alone"):
+    with pytest.warns(UserWarning, match="Of the 2 val loaders, .* chosen on the first alone"):
         tiny_trainer(callbacks=[callback], max_epochs=1).fit(Several(), train, [first, val])
     assert [source.dataset for source, _ in extractions if source.split == "val"] == [first.dataset]
 

@@ -108,6 +108,12 @@ class Drawn(nn.Module):
         return features + torch.randn_like(features)
 
 
+def with_changed_images():
+    model = Own()
+    model.backbone = nn.Sequential(InPlace(), model.backbone)
+    return model
+
+
 class NoForward(Own):
     forward = torch.nn.Module.forward
 
@@ -159,6 +165,7 @@ def with_drawing_backbone():
         lambda: Between(after=nn.Softmax(1)),
         lambda: Between(after=nn.LogSoftmax(1)),
         with_drawing_backbone,
+        with_changed_images,
         NoForward,
         OfBatches,
         Many,
@@ -243,6 +250,11 @@ def test_nothing_is_disturbed():
     assert before[1:] == after[1:]
 
 
+class WithLabels(nn.Linear):
+    def forward(self, features, labels):
+        return super().forward(features)
+
+
 def test_parts_that_do_not_fit_are_told_before_the_training():
     model = Between(nn.Linear(16, 8))
     model.head = nn.Linear(8, 3)
@@ -251,6 +263,9 @@ def test_parts_that_do_not_fit_are_told_before_the_training():
     model.head = nn.Sequential(nn.Linear(8, 3))
     with pytest.raises(LongTailError, match=r"The Sequential of Between cannot take the 16 features .*1x16 and 8x3"):
         run(retrain(["ncm"]), model)
+    model.head = WithLabels(16, 3)
+    with pytest.raises(LongTailError, match=r"The WithLabels of Between cannot take the 16 features .*'labels'"):
+        run(retrain(["ncm"]), model, num_sanity_val_steps=0)
     model = Between()
     model.backbone = nn.Conv2d(3, 8, 3)
     model.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))

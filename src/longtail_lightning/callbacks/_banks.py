@@ -64,8 +64,8 @@ def probe(trainer: L.Trainer, pl_module: L.LightningModule, split: Split, *, vie
     source, device = _source(trainer, pl_module, split), trainer.strategy.root_device
     if isinstance(source, _Loader) and source.loaders > 1:
         rank_zero_warn(
-            f"There are {source.loaders} {split} loaders, and classifiers are compared and chosen on features of the "
-            "first alone: pass the one that is meant first."
+            f"Of the {source.loaders} {split} loaders, classifiers are re-trained, compared and chosen on the first "
+            "alone: pass the one that is meant first."
         )
     with _stage(trainer, pl_module, augment=views > 1), source.loading(1, 0), isolated_rng(0):
         batch = next(iter(source.loader([0], augment=views > 1, view=0)))

@@ -38,16 +38,16 @@ def check_forward(
         return  # a part of such a module has no weights of its own
     (backbone, head), name = parts, type(pl_module).__name__
     with encode, isolate_rng(), torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
-        width = encode(images).shape[1]
+        width = encode(images.clone()).shape[1]  # which a backbone may change in place
         # Of several crops, which are averaged at different places, one is enough.
         image = trainer.precision_plugin.convert_input(images[:, 0] if images.ndim == 5 else images)
         _seed()
-        features = backbone(image)
+        features = backbone(image.clone())
         try:
             logits = head(features)
         except Exception as error:
-            made_for = getattr(head, "num_features", getattr(head, "in_features", None))
-            reason = " ".join(str(error).split()) if made_for is None else f"it was made for {made_for}"
+            made_for = getattr(head, "num_features", getattr(head, "in_features", width))
+            reason = " ".join(str(error).split()) if made_for == width else f"it was made for {made_for}"
             raise LongTailError(
                 f"The {type(head).__name__} of {name} cannot take the {width} features that the backbone gives "
                 f"({reason}): put what lies between the two into self.backbone or self.head."
