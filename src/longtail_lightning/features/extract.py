@@ -162,7 +162,7 @@ def extract(
                 "resume": resume,
             }
             prepare = _writable(folder)(lambda: _prepare(folder, shards, width, dtype, state, overwrite, instead))
-            if _first_alone(prepare):
+            if first_alone(prepare):
                 return _with_classes(FeatureBank.load(folder), source.classes()[0], instead)
             store = _all_alone(lambda: DiskStore(folder, shards))
         try:
@@ -178,7 +178,7 @@ def extract(
             if isinstance(store, DiskStore):
                 store.close()
     if isinstance(store, DiskStore):
-        _first_alone(lambda: _seal(folder, store, source))
+        first_alone(lambda: _seal(folder, store, source))
         return FeatureBank.load(folder)
     assert isinstance(store, MemoryStore)
     if world_size > 1:
@@ -374,7 +374,7 @@ def _require_alike(fingerprint: dict[str, Any]) -> None:
             )
 
 
-def _first_alone(work: Callable[[], Any]) -> Any:
+def first_alone(work: Callable[[], Any]) -> Any:
     """Do something on the first process while the others wait; its result, or its error, is that of all."""
     rank, world_size = _place()
     if world_size == 1:

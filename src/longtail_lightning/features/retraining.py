@@ -387,13 +387,11 @@ def _as_method(method: Any) -> Retraining:
         if method.lower() not in METHODS:
             raise LongTailError(f"There is no method {method!r}. {did_you_mean(method, METHODS)}")
         return METHODS[method.lower()]()
-    name = getattr(method, "__name__", None)
-    fix = (
-        f"write {name}() for {name}"
-        if isinstance(method, type) and issubclass(method, Retraining)
-        else (f"name one of {', '.join(METHODS)}, or configure one, such as CRT(epochs=30)")
+    if isinstance(method, type) and issubclass(method, Retraining):
+        raise LongTailError(f"{method.__name__} is a class, not a method: write {method.__name__}() for it.")
+    raise LongTailError(
+        f"{method!r} is no method: name one of {', '.join(METHODS)}, or configure one, such as CRT(epochs=30)."
     )
-    raise LongTailError(f"{name or repr(method)} is no method: {fix}.")
 
 
 def _sizes(head: nn.Module) -> tuple[int, int]:
