@@ -176,7 +176,7 @@ def test_a_loader_does_not_say_which_split_it_is(tmp_path):
     unknown.save(tmp_path / "unknown")
     with pytest.raises(LongTailError, match=r"TensorDataset \(of an unknown split\) of 41 .*not of TensorDataset test"):
         extract_features(encoder(), loader(), tmp_path / "unknown", split="test", **QUIET)
-    with pytest.raises(LongTailError, match="train of .*, not of TensorDataset"):
+    with pytest.raises(LongTailError, match=r"train of .*, not of TensorDataset"):
         extract_features(encoder(), tiny_data(), **QUIET).check(data=loader())
 
 

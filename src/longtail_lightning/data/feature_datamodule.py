@@ -205,7 +205,7 @@ class _HookedSource(LoaderSource):
                     batch = self.datamodule.transfer_batch_to_device(batch, self.device, 0)
                     batch = self.datamodule.on_after_batch_transfer(batch, 0)
                 except AttributeError as error:
-                    if self.datamodule.trainer is not None:
+                    if "NoneType" not in str(error):
                         raise
                     raise LongTailError(
                         f"A transfer hook of {type(self.datamodule).__name__} fails outside of a Trainer ({error}): "
