@@ -225,7 +225,7 @@ class LoaderSource(Source):
         if not images.is_floating_point():
             raise LongTailError(
                 f"{self.name} gives {images.dtype} images, which the encoder cannot take: scale and normalize them in "
-                "the transform of the data set, or pass a data module, which does it by itself."
+                "the transform of the data set, or pass a data module of this library, which does it by itself."
             )
         return images
 
