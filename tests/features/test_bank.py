@@ -182,7 +182,7 @@ def test_folders_that_are_no_banks(tmp_path):
     for split in ("val", "train"):
         bank().save(tmp_path / "several" / split)
     with pytest.raises(
-        LongTailError, match=r"no bank, but a folder of banks \(train, val\): load one, '.*several/train'"
+        LongTailError, match=r"no bank, but a folder of banks \(train, val\): load one, such as '.*several/train'"
     ):
         FeatureBank.load(tmp_path / "several")
     (tmp_path / "file").write_text("")

@@ -413,11 +413,11 @@ def read_header(folder: Path) -> dict[str, Any]:
             f"The bank {folder} is unfinished, {done} of {progress['shards']} shards are there: "
             f"continue with {progress['resume']}."
         )
-    if inside := sorted(
-        (header.parent for header in folder.glob(f"*/{files.HEADER}")), key=lambda p: p.name != "train"
-    ):
-        names = ", ".join(bank.name for bank in inside)
-        raise LongTailError(f"{folder} is no bank, but a folder of banks ({names}): load one, {str(inside[0])!r}.")
+    if inside := sorted(header.parent.name for header in folder.glob(f"*/{files.HEADER}")):
+        one = folder / ("train" if "train" in inside else inside[0])
+        raise LongTailError(
+            f"{folder} is no bank, but a folder of banks ({', '.join(inside)}): load one, such as {str(one)!r}."
+        )
     raise LongTailError(f"{folder} is no bank, it has no {files.HEADER}: make one with extract_features(..., path).")
 
 
