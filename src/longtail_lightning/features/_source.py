@@ -180,8 +180,8 @@ class LoaderSource(Source):
         self._names = [str(name) for name in names] if names is not None else None
         if num_classes is not None and self._names is not None and num_classes != len(self._names):
             raise LongTailError(
-                f"num_classes={num_classes}, but {self.name}.classes names {len(self._names)}: leave num_classes out, or "
-                "correct one of the two."
+                f"num_classes={num_classes}, but {self.name}.classes names {len(self._names)}: leave num_classes out, "
+                "or correct one of the two."
             )
         self.num_classes = num_classes
         self.batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 64
