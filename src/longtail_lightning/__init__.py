@@ -77,6 +77,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "Backbone",
         "CIFARResNet",
         "IdentityBackbone",
+        "ResNeXt",
         "ResNet10",
         "TimmBackbone",
         "TorchvisionBackbone",

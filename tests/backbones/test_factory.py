@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import longtail_lightning
-from longtail_lightning import CIFARResNet, ResNet10, TimmBackbone, TorchvisionBackbone, create_backbone
+from longtail_lightning import CIFARResNet, ResNet10, ResNeXt, TimmBackbone, TorchvisionBackbone, create_backbone
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.backbones.factory import OWN_NAMES
 
@@ -17,6 +17,8 @@ TABLE = json.loads((Path(longtail_lightning.__file__).parent / "backbones/parame
 def test_names_are_found_here_then_in_timm_then_in_torchvision():
     assert isinstance(create_backbone("cifar_resnet44"), CIFARResNet)
     assert isinstance(create_backbone("resnet10"), ResNet10)
+    with torch.device("meta"):
+        assert create_backbone("resnext152_32x4d").depth == 152
     assert isinstance(create_backbone("resnet18"), TimmBackbone)
     assert isinstance(create_backbone("torchvision/resnet18"), TorchvisionBackbone)
     assert isinstance(create_backbone("shufflenet_v2_x0_5"), TorchvisionBackbone)
@@ -29,6 +31,10 @@ def test_unknown_names_suggest_close_ones():
         create_backbone("timm/resnet5")
     with pytest.raises(LongTailError, match="torchvision has no classification model"):
         create_backbone("torchvision/resnet5")
+    with pytest.raises(LongTailError, match=r"no weights 'IMAGENET1K_V3' of resnet50\. Did you mean IMAGENET1K_V"):
+        TorchvisionBackbone("resnet50", weights="IMAGENET1K_V3")
+    with pytest.raises(LongTailError, match="depths 50, 101, 152, got depth=34"):
+        ResNeXt(depth=34)
     with pytest.raises(LongTailError, match="no pretrained weights"):
         create_backbone("cifar_resnet32", pretrained=True)
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from longtail_lightning.cli.recipes import FOLDER, recipe_names
+from longtail_lightning.features.retraining import METHODS
 from tests.data import trees
 from tests.data.tiny_cifar import write_cifar10, write_cifar100
 
@@ -59,6 +60,27 @@ def test_the_protocol_of_cifar_is_that_of_the_paper(name):
     assert "val_split" not in data, "the papers train on all images; nothing may be chosen on the test set"
     assert "monitor" not in str(recipe)
     assert "validation" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").split("seed_everything")[0]
+
+
+# Of the configurations that the authors released: epochs, learning rate, weight decay, batch size.
+RELEASED = {
+    "imagenet_lt": {"crt": (10, 0.2, 5e-4, 512), "lws": (5, 0.2, 5e-4, 512)},
+    "places_lt": {"crt": (10, 0.1, 5e-4, 256), "lws": (5, 0.1, 5e-4, 256)},
+    "inaturalist18": {"crt": (30, 0.2, 1e-4, 512), "lws": (5, 0.2, 1e-4, 512)},
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_second_stage_is_as_released(name):
+    recipe = yaml.safe_load((FOLDER / name / "decoupled.yaml").read_text(encoding="utf-8"))
+    found = {}
+    for method in recipe["trainer"]["callbacks"]["init_args"]["methods"]:
+        kind = METHODS[method if isinstance(method, str) else method["class_path"].rpartition(".")[2].lower()[:3]]
+        made = kind(**({} if isinstance(method, str) else method["init_args"]))
+        if made.name in ("crt", "lws"):
+            assert made.momentum == 0.9
+            found[made.name] = (made.epochs, made.lr, made.weight_decay, made.batch_size)
+    assert found == RELEASED[name]
 
 
 @pytest.mark.filterwarnings("ignore:The bank has no feature of")  # the tiny CIFAR

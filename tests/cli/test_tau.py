@@ -80,6 +80,19 @@ def test_without_validation_images(ltl, fit, monkeypatch, choose):
     assert head.tau == pytest.approx(tau_of(out), abs=1e-3)
 
 
+def test_a_learned_tau_that_nobody_would_look_for_is_not_written(ltl):
+    data = tiny_data()
+    model = tiny_model(data)
+    torch.nn.init.normal_(model.head.weight, std=10)  # sure of itself, and wrong
+    trainer = tiny_trainer(max_epochs=0)
+    trainer.fit(model, data)
+    trainer.save_checkpoint("sure.ckpt")
+    status, _, err = ltl("tau", *TINY, "--ckpt_path=sure.ckpt", "--choose=learn", "--device=cpu")
+    assert status == 2
+    assert "The learned tau" in err
+    assert not list(Path().glob("sure_tau.*"))
+
+
 def test_a_checkpoint_made_in_python(ltl):
     data = tiny_data()
     model, trainer = tiny_model(data), tiny_trainer(max_epochs=1)

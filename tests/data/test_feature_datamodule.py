@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from functools import partial
 
+import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from longtail_lightning import (
     BaseClassifier,
@@ -12,10 +14,11 @@ from longtail_lightning import (
     FeatureDataModule,
     IdentityBackbone,
     LogitAdjustedLoss,
+    SyntheticLongTail,
     extract_features,
 )
 from longtail_lightning._errors import LongTailError
-from tests.features.data import encoder
+from tests.features.data import encoder, images
 from tests.modules.test_resume import Stop
 from tests.tiny import tiny_data, tiny_trainer
 
@@ -32,11 +35,11 @@ def model(data, **options):
 
 
 def test_items_are_the_features_of_the_images():
-    data, images = features(), tiny_data()
-    assert data.class_counts == images.class_counts
-    assert data.class_names == images.class_names
+    data, pictures = features(), tiny_data()
+    assert data.class_counts == pictures.class_counts
+    assert data.class_names == pictures.class_names
     assert data.num_features == 16
-    bank = extract_features(encoder(), images, split="test", progress=False)
+    bank = extract_features(encoder(), pictures, split="test", progress=False)
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.test_dataloader()]
     assert torch.equal(torch.cat([batch[0] for batch in batches]), bank.features.float())
     assert torch.equal(torch.cat([batch[1] for batch in batches]), bank.labels)
@@ -107,6 +110,115 @@ def test_from_a_folder_of_banks(tmp_path):
     (batch,) = train.val_dataloader()
     assert train.on_after_batch_transfer(batch, 0)[0].shape == (len(train.dataset("val")), 16)
     assert train.dataset("test") is None
+
+
+class Foreign(L.LightningDataModule):
+    """Images of its own, which exist between `setup` and `teardown` only, and are scaled on the device."""
+
+    def __init__(self, splits=("train", "val", "test")):
+        super().__init__()
+        self.splits, self.calls, self.images = splits, [], {}
+
+    def prepare_data(self):
+        self.calls.append("prepare")
+
+    def setup(self, stage):
+        self.calls.append(stage)
+        self.images = {split: images(20, seed) for seed, split in enumerate(self.splits)}
+
+    def teardown(self, stage):
+        self.calls.append("end")
+        self.images = {}
+
+    def loader(self, split):
+        return DataLoader(self.images[split], batch_size=4, shuffle=split == "train") if split in self.splits else None
+
+    def train_dataloader(self):
+        return self.loader("train")
+
+    def val_dataloader(self):
+        return [self.loader("val")] if "val" in self.splits else []
+
+    def test_dataloader(self):
+        return self.loader("test")
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return [batch[0] * 3, batch[1]]
+
+
+def tripled(seed):
+    pixels, labels = images(20, seed).tensors
+    return extract_features(encoder(), DataLoader(TensorDataset(pixels * 3, labels), batch_size=4), progress=False)
+
+
+def test_of_any_data_module(tmp_path):
+    foreign = Foreign()
+    data = FeatureDataModule.from_encoder(foreign, encoder(), tmp_path, progress=False)
+    assert foreign.calls == ["prepare", "fit", "end", "test", "end"]
+    for seed, split in enumerate(("train", "val", "test")):
+        bank = data.banks[split]
+        assert torch.equal(bank.features, tripled(seed).features)
+        assert torch.equal(bank.labels, images(20, seed).tensors[1])
+        assert bank.fingerprint["data"]["split"] == split
+    data = FeatureDataModule(tmp_path, batch_size=8)
+    tiny_trainer(max_epochs=1).fit(model(data), data)
+
+
+def test_a_data_module_without_some_splits_or_the_last_class():
+    data = FeatureDataModule.from_encoder(Foreign(["train"]), encoder(), num_classes=7, progress=False)
+    assert data.dataset("val") is data.dataset("test") is None
+    assert data.class_counts.tolist() == [4, 4, 4, 4, 4, 0, 0]
+
+    class Plain(L.LightningDataModule):
+        def train_dataloader(self):
+            return DataLoader(images(20, 0))
+
+    assert list(FeatureDataModule.from_encoder(Plain(), encoder(), progress=False).banks) == ["train"]
+
+
+class Asks(Foreign):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch if self.trainer.training else super().on_after_batch_transfer(batch, dataloader_idx)
+
+
+class Several(Foreign):
+    def train_dataloader(self):
+        return [self.loader("train")] * 2
+
+
+class Overrides(SyntheticLongTail):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return super().on_after_batch_transfer(batch, dataloader_idx)
+
+
+@pytest.mark.parametrize(
+    ("datamodule", "message"),
+    [
+        (Asks(), r"hook of Asks fails outside of a Trainer .*'training'.*: let it work where self\.trainer is None"),
+        (
+            Several(),
+            r"Several\.train_dataloader\(\) gives a list, not one DataLoader: make the banks with extract_feat",
+        ),
+        (Overrides(), r"Overrides overrides on_after_batch_transfer, .*: override prepare_batch"),
+    ],
+)
+def test_what_would_be_left_out_is_told(datamodule, message):
+    with pytest.raises(LongTailError, match=message):
+        FeatureDataModule.from_encoder(datamodule, encoder(), progress=False)
+
+
+def foreign_features(folder):
+    foreign = Foreign()
+    data = FeatureDataModule.from_encoder(foreign, encoder(), folder, progress=False)
+    return foreign.calls, {split: bank.features.tolist() for split, bank in data.banks.items()}
+
+
+@pytest.mark.parametrize("folder", [None, "banks"])
+def test_two_processes_share_the_work(pool, tmp_path, folder):
+    first, second = pool.run(foreign_features, folder and str(tmp_path / folder))
+    _, alone = foreign_features(None)
+    assert first[1] == second[1] == alone
+    assert (first[0].count("prepare"), second[0].count("prepare")) == (1, 0)
 
 
 def test_predictions_are_called_by_the_ids_of_the_bank():

@@ -179,6 +179,12 @@ def test_bad_input_is_named(options, message):
 def test_folders_that_are_no_banks(tmp_path):
     with pytest.raises(LongTailError, match="is no bank"):
         FeatureBank.load(tmp_path / "nothing")
+    for split in ("val", "train"):
+        bank().save(tmp_path / "several" / split)
+    with pytest.raises(
+        LongTailError, match=r"no bank, but a folder of banks \(train, val\): load one, such as '.*several/train'"
+    ):
+        FeatureBank.load(tmp_path / "several")
     (tmp_path / "file").write_text("")
     with pytest.raises(LongTailError, match="is a file, a bank is a folder"):
         bank().save(tmp_path / "file")

@@ -156,11 +156,49 @@ def test_crops_of_an_image_are_averaged():
     torch.testing.assert_close(bank.features, torch.stack([one.features for one in each]).mean(0))
 
 
-def test_whole_models_and_wrapped_ones_are_encoders_too():
+def test_a_wrapped_encoder_is_that_encoder_and_a_whole_model_is_none():
     net = BaseClassifier([3, 2], backbone=encoder())
-    wrapped = extract_features(torch.nn.DataParallel(net.backbone), loader(), **QUIET)
+    wrapped = extract_features(nn.DataParallel(net.backbone), loader(), **QUIET)
     wrapped.check(encoder=net.backbone)
-    assert extract_features(net, loader(), **QUIET).num_features == 2
+    for model in (net, nn.DataParallel(net)):
+        with pytest.raises(LongTailError, match=r"a whole BaseClassifier, head included, .*: pass model\.backbone"):
+            extract_features(model, loader(), **QUIET)
+
+
+def test_a_loader_does_not_say_which_split_it_is(tmp_path):
+    unknown = extract_features(encoder(), loader(), **QUIET)
+    assert unknown.fingerprint["data"]["split"] is None
+    unknown.check(data=loader())
+    test = extract_features(encoder(), loader(), tmp_path, split="test", **QUIET)
+    test.check(data=loader())
+    again = extract_features(encoder(), loader(), tmp_path, **QUIET)
+    assert again.fingerprint["data"]["split"] == "test", "a bank that is known stays known"
+    unknown.save(tmp_path / "unknown")
+    with pytest.raises(LongTailError, match=r"TensorDataset \(of an unknown split\) of 41 .*not of TensorDataset test"):
+        extract_features(encoder(), loader(), tmp_path / "unknown", split="test", **QUIET)
+    with pytest.raises(LongTailError, match=r"train of .*, not of TensorDataset"):
+        extract_features(encoder(), tiny_data(), **QUIET).check(data=loader())
+
+
+def test_the_split_that_was_named_at_the_start_stays(tmp_path):
+    interrupt(tmp_path, RuntimeError(), split="test")
+    assert resume(tmp_path).fingerprint["data"]["split"] == "test"
+
+
+@pytest.mark.parametrize("folder", [None, "bank"])
+def test_a_loader_whose_last_classes_have_no_image(folder):
+    bank = extract_features(encoder(), loader(), folder, num_classes=7, **QUIET)
+    assert bank.class_counts.tolist() == [*images().tensors[1].bincount().tolist(), 0, 0]
+    with pytest.raises(LongTailError, match=r"is 4, outside 0\.\.3"):
+        extract_features(encoder(), loader(), folder and "other", num_classes=4, **QUIET)
+    if folder:
+        assert extract_features(encoder(), loader(), folder, **QUIET).num_classes == 7
+        with pytest.raises(LongTailError, match="The bank bank is of 7 classes, not of 6: give another path, or over"):
+            extract_features(encoder(), loader(), folder, num_classes=6, **QUIET)
+
+
+class Named(Noisy):
+    classes = ("a", "b", "c", "d", "e")
 
 
 # -- stopped and continued ------------------------------------------------------------------------
@@ -418,6 +456,18 @@ class Returns(nn.Module):
         (None, None, {"dtype": torch.bfloat16}, "kept as float16, float32 or float64, not as torch.bfloat16"),
         (None, None, {"precision": "bfloat"}, "Unknown precision 'bfloat': choose one of '32'"),
         (None, None, {"views": 3, "augment": False}, "views=3 without augmentation are all the same"),
+        (
+            None,
+            tiny_data(),
+            {"num_classes": 6},
+            "num_classes is for a DataLoader: a SyntheticLongTail knows its classes",
+        ),
+        (
+            None,
+            DataLoader(Named()),
+            {"num_classes": 6},
+            r"num_classes=6, but Named\.classes names 5: leave num_classes",
+        ),
         (None, None, {"views": 0}, "views=0 must be at least 1"),
         (None, None, {"shard_size": 0}, "shard_size=0 must be at least 1"),
         (None, tiny_data(), {"split": "val", "path": "file"}, "file is a file, a bank is a folder"),
@@ -471,7 +521,7 @@ def test_a_kill_after_the_last_shard_leaves_nothing_to_compute(tmp_path, monkeyp
 
 
 def test_the_bar_tells_images_per_second(capsys):
-    extract_features(encoder(), loader())
+    extract_features(encoder(), loader(), split="train")
     err = capsys.readouterr().err
     assert "train features" in err
     assert f"{NUMBER}/{NUMBER}" in err

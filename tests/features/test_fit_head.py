@@ -224,6 +224,9 @@ TEST = FeatureBank.from_arrays(torch.zeros(2, 5), [0, 1], fingerprint={"data": {
         (LinearHead(5, 4).requires_grad_(False), {}, "LinearHead has no parameter to train"),
         (LinearHead(5, 4), {"lr": 1e38}, r"LinearHead diverged at lr=1e\+38: use a smaller lr"),
         (LinearHead(5, 4), {"device": "gpu"}, "There is no device 'gpu'"),
+        (LinearHead(5, 4), {"loss": LogitAdjustedLoss}, "loss=LogitAdjustedLoss is no module: give a made one"),
+        (LinearHead(5, 4), {"sampler": ClassBalancedSampler(LABELS)}, r"sampler=ClassBalancedSampler\(\.\.\.\) cannot"),
+        (LinearHead(5, 4), {"sampler": ProgressivelyBalancedSampler}, "cannot be called with the labels, .*'epochs'"),
         (LinearHead(5, 4), {"epochs": 0}, "epochs=0 must be at least 1"),
         (LinearHead(5, 4), {"batch_size": 0}, "batch_size=0 must be at least 1"),
     ],
@@ -231,6 +234,32 @@ TEST = FeatureBank.from_arrays(torch.zeros(2, 5), [0, 1], fingerprint={"data": {
 def test_bad_input_is_named_with_the_fix(head, options, message):
     with pytest.raises(LongTailError, match=message):
         fit_head(bank(dtype=torch.float32), head, **options)
+
+
+def test_the_path_of_a_bank_is_no_bank():
+    with pytest.raises(LongTailError, match=r"bank='bank/train' is a path: open the bank, FeatureBank\.load\('bank/tr"):
+        fit_head("bank/train", linear())
+    with pytest.raises(LongTailError, match="val='bank/val' is a path"):
+        fit_head(bank(), linear(), val="bank/val")
+    with pytest.raises(LongTailError, match="bank is a Tensor, not a FeatureBank"):
+        fit_head(torch.zeros(3, 5), linear())
+
+
+@pytest.mark.parametrize("head", [LinearHead(5, 6), nn.Linear(5, 6)])
+def test_a_head_may_know_of_classes_after_the_last_label(head):
+    made, loss = bank(dtype=torch.float32), LogitAdjustedLoss()
+    val = FeatureBank.from_arrays(torch.zeros(6, 5), range(6))
+    with pytest.warns(UserWarning, match=r"no feature of 2 of 6 classes \(4, 5\)"):
+        fit_head(made, head, loss=loss, val=val, batch_size=8)
+    assert bool(head.weight.isfinite().all())
+    assert (made.num_classes, made.class_counts.tolist()) == (4, COUNTS)
+    with pytest.warns(UserWarning, match="no feature of 2 of 6 classes"):
+        wide = fit_head(FeatureBank.from_arrays(made.features, LABELS, num_classes=6), linear(classes=6), batch_size=8)
+    with pytest.warns(UserWarning, match="no feature of 2 of 6 classes"):
+        assert same(fit_head(made, linear(classes=6), batch_size=8), wide)
+    named = FeatureBank.from_arrays(made.features, LABELS, class_names=list("abcd"))
+    with pytest.raises(LongTailError, match="was made for 6 classes but the bank has 4"):
+        fit_head(named, linear(classes=6))
 
 
 def test_an_epoch_takes_tens_of_milliseconds():

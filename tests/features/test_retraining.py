@@ -15,8 +15,11 @@ from longtail_lightning import (
     InstanceBalancedSampler,
     LearnableScaleHead,
     LinearHead,
+    LogitAdjustedLoss,
     MLPHead,
     NearestClassMeanHead,
+    PowerSampler,
+    ProgressivelyBalancedSampler,
     TauNormalization,
     TauNormalizedHead,
     fit_head,
@@ -84,8 +87,6 @@ def test_crt_begins_anew_and_is_a_function_of_its_seed(stage):
 
 
 def test_a_loss_is_not_bound_to_the_first_bank(stage):
-    from longtail_lightning import LogitAdjustedLoss
-
     head, train, val = stage
     loss = LogitAdjustedLoss()
     CRT(epochs=1, loss=loss)(head, train)
@@ -136,6 +137,43 @@ def test_tau_without_validation_tells_the_three_ways_out(stage):
         TauNormalization(choose="test")
 
 
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (
+            CRT(head=LearnableScaleHead),
+            r"head=LearnableScaleHead cannot be called with \(num_features, num_classes\), ",
+        ),
+        (CRT(head=lambda num_features, num_classes: None), "it gives a NoneType: give what can, such as head=MLPHead"),
+        (CRT(sampler=ProgressivelyBalancedSampler), "'epochs': give what can, such as sampler=SquareRootSampler"),
+        (LWS(sampler=lambda labels: 3), "cannot be called with the labels, it gives a int"),
+        (LWS(sampler=partial(PowerSampler, power=1)), r"sampler=partial\(\.\.\.\) cannot be called with the labels, "),
+    ],
+)
+def test_what_cannot_be_made_is_told_before_the_training(method, message):
+    with pytest.raises(LongTailError, match=message):
+        method.check(LinearHead(16, 5))
+
+
+@pytest.mark.parametrize("head", [nn.Linear(16, 5), nn.Sequential(nn.Linear(16, 5))])
+def test_the_look_before_the_training_draws_nothing(head):
+    before = torch.get_rng_state()
+    CRT(head=MLPHead, sampler=partial(ProgressivelyBalancedSampler, epochs=3)).check(head)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_learned_tau_that_nobody_would_look_for_is_refused():
+    labels = torch.arange(5).repeat(4)
+    perfect = FeatureBank.from_arrays(torch.eye(5)[labels], labels)
+    head = LinearHead(5, 5, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(5) / 10)
+    with pytest.warns(UserWarning, match="The learned tau"):
+        assert learn_tau(head, perfect, epochs=200, batch_size=4) > 2
+    with pytest.raises(LongTailError, match=r"The learned tau, .* outside of 0 to 2"):
+        TauNormalization(choose="learn", epochs=200, batch_size=4)(head, perfect)
+
+
 def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
     head, train, _ = stage
     part = train.subset(train.labels != 2)
@@ -156,7 +194,14 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: TauNormalization(taus=[]), "at least one"),
         (lambda: TauNormalization(choose="learn", epochs=0), "epochs=0 must be at least 1"),
         (lambda: as_methods([]), "name at least one of crt, lws, tau, ncm"),
-        (lambda: TauNormalization(tau=float("nan")), "must be finite"),
+        (lambda: TauNormalization(tau=float("nan")), "must be a list of finite"),
+        (lambda: CRT(head=nn.Identity()), r"head=Identity\(\.\.\.\) cannot be called with .* head=MLPHead"),
+        (lambda: CRT(sampler=InstanceBalancedSampler([0, 1])), r"sampler=Inst.* such as sampler=SquareRootSampler"),
+        (lambda: LWS(sampler="balanced"), "sampler='balanced' cannot be called with the labels"),
+        (lambda: CRT(loss=LogitAdjustedLoss), r"loss=LogitAdjustedLoss is no module: .* loss=BalancedSoftmaxLoss\(\)"),
+        (lambda: as_methods(CRT), r"CRT is a class, not a method: write CRT\(\) for it"),
+        (lambda: as_methods([CRT]), r"write CRT\(\) for it"),
+        (lambda: as_methods(["ncm", 3]), "3 is no method: name one of crt, lws, tau, ncm"),
     ],
 )
 def test_wrong_settings_are_told_at_once_and_draw_nothing(make, message):

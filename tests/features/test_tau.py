@@ -112,13 +112,20 @@ def test_tau_is_never_chosen_on_test_images(choose):
         (CosineHead(6, 5), {}, "needs a linear classifier .* got CosineHead"),
         (nn.Linear(7, 5), {}, "made for 7 features, the bank's are 6 wide"),
         (nn.Linear(6, 4), {}, "made for 4 classes, the bank has 5"),
-        (nn.Linear(6, 5), {"taus": []}, "no taus to try"),
+        (nn.Linear(6, 5), {"taus": []}, r"taus=\[\] must be a list of finite numbers, at least one"),
+        (nn.Linear(6, 5), {"taus": 0.5}, r"taus=0\.5 must be a list of finite numbers"),
         (nn.Linear(6, 5), {"criterion": "few"}, "choose 'macro'"),
     ],
 )
 def test_wrong_input_is_told(head, options, message):
     with pytest.raises(LongTailError, match=message):
         select_tau(head, bank(torch.float32), **options)
+
+
+@pytest.mark.parametrize("choose", [select_tau, learn_tau])
+def test_the_path_of_a_bank_is_no_bank(choose):
+    with pytest.raises(LongTailError, match=r"bank='bank/val' is a path: open the bank, FeatureBank\.load\('bank/val'"):
+        choose(trained_head(), "bank/val")
 
 
 @pytest.mark.parametrize("choose", [select_tau, learn_tau])

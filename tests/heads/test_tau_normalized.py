@@ -84,3 +84,13 @@ def test_tau_can_be_changed_and_is_remembered():
     head = TauNormalizedHead(LinearHead(6, 4))
     head.tau = 0.25
     assert build(spec_of(head)).tau == 0.25
+
+
+@pytest.mark.parametrize("tau", [float("nan"), float("inf"), "0.5", None])
+def test_what_is_no_finite_number_is_refused(tau):
+    head = TauNormalizedHead(LinearHead(6, 4), tau=1)
+    with pytest.raises(LongTailError, match=rf"tau={tau!r} must be a finite number"):
+        head.tau = tau
+    with pytest.raises(LongTailError, match="must be a finite number"):
+        TauNormalizedHead(LinearHead(6, 4), tau=tau)
+    assert head.tau == 1

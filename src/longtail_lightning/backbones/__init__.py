@@ -5,6 +5,7 @@ from longtail_lightning.backbones.cifar_resnet import CIFARResNet as CIFARResNet
 from longtail_lightning.backbones.factory import create_backbone as create_backbone
 from longtail_lightning.backbones.identity import IdentityBackbone as IdentityBackbone
 from longtail_lightning.backbones.resnet10 import ResNet10 as ResNet10
+from longtail_lightning.backbones.resnext import ResNeXt as ResNeXt
 from longtail_lightning.backbones.timm import TimmBackbone as TimmBackbone
 from longtail_lightning.backbones.torchvision import TorchvisionBackbone as TorchvisionBackbone
 
@@ -12,6 +13,7 @@ __all__ = [
     "Backbone",
     "CIFARResNet",
     "IdentityBackbone",
+    "ResNeXt",
     "ResNet10",
     "TimmBackbone",
     "TorchvisionBackbone",

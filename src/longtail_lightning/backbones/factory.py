@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.backbones._base import Backbone
 from longtail_lightning.backbones.cifar_resnet import CIFARResNet
 from longtail_lightning.backbones.resnet10 import ResNet10
+from longtail_lightning.backbones.resnext import ResNeXt
 from longtail_lightning.backbones.timm import TimmBackbone
 from longtail_lightning.backbones.torchvision import TorchvisionBackbone
 
-OWN_NAMES = ("cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", "resnet10")
+_IMAGENET: dict[str, Callable[[], Backbone]] = {"resnet10": ResNet10, "resnext152_32x4d": partial(ResNeXt, depth=152)}
+OWN_NAMES = ("cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", *_IMAGENET)
 
 
 def create_backbone(name: str, *, pretrained: bool = False) -> Backbone:
@@ -28,12 +32,12 @@ def create_backbone(name: str, *, pretrained: bool = False) -> Backbone:
         >>> create_backbone("cifar_resnet20").num_features
         64
     """
-    if (match := re.fullmatch(r"cifar_resnet(\d+)", name)) or name == "resnet10":
+    if (match := re.fullmatch(r"cifar_resnet(\d+)", name)) or name in _IMAGENET:
         if pretrained:
             raise LongTailError(
                 f"There are no pretrained weights of {name!r}: drop pretrained=True or use a timm name."
             )
-        return CIFARResNet(depth=int(match[1])) if match else ResNet10()
+        return CIFARResNet(depth=int(match[1])) if match else _IMAGENET[name]()
     library, _, model = name.rpartition("/")
     if library == "timm":
         return TimmBackbone(model, pretrained=pretrained)

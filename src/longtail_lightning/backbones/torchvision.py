@@ -18,7 +18,9 @@ class TorchvisionBackbone(Backbone):
 
     Args:
         name: a torchvision model name such as `"resnet50"`.
-        pretrained: whether to download torchvision's best weights.
+        pretrained: whether to download weights.
+        weights: which ones; the default is torchvision's best, `"IMAGENET1K_V1"` those that most papers before
+            2022 began with.
 
     Examples:
         >>> import torch
@@ -26,18 +28,21 @@ class TorchvisionBackbone(Backbone):
         torch.Size([1, 512])
     """
 
-    def __init__(self, name: str, *, pretrained: bool = False) -> None:
+    def __init__(self, name: str, *, pretrained: bool = False, weights: str = "DEFAULT") -> None:
         super().__init__()
         import torchvision
 
-        self.name, self.pretrained = name, pretrained
+        self.name, self.pretrained, self.weights = name, pretrained, weights
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
             raise LongTailError(f"torchvision has no classification model {name!r}. {did_you_mean(name, names)}")
+        known = list(torchvision.models.get_model_weights(name).__members__)
+        if weights not in known:
+            raise LongTailError(f"torchvision has no weights {weights!r} of {name}. {did_you_mean(weights, known)}")
         # The auxiliary classifiers of the two oldest models would make them return tuples.
         options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
         if pretrained:
-            self.network = torchvision.models.get_model(name, weights="DEFAULT")
+            self.network = torchvision.models.get_model(name, weights=weights)
             if options:
                 for name in ("AuxLogits", "aux1", "aux2"):
                     setattr(self.network, name, None)

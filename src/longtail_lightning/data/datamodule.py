@@ -347,6 +347,12 @@ class LongTailDataModule(L.LightningDataModule, ABC):
             augment: transform images as in training, not as in evaluation.
             epoch: another epoch, other random augmentations.
         """
+        for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
+            if getattr(type(self), hook) is not getattr(LongTailDataModule, hook):
+                raise LongTailError(
+                    f"{type(self).__name__} overrides {hook}, which depends on the step of a training and is left out "
+                    "when features are extracted: override prepare_batch or augment_batch instead."
+                )
         dataset = self.dataset(split)
         if dataset is None:
             raise LongTailError(f"{type(self).__name__} has no {split} split.")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning as L
 import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._random import isolated_rng
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.features import FeatureBank, extract_features
+from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._fingerprint import require_equal
+from longtail_lightning.features._source import LoaderSource, Source, source_of
 from longtail_lightning.features.bank import require_fits
+from longtail_lightning.features.extract import first_alone
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "test": ("test",)}
 
 
 class FeatureDataModule(LongTailDataModule):
@@ -70,10 +77,11 @@ class FeatureDataModule(LongTailDataModule):
     @classmethod
     def from_encoder(
         cls,
-        datamodule: LongTailDataModule,
+        datamodule: L.LightningDataModule,
         encoder: nn.Module,
         path: str | Path | None = None,
         *,
+        num_classes: int | None = None,
         views: int = 1,
         dtype: torch.dtype = torch.float16,
         device: torch.device | str = "auto",
@@ -85,10 +93,14 @@ class FeatureDataModule(LongTailDataModule):
     ) -> Self:
         """Run a frozen encoder over all splits of an image data module; see `extract_features`.
 
+        Of a data module that is not of this library, the data sets of its train, val and test loaders are taken
+        as they are, and batches go through its transfer hooks, outside of a Trainer.
+
         Args:
-            datamodule: images.
+            datamodule: images; any LightningDataModule whose loaders give (images, labels).
             encoder: from images to features.
             path: folder of the banks; in memory by default.
+            num_classes: how many classes there are, when the last ones of another data module have no training image.
             views: augmented views of each training image.
             dtype: type of the features.
             device: where to run the encoder.
@@ -101,17 +113,15 @@ class FeatureDataModule(LongTailDataModule):
         banks: dict[str, FeatureBank] = {
             split: extract_features(
                 encoder,
-                datamodule,
+                source,
                 None if path is None else Path(path) / split,
-                split=split,
                 views=views if split == "train" else 1,
                 dtype=dtype,
                 device=device,
                 precision=precision,
                 progress=progress,
             )
-            for split in _SPLITS
-            if datamodule.dataset(split) is not None
+            for split, source in _sources(datamodule, num_classes, choose_device(device, encoder))
         }
         return cls(banks, batch_size=batch_size, sampler=sampler, seed=seed)
 
@@ -140,6 +150,68 @@ class FeatureDataModule(LongTailDataModule):
     def _normalize(self, images: Tensor) -> Tensor:
         features = images[:, 0] if images.ndim == 3 else images
         return super()._normalize(features.float())
+
+
+def _sources(
+    datamodule: L.LightningDataModule, num_classes: int | None, device: torch.device
+) -> Iterator[tuple[Split, Source]]:
+    """The splits that there are; those of a foreign data module as a Trainer would ask for them."""
+    if isinstance(datamodule, LongTailDataModule):
+        for split in _SPLITS:
+            if datamodule.dataset(split) is not None:
+                yield split, source_of(datamodule, split, num_classes)
+        return
+    first_alone(datamodule.prepare_data)
+    for stage, splits in _STAGES.items():
+        has = [split for split in splits if is_overridden(f"{split}_dataloader", datamodule)]
+        if not has:
+            continue
+        datamodule.setup(stage)
+        for split in has:
+            loader = getattr(datamodule, f"{split}_dataloader")()
+            if isinstance(loader, (list, tuple)) and len(loader) == 1:
+                loader = loader[0]
+            if isinstance(loader, DataLoader):
+                yield split, _HookedSource(datamodule, device, loader, split, num_classes)
+            elif loader is not None and loader != []:
+                raise LongTailError(
+                    f"{type(datamodule).__name__}.{split}_dataloader() gives a {type(loader).__name__}, not one "
+                    "DataLoader: make the banks with extract_features, and give them to FeatureDataModule."
+                )
+        datamodule.teardown(stage)
+
+
+class _HookedSource(LoaderSource):
+    """The data set of a loader, whose batches go through the hooks of its data module."""
+
+    def __init__(
+        self,
+        datamodule: L.LightningDataModule,
+        device: torch.device,
+        loader: DataLoader[Any],
+        split: str,
+        num_classes: int | None,
+    ) -> None:
+        super().__init__(loader, split, num_classes)
+        self.datamodule = datamodule
+        self.device = device
+
+    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterator[Any]:
+        for number, batch in enumerate(super().loader(indices, augment=augment, view=view)):
+            # What a hook draws belongs to these images, whichever process has them.
+            with isolated_rng(view, indices[number * self.batch_size]):
+                try:
+                    batch = self.datamodule.on_before_batch_transfer(batch, 0)
+                    batch = self.datamodule.transfer_batch_to_device(batch, self.device, 0)
+                    batch = self.datamodule.on_after_batch_transfer(batch, 0)
+                except AttributeError as error:
+                    if "NoneType" not in str(error):
+                        raise
+                    raise LongTailError(
+                        f"A transfer hook of {type(self.datamodule).__name__} fails outside of a Trainer ({error}): "
+                        "let it work where self.trainer is None, as features are extracted without one."
+                    ) from error
+            yield batch
 
 
 class BankDataset(Dataset[Any]):

@@ -63,7 +63,7 @@ def unwrapped(encoder: nn.Module) -> nn.Module:
 
 
 def require_equal(wanted: Mapping[str, Any], found: Mapping[str, Any], bank: str, fix: str) -> None:
-    """Refuse a bank with another fingerprint.
+    """Refuse a bank with another fingerprint. Data of an unknown split may be those of any.
 
     Args:
         wanted: the parts that must be equal: `"encoder"`, `"data"`, `"extraction"`.
@@ -73,7 +73,7 @@ def require_equal(wanted: Mapping[str, Any], found: Mapping[str, Any], bank: str
     """
     for part, want in wanted.items():
         have = found.get(part)
-        if have == want:
+        if have == want or (part == "data" and have and want == {**have, "split": None}):
             continue
         if part == "extraction":
             keys = [key for key in want if not have or have.get(key) != want[key]]
@@ -95,7 +95,8 @@ def _told(part: str, fingerprint: Any, other: Any) -> str:
         return f"an unknown {'encoder' if part == 'encoder' else 'data set'}"
     if part == "encoder":
         return f"{fingerprint['class']} {fingerprint['checksum'][:12]}"
-    told = f"{fingerprint['name']} {fingerprint['split']} of {fingerprint['number']} images"
+    split = fingerprint["split"] or "(of an unknown split)"
+    told = f"{fingerprint['name']} {split} of {fingerprint['number']} images"
     differ = [
         f"{key} {str(fingerprint[key])[:12]}"
         for key in ("labels", "images")

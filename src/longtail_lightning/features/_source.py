@@ -24,7 +24,8 @@ class Source(ABC):
 
     name: str
     """Class of the data module or data set."""
-    split: str
+    split: str | None
+    """None when nobody has said."""
     number: int
     """Images in the split."""
     batch_size: int
@@ -161,7 +162,7 @@ class DataModuleSource(Source):
 class LoaderSource(Source):
     """The data set of a loader, without the loader's sampler."""
 
-    def __init__(self, loader: DataLoader[Any], split: str) -> None:
+    def __init__(self, loader: DataLoader[Any], split: str | None, num_classes: int | None = None) -> None:
         dataset = loader.dataset
         self.name = type(dataset).__name__
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
@@ -175,6 +176,14 @@ class LoaderSource(Source):
         self.number = len(self.dataset)
         if self.number == 0:
             raise LongTailError(f"{self.name} is empty: there is nothing to extract.")
+        names = getattr(dataset, "classes", None)
+        self._names = [str(name) for name in names] if names is not None else None
+        if num_classes is not None and self._names is not None and num_classes != len(self._names):
+            raise LongTailError(
+                f"num_classes={num_classes}, but {self.name}.classes names {len(self._names)}: leave num_classes out, "
+                "or correct one of the two."
+            )
+        self.num_classes = num_classes
         self.batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 64
         self.num_workers = loader.num_workers
 
@@ -194,9 +203,8 @@ class LoaderSource(Source):
         values = getattr(self.dataset, name, None)
         return list(values) if values is not None and len(values) == self.number else None
 
-    def classes(self) -> tuple[None, list[str] | None]:
-        names = getattr(self.dataset, "classes", None)
-        return None, [str(name) for name in names] if names is not None else None
+    def classes(self) -> tuple[int | None, list[str] | None]:
+        return self.num_classes, self._names
 
     def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterable[Any]:
         old, workers = self.original, self.num_workers
@@ -217,7 +225,7 @@ class LoaderSource(Source):
         if not images.is_floating_point():
             raise LongTailError(
                 f"{self.name} gives {images.dtype} images, which the encoder cannot take: scale and normalize them in "
-                "the transform of the data set, or pass a data module, which does it by itself."
+                "the transform of the data set, or pass a data module of this library, which does it by itself."
             )
         return images
 
@@ -273,12 +281,18 @@ class _Seeded(Dataset[Any]):
             np.random.set_state(numpy_state)
 
 
-def source_of(source: Any, split: str) -> Source:
-    """Read a data module (`split` of it) or a loader (its data set)."""
+def source_of(source: Any, split: str | None, num_classes: int | None = None) -> Source:
+    """Read a data module (`split` of it, "train" by default) or a loader (its data set)."""
     if isinstance(source, DataLoader):
-        return LoaderSource(source, split)
+        return LoaderSource(source, split, num_classes)
+    if num_classes is not None:
+        raise LongTailError(
+            f"num_classes is for a DataLoader: a {type(source).__name__} knows its classes; leave it out."
+        )
+    if isinstance(source, Source):
+        return source
     if hasattr(source, "ordered_dataloader"):
-        return DataModuleSource(source, split)
+        return DataModuleSource(source, split or "train")
     raise LongTailError(
         f"Features are extracted from a DataLoader or a data module of this library, not from a "
         f"{type(source).__name__}: wrap the data set in DataLoader(dataset, batch_size=...)."
@@ -292,6 +306,6 @@ def images_of(batch: Any, name: str) -> Tensor:
     raise LongTailError(f"{name} gives batches as {type(batch).__name__}, expected (images, labels): return both.")
 
 
-def labels_of_batch(batch: Any) -> Tensor:
+def labels_of_batch(batch: Any, num_classes: int | None = None) -> Tensor:
     """The labels of a batch."""
-    return as_labels(batch[1])
+    return as_labels(batch[1], num_classes)

@@ -18,7 +18,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.features import _storage as files
 from longtail_lightning.features._encoding import Encoding, choose_device
-from longtail_lightning.features._fingerprint import encoder_fingerprint, require_equal
+from longtail_lightning.features._fingerprint import encoder_fingerprint, require_equal, unwrapped
 from longtail_lightning.features._shards import DiskStore, MemoryStore, Shards, Store, remove
 from longtail_lightning.features._source import Source, images_of, labels_of_batch, source_of
 from longtail_lightning.features.bank import FeatureBank, not_finite, write_items
@@ -32,7 +32,8 @@ def extract_features(
     source: Any,
     path: str | Path | None = None,
     *,
-    split: str = "train",
+    split: str | None = None,
+    num_classes: int | None = None,
     views: int = 1,
     augment: bool | None = None,
     dtype: torch.dtype = torch.float16,
@@ -67,7 +68,10 @@ def extract_features(
         source: a data module of this library, or a `DataLoader`, of which the data set, the way of
             collating and the sizes are used; its images must be as the encoder takes them.
         path: folder of the bank; in memory by default.
-        split: `"train"`, `"val"` or `"test"` of a data module; of a loader, the name that is written down.
+        split: `"train"` (default), `"val"` or `"test"` of a data module. A loader does not say which split it is:
+            name it, or a bank of test images is not known for one.
+        num_classes: how many classes there are, when a loader's last ones have no image; by default as its data set
+            says, or the largest label + 1.
         views: how often to see each image.
         augment: whether to transform images as in training; by default with several views only.
         dtype: type of the features that are kept: `float16` (values up to 65504), `float32` or `float64`.
@@ -88,7 +92,7 @@ def extract_features(
     """
     return extract(
         encoder,
-        source_of(source, split),
+        source_of(source, split, num_classes),
         path,
         views=views,
         augment=views > 1 if augment is None else augment,
@@ -125,6 +129,7 @@ def extract(
 ) -> FeatureBank:
     """`extract_features`, with the words that tell how to continue, and what to do where another bank is."""
     _check_arguments(views, augment, dtype, batch_size, shard_size)
+    _refuse_whole_model(encoder)
     rank, world_size = _place()
     encoding = Encoding(encoder, choose_device(device, encoder), precision)
     batch_size = batch_size or source.batch_size
@@ -157,8 +162,8 @@ def extract(
                 "resume": resume,
             }
             prepare = _writable(folder)(lambda: _prepare(folder, shards, width, dtype, state, overwrite, instead))
-            if _first_alone(prepare):
-                return FeatureBank.load(folder)
+            if first_alone(prepare):
+                return _with_classes(FeatureBank.load(folder), source.classes()[0], instead)
             store = _all_alone(lambda: DiskStore(folder, shards))
         try:
             _all_alone(lambda: _run(encoding, source, store, augment, dtype, rank, world_size, progress))
@@ -173,7 +178,7 @@ def extract(
             if isinstance(store, DiskStore):
                 store.close()
     if isinstance(store, DiskStore):
-        _first_alone(lambda: _seal(folder, store, source, state))
+        first_alone(lambda: _seal(folder, store, source))
         return FeatureBank.load(folder)
     assert isinstance(store, MemoryStore)
     if world_size > 1:
@@ -205,6 +210,20 @@ def _check_arguments(
             raise LongTailError(f"{name}={value} must be at least 1.")
 
 
+def _refuse_whole_model(encoder: nn.Module) -> None:
+    inner = unwrapped(encoder)
+    if all(isinstance(getattr(inner, part, None), nn.Module) for part in ("backbone", "head")):
+        raise LongTailError(
+            f"The encoder is a whole {type(inner).__name__}, head included, which gives logits: pass model.backbone."
+        )
+
+
+def _with_classes(bank: FeatureBank, num_classes: int | None, instead: str) -> FeatureBank:
+    if num_classes not in (None, bank.num_classes):
+        raise LongTailError(f"The bank {bank.path} is of {bank.num_classes} classes, not of {num_classes}: {instead}.")
+    return bank
+
+
 def _width(encoding: Encoding, source: Source) -> int:
     """Number of features, from the first image."""
     with source.loading(1, 0), isolated_rng(0):
@@ -224,10 +243,10 @@ def _run(
     progress: bool,
 ) -> None:
     """Extract this process's share of what is missing."""
-    shards = store.shards
+    shards, num_classes = store.shards, source.classes()[0]
     share = shards.share(rank, world_size, store.done())
     number = sum(len(shards.images(shard)) for chosen in share.values() for shard in chosen)
-    title = f"{source.split} features" + (f" (process 1 of {world_size})" if world_size > 1 else "")
+    title = f"{source.split or ''} features".lstrip() + (f" (process 1 of {world_size})" if world_size > 1 else "")
     with _bar(title, number, progress and rank == 0) as advance:
         for view, chosen in share.items():
             indices = list(chain.from_iterable(shards.images(shard) for shard in chosen))
@@ -236,7 +255,7 @@ def _run(
                 features = _features(encoding, source, batch, augment, (view, images.start)).to(dtype)
                 if not bool(features.isfinite().all()):
                     raise _bad(features, images, source)
-                store.write(view, images, features.cpu(), labels_of_batch(batch))
+                store.write(view, images, features.cpu(), labels_of_batch(batch, num_classes))
                 if last:
                     store.finish(view, shard)
                 advance(len(images))
@@ -307,7 +326,7 @@ def _prepare(
     return finished
 
 
-def _seal(folder: Path, store: DiskStore, source: Source, state: dict[str, Any]) -> None:
+def _seal(folder: Path, store: DiskStore, source: Source) -> None:
     """Turn the finished shards into a bank."""
     missing = store.shards.total - len(store.done())
     if missing:
@@ -322,7 +341,9 @@ def _seal(folder: Path, store: DiskStore, source: Source, state: dict[str, Any])
     ids, texts = source.ids(), source.texts()
     features = files.as_tensor(files.read_array(folder / files.FEATURES, mmap=True))
     num_classes = num_classes or (len(class_names) if class_names else int(labels.max()) + 1)
-    bank = FeatureBank(features, labels, ids, texts, num_classes, class_names, state["fingerprint"])
+    # Who began may have named the split, who goes on need not.
+    fingerprint = files.read_json(folder / files.PROGRESS)["fingerprint"]
+    bank = FeatureBank(features, labels, ids, texts, num_classes, class_names, fingerprint)
     write_items(folder, labels, ids, texts)
     files.write_json(folder / files.HEADER, bank.header())
     (folder / files.PROGRESS).unlink()
@@ -353,7 +374,7 @@ def _require_alike(fingerprint: dict[str, Any]) -> None:
             )
 
 
-def _first_alone(work: Callable[[], Any]) -> Any:
+def first_alone(work: Callable[[], Any]) -> Any:
     """Do something on the first process while the others wait; its result, or its error, is that of all."""
     rank, world_size = _place()
     if world_size == 1:

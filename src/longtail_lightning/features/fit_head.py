@@ -15,10 +15,11 @@ from torch.optim import SGD, Optimizer
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import generator, isolated_rng, mix
+from longtail_lightning.features._arguments import made, require_loss
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._evaluate import mean_class_accuracy
 from longtail_lightning.features._memory import free_memory
-from longtail_lightning.features.bank import FeatureBank, refuse_test, require_fits
+from longtail_lightning.features.bank import FeatureBank, refuse_test, require_bank, require_fits
 from longtail_lightning.samplers import ClassBalancedSampler, LongTailSampler
 
 HeadType = TypeVar("HeadType", bound=nn.Module)
@@ -60,7 +61,7 @@ def fit_head(
     they are given are the same; nothing is sent.
 
     **Classes without features** are never drawn, so they are only learned as what others are not; a
-    warning names them.
+    warning names them. A bank without class names may lack the last classes: the head says how many there are.
 
     Args:
         bank: features to train on.
@@ -90,7 +91,8 @@ def fit_head(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise LongTailError(f"{name}={value} must be at least 1.")
-    _check(bank, val, head)
+    bank = _check(bank, val, head)
+    require_loss(loss)
     if callable(closed_form := getattr(head, "fit", None)):
         closed_form(bank, bank.class_counts)
         return head
@@ -185,7 +187,7 @@ class _Order:
     """Which features each epoch draws, as one tensor."""
 
     def __init__(self, labels: Tensor, make: Callable[[Any], Any], seed: int) -> None:
-        self.sampler = make(labels)
+        self.sampler = made("sampler", make, labels)
         if isinstance(self.sampler, LongTailSampler):
             self.sampler.seed = self.sampler.seed or seed
 
@@ -214,7 +216,12 @@ def _placed(bank: FeatureBank, view: int, where: torch.device) -> Tensor:
     return features.to(where, copy=bank.path is not None)
 
 
-def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> None:
+def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> FeatureBank:
+    """The bank, with as many classes as the head when it does not know of those without an image."""
+    require_bank(bank)
+    outputs = getattr(head, "num_classes", getattr(head, "out_features", None))
+    if isinstance(outputs, int):
+        bank = bank._of_classes(outputs)
     for what, own, torch_name in (
         ("features", "num_features", "in_features"),
         ("classes", "num_classes", "out_features"),
@@ -226,8 +233,10 @@ def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> None:
                 f"give a head from {bank.num_features} features to {bank.num_classes} classes."
             )
     if val is not None:
+        require_bank(val, "val")
         refuse_test(val, "The best epoch")
         require_fits(bank, val, "The validation bank")
+    return bank
 
 
 def _tell_missing(bank: FeatureBank) -> None:

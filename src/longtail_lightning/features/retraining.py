@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,10 +13,12 @@ from torch import nn
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._random import isolated_rng
 from longtail_lightning._spec import build, spec_of
+from longtail_lightning.features._arguments import made, require_callable, require_loss
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.fit_head import fit_head
-from longtail_lightning.features.tau import TAUS, TauSelection, learn_tau, select_tau
+from longtail_lightning.features.tau import TAUS, TauSelection, learned_tau, select_tau, told_if_unusual
+from longtail_lightning.features.tau import check_taus as check_taus
 from longtail_lightning.heads import (
     Head,
     LearnableScaleHead,
@@ -25,7 +26,7 @@ from longtail_lightning.heads import (
     NearestClassMeanHead,
     TauNormalizedHead,
 )
-from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, linear_of
+from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.samplers import LongTailSampler
 
@@ -110,6 +111,9 @@ class CRT(Retraining):
         name: str = "crt",
     ) -> None:
         _at_least_one(epochs=epochs, batch_size=batch_size)
+        require_callable("head", head)
+        require_callable("sampler", sampler)
+        require_loss(loss)
         self.head = head
         self.epochs = epochs
         self.lr = lr
@@ -125,13 +129,19 @@ class CRT(Retraining):
         self, head: nn.Module, train: FeatureBank, val: FeatureBank | None = None, *, device: Device = "auto"
     ) -> Head:
         with isolated_rng(self.seed):
-            new = new_head(head) if self.head is None else self.head(train.num_features, train.num_classes)
+            new = self._new(head, train.num_features, train.num_classes)
         return self._fit(new, train, device)
 
     def check(self, head: nn.Module) -> None:
+        with isolated_rng(0):
+            self._new(head, *_sizes(head))
+            _check_sampler(self.sampler, head)
+
+    def _new(self, head: nn.Module, num_features: int, num_classes: int) -> Head:
         if self.head is None:
-            with isolated_rng(0):
-                new_head(head)
+            return new_head(head)
+        new: Head = made("head", self.head, num_features, num_classes)
+        return new
 
     def label(self, head: nn.Module) -> str:
         return "cRT" if self.name == "crt" else self.name
@@ -188,6 +198,7 @@ class LWS(Retraining):
         name: str = "lws",
     ) -> None:
         _at_least_one(epochs=epochs, batch_size=batch_size)
+        require_callable("sampler", sampler)
         self.scale_bias = scale_bias
         self.epochs = epochs
         self.lr = lr
@@ -217,6 +228,7 @@ class LWS(Retraining):
     def check(self, head: nn.Module) -> None:
         with isolated_rng(0):
             LearnableScaleHead(head)
+            _check_sampler(self.sampler, head)
 
     def label(self, head: nn.Module) -> str:
         return "LWS" if self.name == "lws" else self.name
@@ -227,7 +239,7 @@ class TauNormalization(Retraining):
 
     Args:
         choose: `"val"`: the best accuracy on validation features; `"train"`: the best mean accuracy over the classes on
-            training features; `"learn"`: by gradient on class-balanced training features.
+            training features; `"learn"`: by gradient on class-balanced training features, refused outside of 0 to 2.
         tau: a fixed value instead.
         taus: what is tried.
         bias: `"drop"`, as in the paper, or `"keep"`.
@@ -287,16 +299,10 @@ class TauNormalization(Retraining):
         if self.tau is not None:
             return self.tau
         if self.choose == "learn":
-            return learn_tau(
-                head,
-                train,
-                epochs=self.epochs,
-                lr=self.lr,
-                batch_size=self.batch_size,
-                bias=self.bias,
-                seed=self.seed,
-                device=device,
-            )
+            tau = learned_tau(head, train, 0.5, self.epochs, self.lr, self.batch_size, self.bias, self.seed, device)
+            if told := told_if_unusual(tau):
+                raise LongTailError(told)
+            return tau
         if (bank := train if self.choose == "train" else val) is None:
             raise LongTailError(no_validation("tau"))
         self.selection = select_tau(
@@ -362,30 +368,44 @@ METHODS: dict[str, type[Retraining]] = {"crt": CRT, "lws": LWS, "tau": TauNormal
 
 def as_methods(methods: str | Retraining | Sequence[str | Retraining]) -> list[Retraining]:
     """Names become methods with the paper's settings."""
-    made: list[Retraining] = []
-    for method in [methods] if isinstance(methods, (str, Retraining)) else methods:
-        if isinstance(method, str):
-            if method.lower() not in METHODS:
-                raise LongTailError(f"There is no method {method!r}. {did_you_mean(method, METHODS)}")
-            method = METHODS[method.lower()]()
-        made.append(method)
-    if not made:
+    alone = isinstance(methods, str) or not isinstance(methods, Iterable)
+    chosen = [_as_method(method) for method in ([methods] if alone else methods)]  # type: ignore[union-attr]
+    if not chosen:
         raise LongTailError(f"There are no methods: name at least one of {', '.join(METHODS)}.")
-    names = [method.name for method in made]
+    names = [method.name for method in chosen]
     if twice := {name for name in names if names.count(name) > 1}:
         raise LongTailError(
             f"Two methods are called {twice.pop()!r}, and so would be their files: give one another name, name=..."
         )
-    return made
+    return chosen
 
 
-def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
-    """What is tried, or the reason why it cannot be."""
-    check_bias(bias)
-    checked = [float(tau) for tau in taus]
-    if not checked or not all(map(math.isfinite, checked)):
-        raise LongTailError(f"taus={checked} must be finite numbers, at least one, such as [0.0, 0.5, 1.0].")
-    return checked
+def _as_method(method: Any) -> Retraining:
+    if isinstance(method, Retraining):
+        return method
+    if isinstance(method, str):
+        if method.lower() not in METHODS:
+            raise LongTailError(f"There is no method {method!r}. {did_you_mean(method, METHODS)}")
+        return METHODS[method.lower()]()
+    if isinstance(method, type) and issubclass(method, Retraining):
+        raise LongTailError(f"{method.__name__} is a class, not a method: write {method.__name__}() for it.")
+    raise LongTailError(
+        f"{method!r} is no method: name one of {', '.join(METHODS)}, or configure one, such as CRT(epochs=30)."
+    )
+
+
+def _sizes(head: nn.Module) -> tuple[int, int]:
+    """Features and classes of a head; any numbers for one that does not tell."""
+    return (
+        getattr(head, "num_features", getattr(head, "in_features", 2)),
+        getattr(head, "num_classes", getattr(head, "out_features", 2)),
+    )
+
+
+def _check_sampler(sampler: Callable[[Any], Any] | None, head: nn.Module) -> None:
+    """Make it once, of two images per class."""
+    if sampler is not None:
+        made("sampler", sampler, torch.arange(_sizes(head)[1]).repeat(2))
 
 
 def _at_least_one(**values: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
 from longtail_lightning.features._encoding import choose_device
-from longtail_lightning.features.bank import FeatureBank, refuse_test
+from longtail_lightning.features.bank import FeatureBank, refuse_test, require_bank
 from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads._frozen import frozen_copy
@@ -89,12 +90,10 @@ def select_tau(
         >>> select_tau(head, bank).tau
         0.6
     """
-    taus = [float(tau) for tau in taus]
-    if not taus:
-        raise LongTailError("select_tau got no taus to try: pass at least one, such as [0.0, 0.5, 1.0].")
+    require_bank(bank)
+    taus = check_taus(taus, bias)
     if criterion not in ("macro", "micro"):
         raise LongTailError(f"Unknown criterion={criterion!r}: choose 'macro' (mean over classes) or 'micro'.")
-    check_bias(bias)
     refuse_test(bank, "tau")
     correct, support = tau_correct(head, bank, taus, bias=bias, device=device)
     per_class = torch.where(support > 0, correct / support, torch.nan)
@@ -143,20 +142,54 @@ def learn_tau(
         >>> 0.5 < learn_tau(head, bank) < 2.0
         True
     """
+    tau = learned_tau(head, bank, initial, epochs, lr, batch_size, bias, seed, device)
+    if told := told_if_unusual(tau):
+        warnings.warn(told, stacklevel=2)
+    return tau
+
+
+def learned_tau(
+    head: nn.Module,
+    bank: FeatureBank,
+    initial: float,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    bias: BiasPolicy,
+    seed: int,
+    device: torch.device | str,
+) -> float:
+    """`learn_tau` without the warning."""
+    require_bank(bank)
     check_bias(bias)
     refuse_test(bank, "tau")
     learnable = _LearnableTau(_linear(head, bank), initial, bias)
     if bank.num_classes < learnable.num_classes:
         learnable.num_classes = bank.num_classes  # classes after the last label have no feature
     fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed, device=device)
-    tau = float(learnable.tau.detach())
-    if not TAUS[0] <= tau <= TAUS[-1]:
-        warnings.warn(
-            f"The learned tau, {tau:.3g}, lies outside of {TAUS[0]:g} to {TAUS[-1]:g}, where others look for it: "
-            "choose it on validation features with select_tau, which goes by accuracy.",
-            stacklevel=2,
-        )
-    return tau
+    return float(learnable.tau.detach())
+
+
+def told_if_unusual(tau: float) -> str | None:
+    """What to say about a learned tau that nobody would look for."""
+    if TAUS[0] <= tau <= TAUS[-1]:
+        return None
+    return (
+        f"The learned tau, {tau:.3g}, lies outside of {TAUS[0]:g} to {TAUS[-1]:g}, where others look for it: "
+        "choose it by accuracy, on validation features, or else on training features (select_tau does it)."
+    )
+
+
+def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
+    """What is tried, or the reason why it cannot be."""
+    check_bias(bias)
+    try:
+        checked = [float(tau) for tau in taus]
+    except (TypeError, ValueError):
+        checked = []
+    if not checked or not all(map(math.isfinite, checked)):
+        raise LongTailError(f"taus={taus} must be a list of finite numbers, at least one, such as [0.0, 0.5, 1.0].")
+    return checked
 
 
 class _LearnableTau(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -38,7 +40,7 @@ class TauNormalizedHead(Head):
 
     Args:
         head: the trained `LinearHead` or `nn.Linear`, which is copied.
-        tau: strength. It can be changed at any time: `head.tau = 0.7`.
+        tau: strength, a finite number. It can be changed at any time: `head.tau = 0.7`.
         bias: `"drop"`, as in the paper, or `"keep"`.
 
     Examples:
@@ -59,6 +61,18 @@ class TauNormalizedHead(Head):
         self.head = inner
         self.tau = tau
         self.bias = bias
+
+    @property
+    def tau(self) -> float:
+        """Strength; checked when assigned."""
+        return self._tau
+
+    @tau.setter
+    def tau(self, tau: float) -> None:
+        # NaN would be the logits of all classes.
+        if not isinstance(tau, Real) or not math.isfinite(tau):
+            raise LongTailError(f"tau={tau!r} must be a finite number, such as 0.7.")
+        self._tau: float = float(tau)
 
     def forward(self, features: Tensor) -> Tensor:
         weight, bias = self._parts()

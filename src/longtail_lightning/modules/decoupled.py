@@ -37,7 +37,7 @@ class Decoupled(BaseClassifier):
     | paper, table 1 | arguments |
     |---|---|
     | C | `trainable="head"` |
-    | LB+C | `trainable="last_block"` |
+    | LB+C | `trainable="last_block", backbone_lr_factor=1.0` |
     | B+C (0.1 x lr) | `trainable="all"` |
     | B+C | `trainable="all", backbone_lr_factor=1.0` |
 
