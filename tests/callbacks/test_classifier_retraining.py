@@ -19,6 +19,7 @@ from longtail_lightning import (
     NCM,
     BaseClassifier,
     CIFARResNet,
+    ClassBalancedSampler,
     ClassifierRetraining,
     CosineHead,
     FeatureBank,
@@ -878,12 +879,27 @@ def test_a_method_that_fails_leaves_the_others_their_results(keep, capsys):
     assert "diverged" in record["failed"]["wild"]
 
 
+class BadHead(LinearHead):
+    def forward(self, features):
+        return super().forward(features, "too much")
+
+
+class BadSampler(ClassBalancedSampler):
+    def __iter__(self):
+        raise RuntimeError("no order")
+
+
+class BadLoss(LogitAdjustedLoss):
+    def forward(self, logits, target):
+        raise KeyError("one line\nand another")
+
+
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        (CRT(head=LinearHead(16, 6)), "TypeError: LinearHead.forward() takes 2 positional arguments but 3 were given"),
-        (CRT(sampler=lambda labels: None), "TypeError: object of type 'NoneType' has no len()"),
-        (CRT(loss=LogitAdjustedLoss), "TypeError: "),
+        (CRT(head=BadHead), "TypeError: LinearHead.forward() takes 2 positional arguments but 3 were given"),
+        (CRT(sampler=BadSampler), "RuntimeError: no order"),
+        (CRT(loss=BadLoss()), "KeyError: "),
     ],
 )
 def test_a_part_of_ones_own_that_fails_leaves_the_others_their_results(method, reason, caplog):
