@@ -885,7 +885,7 @@ class BadHead(LinearHead):
 
 
 class BadSampler(ClassBalancedSampler):
-    def __iter__(self):
+    def draw(self, number, generator):
         raise RuntimeError("no order")
 
 
