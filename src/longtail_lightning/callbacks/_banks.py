@@ -165,12 +165,6 @@ def _stage(trainer: L.Trainer, pl_module: L.LightningModule, *, augment: bool) -
 
 def _source(trainer: L.Trainer, pl_module: L.LightningModule, split: Split) -> Source:
     if (datamodule := _own_datamodule(trainer)) is not None:
-        for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
-            if getattr(type(datamodule), hook) is not getattr(LongTailDataModule, hook):
-                raise LongTailError(
-                    f"{type(datamodule).__name__} overrides {hook}, which depends on the step of a training and is "
-                    "left out when features are extracted: override prepare_batch or augment_batch instead."
-                )
         return source_of(datamodule, split)
     loop = _loop(trainer, split)
     # Lightning asks for no loader that it does not use.
