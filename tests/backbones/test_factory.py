@@ -43,17 +43,15 @@ def test_unknown_names_suggest_close_ones():
     "name", [*OWN_NAMES, "timm/mobilenetv3_small_050", "timm/vit_tiny_patch16_224", "torchvision/shufflenet_v2_x0_5"]
 )
 def test_the_listed_sizes_are_the_real_ones(name):
-    with torch.device("meta"):
-        assert sum(p.numel() for p in create_backbone(name).parameters()) == TABLE[name]
+    assert sum(p.numel() for p in create_backbone(name).parameters()) == TABLE[name]
 
 
 @pytest.mark.parametrize(
     "name", ["mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "efficientnet_b0", "regnetx_002"]
 )
 def test_timm_families_give_flat_features(name):
-    with torch.device("meta"):
-        backbone = TimmBackbone(name).eval()
-        assert backbone(torch.zeros(2, 3, 224, 224)).shape == (2, backbone.num_features)
+    backbone = TimmBackbone(name).eval()
+    assert backbone(torch.zeros(2, 3, 224, 224)).shape == (2, backbone.num_features)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "seresnet50", "regnetx_002"])
@@ -69,7 +67,7 @@ def test_timm_without_the_last_relu(name):
 
 
 def test_timm_without_any_relu():
-    with torch.device("meta"), pytest.raises(LongTailError, match="has no ReLU to leave out"):
+    with pytest.raises(LongTailError, match="has no ReLU to leave out"):
         TimmBackbone("vit_tiny_patch16_224", last_relu=False)
 
 
