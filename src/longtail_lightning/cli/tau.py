@@ -25,7 +25,7 @@ for `ltl test`.
 
   --choose       val: best validation accuracy (default)
                  train: best mean accuracy over the classes on training images
-                 learn: by gradient on class-balanced training images; refused outside of 0 to 2
+                 learn: by gradient on class-balanced training images; refused outside of -1 to 3
   --taus         values to look at, with commas (default: 0,0.1,...,2)
   --tau          a fixed value instead; nothing is looked at
   --bias         drop, as in the paper (default), or keep

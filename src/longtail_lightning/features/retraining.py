@@ -239,7 +239,7 @@ class TauNormalization(Retraining):
 
     Args:
         choose: `"val"`: the best accuracy on validation features; `"train"`: the best mean accuracy over the classes on
-            training features; `"learn"`: by gradient on class-balanced training features, refused outside of 0 to 2.
+            training features; `"learn"`: by gradient on class-balanced training features, refused outside of -1 to 3.
         tau: a fixed value instead.
         taus: what is tried.
         bias: `"drop"`, as in the paper, or `"keep"`.
