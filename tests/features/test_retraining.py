@@ -168,8 +168,8 @@ def test_a_learned_tau_that_nobody_would_look_for_is_refused():
     head = LinearHead(5, 5, bias=False)
     with torch.no_grad():
         head.weight.copy_(torch.eye(5) / 10)
-    with pytest.warns(UserWarning, match="The learned tau"):
-        assert learn_tau(head, perfect, epochs=200, batch_size=4) > 2
+    with pytest.raises(LongTailError, match=r"The learned tau, .* outside of -1 to 3"):
+        learn_tau(head, perfect, epochs=200, batch_size=4)
     with pytest.raises(LongTailError, match=r"The learned tau, .* outside of -1 to 3"):
         TauNormalization(choose="learn", epochs=200, batch_size=4)(head, perfect)
 

@@ -157,10 +157,10 @@ def test_the_learned_tau_minimizes_the_balanced_loss():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_learned_tau_outside_of_the_usual_grid_is_warned_of():
+def test_a_learned_tau_far_from_the_usual_grid_is_refused():
     data, head = bank(torch.float32, [0] * 12 + [1] * 8 + [2] * 4 + [3] * 3 + [4] * 2), trained_head().float()
-    with pytest.warns(UserWarning, match=r"The learned tau, -3\b.*select_tau"):
-        assert learn_tau(head, data, initial=-3.0, lr=1e-6) == pytest.approx(-3.0, abs=0.01)
+    with pytest.raises(LongTailError, match=r"The learned tau, -3\b.*select_tau"):
+        learn_tau(head, data, initial=-3.0, lr=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert learn_tau(head, data, initial=2.0, lr=0.0) == 2.0

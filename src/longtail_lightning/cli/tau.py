@@ -73,7 +73,7 @@ def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, s
     import torch
 
     from longtail_lightning.callbacks._banks import parts_of
-    from longtail_lightning.features import TauNormalization, extract_features, select_tau
+    from longtail_lightning.features import extract_features, learn_tau, select_tau
     from longtail_lightning.features.tau import TAUS
 
     choose, bias = options.get("--choose", "val"), options.get("--bias", "drop")
@@ -96,9 +96,7 @@ def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, s
     many, few = getattr(model, "many", 100), getattr(model, "few", 20)
     taus = [float(word) for word in options["--taus"].split(",")] if "--taus" in options else TAUS
     found = select_tau(head, bank, taus, class_counts=data.class_counts, bias=bias, many=many, few=few)  # type: ignore[arg-type]
-    # In contrast to learn_tau it refuses a tau that nobody would look for.
-    learn = TauNormalization(choose="learn", bias=bias)  # type: ignore[arg-type]
-    learned: float | None = learn(head, bank).tau if choose == "learn" else None  # type: ignore[assignment]
+    learned = learn_tau(head, bank, bias=bias) if choose == "learn" else None  # type: ignore[arg-type]
     _show(found, data, data.class_counts.shots(many=many, few=few), split, bias, learned, out)
     return found.tau if learned is None else learned
 

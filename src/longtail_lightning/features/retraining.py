@@ -17,8 +17,7 @@ from longtail_lightning.features._arguments import made, require_callable, requi
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.fit_head import fit_head
-from longtail_lightning.features.tau import TAUS, TauSelection, learned_tau, select_tau, told_if_unusual
-from longtail_lightning.features.tau import check_taus as check_taus
+from longtail_lightning.features.tau import TAUS, TauSelection, check_taus, learn_tau, select_tau
 from longtail_lightning.heads import (
     Head,
     LearnableScaleHead,
@@ -299,10 +298,16 @@ class TauNormalization(Retraining):
         if self.tau is not None:
             return self.tau
         if self.choose == "learn":
-            tau = learned_tau(head, train, 0.5, self.epochs, self.lr, self.batch_size, self.bias, self.seed, device)
-            if told := told_if_unusual(tau):
-                raise LongTailError(told)
-            return tau
+            return learn_tau(
+                head,
+                train,
+                epochs=self.epochs,
+                lr=self.lr,
+                batch_size=self.batch_size,
+                bias=self.bias,
+                seed=self.seed,
+                device=device,
+            )
         if (bank := train if self.choose == "train" else val) is None:
             raise LongTailError(no_validation("tau"))
         self.selection = select_tau(

@@ -122,7 +122,7 @@ def learn_tau(
     For when there are no validation images (appendix B.5 of the paper). Weights stay as they are; the
     loss is cross-entropy, so the result also depends on how confident the classifier is, and not on
     accuracy alone. A classifier that has memorized its training images teaches little: prefer
-    `select_tau` on validation features. A result outside of -1 to 3 is warned of.
+    `select_tau` on validation features. A result outside of -1 to 3 is refused.
 
     Args:
         head: the trained `LinearHead` or `nn.Linear`.
@@ -142,24 +142,6 @@ def learn_tau(
         >>> 0.5 < learn_tau(head, bank) < 2.0
         True
     """
-    tau = learned_tau(head, bank, initial, epochs, lr, batch_size, bias, seed, device)
-    if told := told_if_unusual(tau):
-        warnings.warn(told, stacklevel=2)
-    return tau
-
-
-def learned_tau(
-    head: nn.Module,
-    bank: FeatureBank,
-    initial: float,
-    epochs: int,
-    lr: float,
-    batch_size: int,
-    bias: BiasPolicy,
-    seed: int,
-    device: torch.device | str,
-) -> float:
-    """`learn_tau` without the warning."""
     require_bank(bank)
     check_bias(bias)
     refuse_test(bank, "tau")
@@ -167,17 +149,13 @@ def learned_tau(
     if bank.num_classes < learnable.num_classes:
         learnable.num_classes = bank.num_classes  # classes after the last label have no feature
     fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed, device=device)
-    return float(learnable.tau.detach())
-
-
-def told_if_unusual(tau: float) -> str | None:
-    """What to say about a learned tau that nobody would look for."""
-    if -1 <= tau <= 3:  # a little below 0 is right for a classifier that was trained on balanced batches
-        return None
-    return (
-        f"The learned tau, {tau:.3g}, lies outside of -1 to 3, far from where others look for it: "
-        "choose it by accuracy, on validation features, or else on training features (select_tau does it)."
-    )
+    tau = float(learnable.tau.detach())
+    if not -1 <= tau <= 3:  # a little below 0 is right for a classifier that was trained on balanced batches
+        raise LongTailError(
+            f"The learned tau, {tau:.3g}, lies outside of -1 to 3, far from where others look for it: "
+            "choose it by accuracy, on validation features, or else on training features (select_tau does it)."
+        )
+    return tau
 
 
 def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
