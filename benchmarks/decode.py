@@ -26,7 +26,7 @@ from torchvision import transforms as T
 from torchvision.datasets import ImageFolder
 
 from longtail_lightning.data import ImageList, LongTailDataModule, ResizedCropTransforms
-from longtail_lightning.data.image_transforms import IMAGENET
+from longtail_lightning.datasets.image_transforms import IMAGENET
 
 IMAGES, BATCH, WORKERS, ROUNDS, SEED = 768, 64, 2, 9, 0
 

@@ -49,9 +49,9 @@ from longtail_lightning import (
     extract_features,
     long_tail_counts,
 )
-from longtail_lightning.data.presets import CIFAR10, CIFAR100
-from longtail_lightning.features import CRT, LWS, NCM, TauNormalization
+from longtail_lightning.datasets.presets import CIFAR10, CIFAR100
 from longtail_lightning.features._evaluate import class_accuracy
+from longtail_lightning.methods import CRT, LWS, NCM, TauNormalization
 
 CACHE = Path(__file__).parent / "cache"
 SAMPLERS = {

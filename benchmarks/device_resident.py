@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from longtail_lightning import ArrayLT
-from longtail_lightning.data.presets import CIFAR10
+from longtail_lightning.datasets.presets import CIFAR10
 
 IMAGES, BATCH, ROUNDS, WORKERS = 12_800, 128, 9, 2
 

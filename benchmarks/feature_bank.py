@@ -18,15 +18,20 @@ import torch
 from _record import record
 
 from longtail_lightning import (
+    CRT,
+    LWS,
+    NCM,
     ClassCounts,
+    FeatureBank,
     LinearHead,
     LongTailDataModule,
+    TauNormalization,
     create_backbone,
     extract_features,
     long_tail_counts,
+    select_tau,
 )
-from longtail_lightning.data.array_images import ArrayImages
-from longtail_lightning.features import CRT, LWS, NCM, FeatureBank, TauNormalization, select_tau
+from longtail_lightning.datasets.array_images import ArrayImages
 
 REPEATS = 3
 INATURALIST = {"images": 437_513, "classes": 8142, "features": 2048, "queries": 24_426}

@@ -26,7 +26,7 @@ from _photos import HEIGHT, WIDTH, photo_tree
 from _record import record
 from torch.utils.data import DataLoader, Dataset
 
-from longtail_lightning.data import ImageFolderLT, ImageShards, LongTailDataModule, ShardsLT, labels_of, prepare_shards
+from longtail_lightning import ImageFolderLT, ImageShards, LongTailDataModule, ShardsLT, labels_of, prepare_shards
 from longtail_lightning.samplers import InstanceBalancedSampler
 
 IMAGES, BATCH, WORKERS, ROUNDS, SEED = 2000, 64, 2, 5, 0

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import longtail_lightning
+from longtail_lightning._rooms import exports
 
 
 def loaded_after(code: str) -> set[str]:
@@ -35,10 +36,10 @@ def test_the_package_imports_nothing():
     assert not loaded_after("import longtail_lightning") & HEAVY
 
 
-@pytest.mark.parametrize("room", ["losses", "samplers", "heads", "features"])
+@pytest.mark.parametrize("room", ["losses", "samplers", "heads", "features", "methods"])
 def test_torch_only_rooms(room):
-    names = longtail_lightning._ROOMS[room]
-    loaded = loaded_after(f"import longtail_lightning.{room}; from longtail_lightning import {names[0]}")
+    names = exports(room)
+    loaded = loaded_after(f"import longtail_lightning.{room}; from longtail_lightning import {next(iter(names))}")
     assert "torch" in loaded
     assert not loaded & (HEAVY - {"torch", "numpy"})
 

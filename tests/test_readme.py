@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import longtail_lightning
+from longtail_lightning._rooms import exports
 from longtail_lightning.cli.catalog import ROOT
 
 REPOSITORY = ROOT.parent.parent
@@ -30,9 +30,7 @@ def test_the_loss_takes_six_lines_and_lightning_eight():
 def test_every_component_is_listed():
     for room in ("losses", "samplers", "heads", "metrics", "features", "callbacks"):
         (row,) = re.findall(rf"^\| {room} \| (.*) \|$", README, re.MULTILINE)
-        names = {
-            name for name in longtail_lightning._ROOMS[room] if name not in ("LongTailLoss", "LongTailSampler", "Head")
-        }
+        names = {name for name in exports(room) if name not in ("LongTailLoss", "LongTailSampler", "Head")}
         assert set(re.findall(r"`(\w+)`", row)) == names
 
 

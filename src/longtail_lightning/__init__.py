@@ -10,150 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from longtail_lightning._errors import LongTailError as LongTailError
     from longtail_lightning.backbones import *  # noqa: F403
     from longtail_lightning.callbacks import *  # noqa: F403
     from longtail_lightning.counts import ClassCounts as ClassCounts
     from longtail_lightning.counts import ShotSplits as ShotSplits
+    from longtail_lightning.curation import *  # noqa: F403
     from longtail_lightning.data import *  # noqa: F403
     from longtail_lightning.features import *  # noqa: F403
     from longtail_lightning.heads import *  # noqa: F403
     from longtail_lightning.losses import *  # noqa: F403
+    from longtail_lightning.methods import *  # noqa: F403
     from longtail_lightning.metrics import *  # noqa: F403
     from longtail_lightning.modules import *  # noqa: F403
     from longtail_lightning.samplers import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-# Room -> the names it gives; a test compares this table with each room's __all__.
-_ROOMS: dict[str, tuple[str, ...]] = {
-    "counts": ("ClassCounts", "ShotSplits"),
-    "losses": (
-        "BalancedSoftmaxLoss",
-        "ClassBalancedLoss",
-        "CrossEntropyLoss",
-        "DistributionBalancedLoss",
-        "EqualizationLoss",
-        "FeatureDistillationLoss",
-        "FocalLoss",
-        "GaussianCloudedLoss",
-        "LabelAwareSmoothingLoss",
-        "LADELoss",
-        "LDAMLoss",
-        "LogitAdjustedLoss",
-        "LogitDistillationLoss",
-        "LongTailLoss",
-        "MomentumEncoder",
-        "ParametricContrastiveLoss",
-        "SeesawLoss",
-        "SupervisedContrastiveLoss",
-        "VectorScalingLoss",
-        "WrapLoss",
-    ),
-    "samplers": (
-        "ClassAwareSampler",
-        "ClassBalancedSampler",
-        "ClassUniformBatchSampler",
-        "EffectiveNumberSampler",
-        "EvaluationSampler",
-        "InstanceBalancedSampler",
-        "LongTailSampler",
-        "PowerSampler",
-        "ProgressivelyBalancedSampler",
-        "RepeatFactorSampler",
-        "ReversedSampler",
-        "SquareRootSampler",
-    ),
-    "heads": (
-        "CosineHead",
-        "Head",
-        "LearnableScaleHead",
-        "LinearHead",
-        "MLPHead",
-        "NearestClassMeanHead",
-        "TauNormalizedHead",
-    ),
-    "metrics": ("BalancedAccuracy", "ExpectedCalibrationError", "PerClassAccuracy", "ShotAccuracy"),
-    "backbones": (
-        "Backbone",
-        "CIFARResNet",
-        "IdentityBackbone",
-        "ResNeXt",
-        "ResNet10",
-        "TimmBackbone",
-        "TorchvisionBackbone",
-        "create_backbone",
-    ),
-    "features": (
-        "CRT",
-        "FeatureBank",
-        "LWS",
-        "NCM",
-        "Retraining",
-        "TauNormalization",
-        "TauSelection",
-        "extract_features",
-        "fit_head",
-        "learn_tau",
-        "select_tau",
-    ),
-    "data": (
-        "ArrayImages",
-        "ArrayLT",
-        "CIFAR100LT",
-        "CIFAR10LT",
-        "ConcatLT",
-        "CSVLT",
-        "DataReport",
-        "FeatureDataModule",
-        "HuggingFaceLT",
-        "ImageFolderLT",
-        "INaturalist",
-        "ImageList",
-        "ImageListLT",
-        "ImageShards",
-        "ImageTransforms",
-        "LongTailDataModule",
-        "PaddedCropTransforms",
-        "ResizedCropTransforms",
-        "ShardsLT",
-        "SubsetId",
-        "SyntheticImages",
-        "SyntheticLongTail",
-        "check_images",
-        "decode_image",
-        "labels_of",
-        "long_tail_counts",
-        "long_tail_indices",
-        "prepare_shards",
-        "read_class_names",
-    ),
-    "modules": ("BaseClassifier", "Decoupled", "WarmupCosine", "WarmupMultiStep"),
-    "callbacks": (
-        "ClassifierRetraining",
-        "DeferredResampling",
-        "DeferredReweighting",
-        "LogitAdjustment",
-        "LongTailReport",
-        "NonFiniteLossGuard",
-        "PredictionWriter",
-        "TauSweep",
-    ),
-    "report": (),
-}
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-
-__all__ = [*_ROOMS, *_ROOM_OF]
-
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    from longtail_lightning._rooms import ROOMS, module_of
+
+    if name in ROOMS or name == "counts":
         return import_module(f"{__name__}.{name}")
-    if name in _ROOM_OF:
-        return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    names = module_of()
+    if name == "__all__":
+        return [*ROOMS, *names]
+    if name in names:
+        return getattr(import_module(f"{__name__}.{names[name]}"), name)
     from longtail_lightning._errors import did_you_mean
 
-    raise AttributeError(f"longtail_lightning has no {name!r}. {did_you_mean(name, __all__, listing='ltl list')}")
+    raise AttributeError(f"longtail_lightning has no {name!r}. {did_you_mean(name, names, listing='ltl list')}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__getattr__("__all__")])

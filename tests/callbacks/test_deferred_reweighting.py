@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks import DeferredReweighting
-from longtail_lightning.data.loader import ResumableLoader
+from longtail_lightning.datasets.loader import ResumableLoader
 from longtail_lightning.losses import CrossEntropyLoss
 from longtail_lightning.samplers import InstanceBalancedSampler
 from tests.samplers.training import SaveAt, stops

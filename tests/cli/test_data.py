@@ -19,9 +19,9 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli.catalog import ROOT
 from longtail_lightning.cli.main import main
-from longtail_lightning.data.check import FAULTS
-from tests.data.faults import CLASSES, clean_tree, lists, picture, plant
-from tests.data.test_check import Stopping, die
+from longtail_lightning.curation.check import FAULTS
+from tests.curation.faults import CLASSES, clean_tree, lists, picture, plant
+from tests.curation.test_check import Stopping, die
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 MODEL = ["--model=BaseClassifier", "--model.backbone=CIFARResNet", "--model.backbone.depth=8", *QUIET]
@@ -297,7 +297,7 @@ def test_preparing_tables_and_data_modules(ltl, tree):
 
 
 def test_interrupted_while_preparing(ltl, tree, monkeypatch):
-    from longtail_lightning.data import prepare
+    from longtail_lightning.curation import prepare
 
     def interrupt(*args, **options):
         raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import longtail_lightning
+from longtail_lightning._rooms import exports
 from longtail_lightning.cli.recipes import recipe_names
 
 
@@ -12,7 +13,7 @@ from longtail_lightning.cli.recipes import recipe_names
 def test_list_names_every_component_with_a_sentence(ltl, room):
     status, out, _ = ltl("list", room)
     assert status == 0
-    for name in longtail_lightning._ROOMS[room]:
+    for name in exports(room):
         (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
         assert len(line.split()) > 3
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 import longtail_lightning
+from longtail_lightning._rooms import exports
 from longtail_lightning.heads import LinearHead
 
 NUM_CLASSES = 5
@@ -36,7 +37,7 @@ BY_CLASS: dict[str, dict[str, Any]] = {
 def public_classes(room: str) -> list[type]:
     """The concrete public classes of a room."""
     module = getattr(longtail_lightning, room)
-    classes = [getattr(module, name) for name in getattr(module, "__all__", longtail_lightning._ROOMS[room])]
+    classes = [getattr(module, name) for name in exports(room)]
     return [cls for cls in classes if inspect.isclass(cls) and not inspect.isabstract(cls)]
 
 

@@ -16,7 +16,7 @@ import torchvision
 
 from longtail_lightning import CIFAR10LT, CIFAR100LT, labels_of, long_tail_counts
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data.read_cifar import read_batch
+from longtail_lightning.datasets.read_cifar import read_batch
 from tests.data.tiny_cifar import dump, write_cifar10, write_cifar100
 from tests.reference.data import ldam_counts, ldam_subset
 from tests.tiny import tiny_model, tiny_trainer

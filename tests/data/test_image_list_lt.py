@@ -9,7 +9,7 @@ from PIL import Image
 
 from longtail_lightning import ImageListLT
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data.image_list_lt import read_image_list
+from longtail_lightning.datasets.read_image_list import read_image_list
 from tests.data import trees
 
 

@@ -17,7 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from longtail_lightning import BaseClassifier, CIFARResNet, ImageList, LongTailDataModule, labels_of
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data.decode import UnreadableImageError
+from longtail_lightning.datasets.decode import UnreadableImageError
 from tests.tiny import tiny_trainer
 
 LABELS = [0] * 12 + [1] * 6 + [2]

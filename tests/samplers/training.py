@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from longtail_lightning.data.loader import ResumableLoader, SeededDataset
+from longtail_lightning.datasets.loader import ResumableLoader, SeededDataset
 from tests.contracts.discover import LABELS
 
 # One sampler of each way to draw; what they share is in the base class, which the contracts test for all.

@@ -24,10 +24,11 @@ from longtail_lightning.callbacks._checkpoints import best_of, files_of, folder_
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.features import FeatureBank, Retraining, TauNormalization
+from longtail_lightning.features import FeatureBank
 from longtail_lightning.features._evaluate import class_accuracy
-from longtail_lightning.features.retraining import GIVE_VALIDATION, as_methods, no_validation
 from longtail_lightning.heads import TauNormalizedHead
+from longtail_lightning.methods import Retraining, TauNormalization
+from longtail_lightning.methods.retraining import GIVE_VALIDATION, as_methods, no_validation
 from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_weight_norms
 from longtail_lightning.report.tables import Row, print_shot_table, shot_row, tau_rows
 

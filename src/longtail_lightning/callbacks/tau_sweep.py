@@ -15,10 +15,10 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining
-from longtail_lightning.features import TauSelection, select_tau
-from longtail_lightning.features.retraining import GIVE_VALIDATION
-from longtail_lightning.features.tau import TAUS, check_taus
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
+from longtail_lightning.methods import TauSelection, select_tau
+from longtail_lightning.methods.retraining import GIVE_VALIDATION
+from longtail_lightning.methods.tau import TAUS, check_taus
 from longtail_lightning.report.decoupling import plot_tau
 from longtail_lightning.report.tables import print_shot_table, shot_row, tau_rows
 

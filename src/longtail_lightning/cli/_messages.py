@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.cli.catalog import all_components
-from longtail_lightning.data.loader import worker_died
+from longtail_lightning.datasets.loader import worker_died
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._rooms import ROOMS
 from longtail_lightning.callbacks import (
     ClassifierRetraining,
     LogitAdjustment,
@@ -36,7 +37,6 @@ from longtail_lightning.cli._argv import (
 )
 from longtail_lightning.cli._checkpoints import read_checkpoint
 from longtail_lightning.cli._messages import one_sentence
-from longtail_lightning.cli.catalog import ROOMS
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules import BaseClassifier

@@ -6,10 +6,7 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
-import longtail_lightning
-
-ROOT = Path(longtail_lightning.__file__).parent
-ROOMS = ("losses", "samplers", "heads", "modules", "callbacks", "backbones", "metrics", "features", "data")
+from longtail_lightning._rooms import ROOMS, ROOT, exports
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,11 @@ class Component:
 def components(room: str) -> list[Component]:
     """The public components of a room, in alphabetical order."""
     found = []
-    exported = ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))
-    for statement in exported.body:
-        if isinstance(statement, ast.ImportFrom) and statement.module:
-            file = ROOT / Path(*statement.module.split(".")[1:]).with_suffix(".py")
-            for node in ast.parse(file.read_text(encoding="utf-8")).body:
-                if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in {a.name for a in statement.names}:
-                    found.append(Component(node.name, room, file, node))
+    for name, module in exports(room).items():
+        file = ROOT / Path(*module.split(".")).with_suffix(".py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
+                found.append(Component(name, room, file, node))
     return sorted(found, key=lambda component: component.name.lower())
 
 

@@ -83,9 +83,9 @@ def check(args: list[str]) -> int:
     given, switches, rest = options_of(args, {**values, **_SOURCE_OPTIONS}, _SWITCHES)
     num_workers = _whole_number("--num_workers", given["--num_workers"])
 
-    from longtail_lightning.data._parts import parts_of
-    from longtail_lightning.data.check import check_parts, is_report
-    from longtail_lightning.data.clean_lists import list_files, refuse_existing, write_lists
+    from longtail_lightning.curation._parts import parts_of
+    from longtail_lightning.curation.check import check_parts, is_report
+    from longtail_lightning.curation.clean_lists import list_files, refuse_existing, write_lists
 
     out = Path(given["--out"])
     if out.exists() and not is_report(out):
@@ -127,7 +127,7 @@ def prepare(args: list[str]) -> int:
         raise LongTailError("`ltl data prepare` needs a folder to write to: --out FOLDER.")
     numbers = {flag: _whole_number(flag, given[flag]) for flag in values if flag != "--out"}
 
-    from longtail_lightning.data.prepare import prepare_shards
+    from longtail_lightning.curation.prepare import prepare_shards
 
     source = _source(given, rest, "prepare", list(values))
     try:
@@ -186,8 +186,8 @@ def source_of_path(path: Path, options: dict[str, str]) -> Any:
         options: `root`, `val`, `test`, `path_column`, `label_column`, `split_column`, as far as given.
     """
     from longtail_lightning.data import CSVLT, ImageFolderLT, ImageListLT, ShardsLT
-    from longtail_lightning.data._text import suffix_of
-    from longtail_lightning.data.image_shards import MANIFEST
+    from longtail_lightning.datasets._text import suffix_of
+    from longtail_lightning.datasets.image_shards import MANIFEST
 
     if not path.exists():
         raise LongTailError(f"{path}: there is no such folder, list or table.")
@@ -213,7 +213,7 @@ def source_of_path(path: Path, options: dict[str, str]) -> Any:
 
 def _root_of_list(path: Path) -> Path:
     """Where its paths start when nobody says: here or beside the list, whichever has the first file."""
-    from longtail_lightning.data.image_list_lt import read_image_list
+    from longtail_lightning.datasets.read_image_list import read_image_list
 
     first = read_image_list(path)[0][0]
     return Path() if Path(first).exists() or not (path.parent / first).exists() else path.parent
@@ -254,8 +254,8 @@ def _print_report(report: Any, out: Path) -> None:
     from rich.console import Console
 
     from longtail_lightning.counts import ClassCounts
-    from longtail_lightning.data._text import shown
-    from longtail_lightning.data.check import FAULTS, NOTES
+    from longtail_lightning.curation.check import FAULTS, NOTES
+    from longtail_lightning.datasets._text import shown
     from longtail_lightning.report.tables import print_class_counts
 
     console = Console()
@@ -281,7 +281,7 @@ def _print_found(console: Any, title: str, kinds: Any, found: Sequence[Any]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    from longtail_lightning.data._text import shown
+    from longtail_lightning.datasets._text import shown
 
     table = Table(title=title, title_justify="left")
     table.add_column("what")
@@ -299,7 +299,7 @@ def _print_found(console: Any, title: str, kinds: Any, found: Sequence[Any]) -> 
 
 
 def _print_lists(found: Any, lists: dict[str, Path], written: dict[str, int]) -> None:
-    from longtail_lightning.data.clean_lists import root_of
+    from longtail_lightning.curation.clean_lists import root_of
 
     for split, number in written.items():
         print(f"{split:11} {lists[split]} ({number:,} images)")

@@ -10,10 +10,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._rooms import ROOMS
 from longtail_lightning.cli import catalog
 from longtail_lightning.cli.recipes import FOLDER, find_config, recipe_names, summary
 
-_OWN = ("losses", "samplers", "heads", "modules", "callbacks", "metrics", "features", "data")
+_OWN = tuple(room for room in ROOMS if room not in ("backbones", "report"))
 _TOPICS = (*_OWN, "backbones", "recipes")
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import lightning as L
 
     from longtail_lightning.counts import ShotSplits
-    from longtail_lightning.features import TauSelection
+    from longtail_lightning.methods import TauSelection
 
 HELP = """\
 usage: ltl tau --ckpt_path FILE [options]
@@ -73,8 +73,9 @@ def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, s
     import torch
 
     from longtail_lightning.callbacks._banks import parts_of
-    from longtail_lightning.features import extract_features, learn_tau, select_tau
-    from longtail_lightning.features.tau import TAUS
+    from longtail_lightning.features import extract_features
+    from longtail_lightning.methods import learn_tau, select_tau
+    from longtail_lightning.methods.tau import TAUS
 
     choose, bias = options.get("--choose", "val"), options.get("--bias", "drop")
     split = "val" if choose == "val" else "train"

@@ -12,11 +12,9 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_info
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data._text import few, shown
-from longtail_lightning.data.image_list import ImageList
+from longtail_lightning.datasets._text import few, shown
+from longtail_lightning.datasets.image_list import ImageList
 
-_SUFFIXES = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .tga"
-IMAGE_SUFFIXES = frozenset(_SUFFIXES.split(" "))
 _ARCHIVE = re.compile(r"(.+?)\.(zip|tar|tgz|tar\.\w+)", re.IGNORECASE)
 _MANY = 50_000  # so many files take a noticeable time on a network drive
 _CHUNK = 1000

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._text import few, shown
+from longtail_lightning.datasets._text import few, shown
 
 Key = int | str
 """A label as it stands in a file: a number or a name."""

@@ -14,14 +14,14 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data._checks import require_files
 from longtail_lightning.data._classes import Classes, Listing, Stated
-from longtail_lightning.data._text import few, shown
-from longtail_lightning.data.class_names import ClassNamesLike, as_class_names
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
-from longtail_lightning.data.image_list import ImageList
-from longtail_lightning.data.labels import labels_of
-from longtail_lightning.data.loader import ResumableLoader
-from longtail_lightning.data.long_tail import Profile
-from longtail_lightning.data.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets._text import few, shown
+from longtail_lightning.datasets.class_names import ClassNamesLike, as_class_names
+from longtail_lightning.datasets.image_list import ImageList
+from longtail_lightning.datasets.labels import labels_of
+from longtail_lightning.datasets.loader import ResumableLoader
+from longtail_lightning.datasets.long_tail import Profile
+from longtail_lightning.datasets.presets import TransformsLike, as_transforms
 
 
 class FileDataModule(LongTailDataModule):

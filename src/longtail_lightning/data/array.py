@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data.array_images import ArrayImages
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
-from longtail_lightning.data.long_tail import Draw, Profile
-from longtail_lightning.data.presets import TransformsLike, as_transforms
-from longtail_lightning.data.read_arrays import (
+from longtail_lightning.datasets.array_images import ArrayImages
+from longtail_lightning.datasets.long_tail import Draw, Profile
+from longtail_lightning.datasets.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets.read_arrays import (
     ArraySource,
     Layout,
     has_split,

@@ -12,11 +12,11 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import download_and_extract_archive
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data.array_images import ArrayImages
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
-from longtail_lightning.data.long_tail import Draw, Profile
-from longtail_lightning.data.presets import TransformsLike, as_transforms
-from longtail_lightning.data.read_cifar import read_batches
+from longtail_lightning.datasets.array_images import ArrayImages
+from longtail_lightning.datasets.long_tail import Draw, Profile
+from longtail_lightning.datasets.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets.read_cifar import read_batches
 
 _PATIENCE = 1800  # seconds that the other processes of a machine wait for a download
 

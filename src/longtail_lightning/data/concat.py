@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
-from longtail_lightning.data.labels import labels_of
-from longtail_lightning.data.loader import item_name, whole_batch
-from longtail_lightning.data.long_tail import Draw, Profile, SubsetId
-from longtail_lightning.data.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets.labels import labels_of
+from longtail_lightning.datasets.loader import item_name, whole_batch
+from longtail_lightning.datasets.long_tail import Draw, Profile, SubsetId
+from longtail_lightning.datasets.presets import TransformsLike, as_transforms
 
 Classes = Literal["shared", "offset", "merged"] | Mapping[str, str]
 

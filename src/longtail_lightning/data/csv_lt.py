@@ -14,14 +14,21 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.data._checks import data_folder
 from longtail_lightning.data._classes import Listing, Stated
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data._image_bytes import ImageBytes
-from longtail_lightning.data._tables import Column, Table, label_values, parquet_class_names, read_table, rows_of_split
-from longtail_lightning.data._text import find_file
-from longtail_lightning.data.class_names import ClassNamesLike
 from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.data.image_list import ImageList
-from longtail_lightning.data.long_tail import Profile
-from longtail_lightning.data.presets import TransformsLike
+from longtail_lightning.datasets._text import find_file
+from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.datasets.image_bytes import ImageBytes
+from longtail_lightning.datasets.image_list import ImageList
+from longtail_lightning.datasets.long_tail import Profile
+from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_table import (
+    Column,
+    Table,
+    label_values,
+    parquet_class_names,
+    read_table,
+    rows_of_split,
+)
 
 LAYOUT = """
 root/

@@ -19,15 +19,15 @@ from torchvision.transforms import v2
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.data.array_images import on_device
-from longtail_lightning.data.image_transforms import ImageTransforms
-from longtail_lightning.data.labels import labels_of
-from longtail_lightning.data.loader import ResumableLoader, SeededDataset, collate, item_name, one_thread
-from longtail_lightning.data.long_tail import Draw, Profile, SubsetId, long_tail_indices, profile_name
-from longtail_lightning.data.splits import hold_out
+from longtail_lightning.datasets.array_images import on_device
+from longtail_lightning.datasets.image_transforms import ImageTransforms
+from longtail_lightning.datasets.labels import labels_of
+from longtail_lightning.datasets.loader import ResumableLoader, SeededDataset, collate, item_name, one_thread
+from longtail_lightning.datasets.long_tail import Draw, Profile, SubsetId, long_tail_indices, profile_name
+from longtail_lightning.datasets.splits import Split as Split
+from longtail_lightning.datasets.splits import hold_out
 from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
 
-Split = Literal["train", "val", "test"]
 SamplerCallable = Callable[[Any], LongTailSampler]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import Self
 
+from longtail_lightning._distributed import on_rank_zero
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
@@ -21,7 +22,6 @@ from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._fingerprint import require_equal
 from longtail_lightning.features._source import LoaderSource, Source, source_of
 from longtail_lightning.features.bank import require_fits
-from longtail_lightning.features.extract import first_alone
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "test": ("test",)}
@@ -161,7 +161,7 @@ def _sources(
             if datamodule.dataset(split) is not None:
                 yield split, source_of(datamodule, split, num_classes)
         return
-    first_alone(datamodule.prepare_data)
+    on_rank_zero(datamodule.prepare_data)
     for stage, splits in _STAGES.items():
         has = [split for split in splits if is_overridden(f"{split}_dataloader", datamodule)]
         if not has:

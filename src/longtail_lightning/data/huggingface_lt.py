@@ -12,11 +12,11 @@ import numpy as np
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.data._classes import Listing, Stated
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data._image_bytes import ImageBytes
-from longtail_lightning.data.class_names import ClassNamesLike
 from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.data.long_tail import Profile
-from longtail_lightning.data.presets import TransformsLike
+from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.datasets.image_bytes import ImageBytes
+from longtail_lightning.datasets.long_tail import Profile
+from longtail_lightning.datasets.presets import TransformsLike
 
 _OTHER_NAMES: dict[Split, tuple[str, ...]] = {"train": (), "val": ("valid", "val", "dev"), "test": ()}
 

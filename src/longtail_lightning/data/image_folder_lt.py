@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._checks import IMAGE_SUFFIXES, data_folder, is_hidden, subfolders, unpack
+from longtail_lightning.data._checks import data_folder, is_hidden, subfolders, unpack
 from longtail_lightning.data._classes import Listing, Stated
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data._text import few, shown
-from longtail_lightning.data.class_names import ClassNamesLike
 from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.data.image_list import ImageList
-from longtail_lightning.data.labels import labels_of
-from longtail_lightning.data.long_tail import Profile
-from longtail_lightning.data.presets import TransformsLike
-from longtail_lightning.data.splits import hold_out
+from longtail_lightning.datasets._text import few, shown
+from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES, ImageList
+from longtail_lightning.datasets.labels import labels_of
+from longtail_lightning.datasets.long_tail import Profile
+from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.splits import hold_out
 
 LAYOUT = """
 root/                or    root/

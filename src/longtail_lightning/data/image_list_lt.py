@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
-from longtail_lightning._errors import LongTailError
 from longtail_lightning.data._checks import data_folder
 from longtail_lightning.data._classes import Listing
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data._text import find_file, read_text, shown
-from longtail_lightning.data.class_names import ClassNamesLike
 from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.data.image_list import ImageList
-from longtail_lightning.data.long_tail import Profile
-from longtail_lightning.data.presets import TransformsLike
+from longtail_lightning.datasets._text import find_file, shown
+from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.datasets.image_list import ImageList
+from longtail_lightning.datasets.long_tail import Profile
+from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_image_list import read_image_list
 
 LAYOUT = """
 root/
@@ -144,30 +142,6 @@ def listing(file: Path, root: Path) -> Listing:
     """
     files, labels = read_image_list(file)
     return Listing(file.name, labels, lambda indices: ImageList(files, indices, root=root))
-
-
-def read_image_list(file: Path) -> tuple[list[str], np.ndarray]:
-    """Paths and labels of a list."""
-    files, labels = [], []
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if not (line := line.strip()):
-            continue
-        match = _LINE.match(line)
-        if match is None:
-            kind = "CSVLT reads tables with a header and labels that are names" if number == 1 else "correct the line"
-            raise LongTailError(
-                f"{file.name}, line {number}: {shown(line[:80])!r} is not `path label` with a whole number "
-                f"as the label; {kind}."
-            )
-        path = match["path"]
-        files.append(path[1:-1] if path[0] == path[-1] == '"' else path)
-        labels.append(int(match["label"]))
-    if not files:
-        raise LongTailError(f"{file.name} is empty, expected one `path label` per line.")
-    return files, np.array(labels)
-
-
-_LINE = re.compile(r"(?P<path>\S.*?)(?:\s*,\s*|\s+)(?P<label>-?\d+)$")
 
 
 def folder_names(images: object) -> dict[int, str]:

@@ -15,13 +15,13 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.data._checks import data_folder
 from longtail_lightning.data._classes import Listing, Stated
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data._text import few, find_file, read_text, suffix_of
-from longtail_lightning.data.class_names import ClassNamesLike
 from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.data.image_list import ImageList
-from longtail_lightning.data.image_list_lt import read_image_list
-from longtail_lightning.data.long_tail import Profile
-from longtail_lightning.data.presets import TransformsLike
+from longtail_lightning.datasets._text import few, find_file, read_text, suffix_of
+from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.datasets.image_list import ImageList
+from longtail_lightning.datasets.long_tail import Profile
+from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_image_list import read_image_list
 
 LAYOUT = """
 root/

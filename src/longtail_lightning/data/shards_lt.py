@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
-from longtail_lightning.data.image_shards import ImageShards, read_manifest
-from longtail_lightning.data.long_tail import Draw, Profile
-from longtail_lightning.data.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets.image_shards import ImageShards, read_manifest
+from longtail_lightning.datasets.long_tail import Draw, Profile
+from longtail_lightning.datasets.presets import TransformsLike, as_transforms
 
 
 class ShardsLT(LongTailDataModule):
@@ -37,7 +37,7 @@ class ShardsLT(LongTailDataModule):
 
     Examples:
         >>> from tempfile import TemporaryDirectory
-        >>> from longtail_lightning.data import SyntheticLongTail, prepare_shards
+        >>> from longtail_lightning import SyntheticLongTail, prepare_shards
         >>> with TemporaryDirectory() as folder:
         ...     _ = prepare_shards(SyntheticLongTail(num_classes=3, max_count=4, imbalance_factor=2), folder)
         ...     dm = ShardsLT(folder)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from longtail_lightning._distributed import on_rank_zero, raise_on_all_ranks, rank_and_world_size
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.features import _storage as files
@@ -23,7 +24,6 @@ from longtail_lightning.features._shards import DiskStore, MemoryStore, Shards, 
 from longtail_lightning.features._source import Source, images_of, labels_of_batch, source_of
 from longtail_lightning.features.bank import FeatureBank, not_finite, write_items
 
-Result = TypeVar("Result")
 _DTYPES = (torch.float16, torch.float32, torch.float64)
 
 
@@ -130,7 +130,7 @@ def extract(
     """`extract_features`, with the words that tell how to continue, and what to do where another bank is."""
     _check_arguments(views, augment, dtype, batch_size, shard_size)
     _refuse_whole_model(encoder)
-    rank, world_size = _place()
+    rank, world_size = rank_and_world_size()
     encoding = Encoding(encoder, choose_device(device, encoder), precision)
     batch_size = batch_size or source.batch_size
     num_workers = source.num_workers if num_workers is None else num_workers
@@ -162,11 +162,11 @@ def extract(
                 "resume": resume,
             }
             prepare = _writable(folder)(lambda: _prepare(folder, shards, width, dtype, state, overwrite, instead))
-            if first_alone(prepare):
+            if on_rank_zero(prepare):
                 return _with_classes(FeatureBank.load(folder), source.classes()[0], instead)
-            store = _all_alone(lambda: DiskStore(folder, shards))
+            store = raise_on_all_ranks(lambda: DiskStore(folder, shards))
         try:
-            _all_alone(lambda: _run(encoding, source, store, augment, dtype, rank, world_size, progress))
+            raise_on_all_ranks(lambda: _run(encoding, source, store, augment, dtype, rank, world_size, progress))
         except KeyboardInterrupt:
             told = (
                 ""
@@ -178,7 +178,7 @@ def extract(
             if isinstance(store, DiskStore):
                 store.close()
     if isinstance(store, DiskStore):
-        first_alone(lambda: _seal(folder, store, source))
+        on_rank_zero(lambda: _seal(folder, store, source))
         return FeatureBank.load(folder)
     assert isinstance(store, MemoryStore)
     if world_size > 1:
@@ -355,13 +355,6 @@ def _seal(folder: Path, store: DiskStore, source: Source) -> None:
 # -- several processes ---------------------------------------------------------------------------
 
 
-def _place() -> tuple[int, int]:
-    """Rank and number of processes."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
 def _require_alike(fingerprint: dict[str, Any]) -> None:
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, fingerprint)
@@ -372,40 +365,6 @@ def _require_alike(fingerprint: dict[str, Any]) -> None:
                 f"Process {other} has another {part} than process 0 ({values[part]} and {found[0][part]}): "
                 "load the same checkpoint and data in all of them."
             )
-
-
-def first_alone(work: Callable[[], Any]) -> Any:
-    """Do something on the first process while the others wait; its result, or its error, is that of all."""
-    rank, world_size = _place()
-    if world_size == 1:
-        return work()
-    answer: list[Any] = [None, None]
-    if rank == 0:
-        try:
-            answer[0] = work()
-        except LongTailError as error:
-            answer[1] = str(error)
-    dist.broadcast_object_list(answer, src=0)
-    if answer[1] is not None:
-        raise LongTailError(answer[1])
-    return answer[0]
-
-
-def _all_alone(work: Callable[[], Result]) -> Result:
-    """Let all processes work; when one of them ends in one of our errors, all do."""
-    _, world_size = _place()
-    if world_size == 1:
-        return work()
-    result, error = None, None
-    try:
-        result = work()
-    except LongTailError as caught:
-        error = str(caught)
-    errors: list[str | None] = [None] * world_size
-    dist.all_gather_object(errors, error)
-    if told := [error for error in errors if error]:
-        raise LongTailError(told[0])
-    return cast(Result, result)
 
 
 @contextmanager

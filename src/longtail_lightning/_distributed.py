@@ -1,0 +1,59 @@
+"""Several processes that do one thing: who does it, and how an error of one ends all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch.distributed as dist
+
+from longtail_lightning._errors import LongTailError
+
+Result = TypeVar("Result")
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Number of this process, and how many there are; (0, 1) without a process group.
+
+    Examples:
+        >>> rank_and_world_size()
+        (0, 1)
+    """
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def on_rank_zero(work: Callable[[], Result]) -> Result:
+    """Do something on the first process while the others wait; its result, or its error, is that of all."""
+    rank, world_size = rank_and_world_size()
+    if world_size == 1:
+        return work()
+    answer: list[Any] = [None, None]
+    if rank == 0:
+        try:
+            answer[0] = work()
+        except LongTailError as error:
+            answer[1] = error
+    dist.broadcast_object_list(answer, src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    return cast(Result, answer[0])
+
+
+def raise_on_all_ranks(work: Callable[[], Result]) -> Result:
+    """Let all processes work; when one of them ends in one of our errors, all do, with that of the first."""
+    _, world_size = rank_and_world_size()
+    if world_size == 1:
+        return work()
+    result, error = None, None
+    try:
+        result = work()
+    except LongTailError as caught:
+        error = caught
+    errors: list[LongTailError | None] = [None] * world_size
+    dist.all_gather_object(errors, error)
+    for told in errors:
+        if told is not None:
+            raise told
+    return cast(Result, result)

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from longtail_lightning import ImageFolderLT, ImageShards, LongTailDataModule, ShardsLT, check_images, prepare_shards
+from longtail_lightning._errors import LongTailError
+from tests.curation.faults import picture
+
+arrow = pytest.importorskip("pyarrow")
+COUNTS = {"ant": 12, "bee élan": 6, "cat": 2}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Noise that does not compress: 3 MB of training images."""
+    random = np.random.default_rng(0)
+    for split, counts in (("train", COUNTS), ("test", dict.fromkeys(COUNTS, 1))):
+        for name, count in counts.items():
+            for number in range(count):
+                path = tmp_path / "photos" / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(random.integers(0, 256, (200, 260, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def shards(photos, tmp_path):
+    prepare_shards(ImageFolderLT(photos), tmp_path / "shards", shard_size=1)
+    return tmp_path / "shards"
+
+
+OPTIONS = {"transforms": "none", "batch_size": 4}
+
+
+def test_the_same_images_in_the_same_order(photos, shards):
+    folder, dataset = ImageFolderLT(photos).dataset("test"), ImageShards(shards, "test")
+    assert len(dataset) == 3
+    train = ImageShards(shards)
+    original = ImageFolderLT(photos, val_split=0).dataset("train")
+    assert len(train) == len(original) == 20
+    for index in range(20):
+        assert train.source(index) == original.path(index).read_bytes()
+        assert train.file(index) == original.file(index)
+        assert train[index][1] == original[index][1]
+        assert torch.equal(train[index][0], original[index][0])
+    assert torch.equal(dataset[0][0], folder[0][0])
+    assert len(list(shards.glob("train-0*.arrow"))) == 3, "so that images behind the first file are read as well"
+
+
+def test_any_arrow_reader_understands_the_files(photos, shards):
+    from pyarrow import feather
+
+    tables = [feather.read_table(file) for file in sorted(shards.glob("train-0*.arrow"))]
+    table = arrow.concat_tables(tables)
+    assert table.column_names == ["image", "label", "path"]
+    assert table["label"].to_pylist() == [0] * 12 + [1] * 6 + [2] * 2
+    assert Image.open(io.BytesIO(table["image"][19].as_py())).size == (260, 200)
+    assert table["path"][12].as_py() == "train/bee élan/0.png"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_sees_what_it_saw_before(photos, shards, workers):
+    options = {**OPTIONS, "val_split": 0.2, "profile": [6, 3, 2], "num_workers": workers, "transforms": "imagenet"}
+    before, after = ImageFolderLT(photos, **options), ShardsLT(shards, **options)
+    assert after.class_names == before.class_names == list(COUNTS)
+    assert after.class_counts == before.class_counts
+    assert after.subset_id.checksum == before.subset_id.checksum
+    for split in ("train", "val", "test"):
+        ours, theirs = (getattr(data, f"{split}_dataloader")() for data in (after, before))
+        for batch, other in zip(ours, theirs, strict=True):
+            assert torch.equal(batch[0], other[0])
+            assert torch.equal(batch[1], other[1])
+    assert after.item_name(0) == before.item_name(0) == "test/ant/0.png"
+
+
+def test_a_data_set_that_travels_to_another_process(shards):
+    dataset = ImageShards(shards)
+    image, _ = dataset[19]
+    dataset.file(0)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[19][0], image)
+    assert copy.file(19) == dataset.file(19)
+    assert len(pickle.dumps(dataset)) < 10_000, "the images stay behind"
+
+
+def names_on_this_rank(root):
+    data = ShardsLT(root, **OPTIONS)
+    seen = {}
+    for split in ("train", "test"):
+        sampler = getattr(data, f"{split}_dataloader")().sampler
+        seen[split] = [data.dataset(split).file(index) for index in sampler]
+    images = sum(len(batch[0]) for batch in data.train_dataloader())
+    return seen, images
+
+
+def test_two_ranks_read_each_image_once(shards, pool):
+    (first, images), (second, _) = pool.run(names_on_this_rank, str(shards))
+    assert images == 10
+    for split, number in (("train", 20), ("test", 3)):
+        files = [*first[split], *second[split]]
+        assert len(files) == len(set(files)) == number
+
+
+# -- writing ----------------------------------------------------------------------------------------
+
+
+class Interrupted(LongTailDataModule):
+    """A folder whose images stop coming at one of them."""
+
+    def __init__(self, photos, event, at=18):
+        super().__init__()
+        self.folder, self.event, self.at = ImageFolderLT(photos, val_split=0), event, at
+
+    def build(self, split):
+        dataset = self.folder.build(split)
+        if split == "train":
+            path, asked = dataset.path, []
+
+            def stopping(index):
+                asked.append(index)
+                if asked.count(self.at) == 2:  # the first time, only its size is wanted
+                    self.event()
+                return path(index)
+
+            dataset.path = stopping
+        return dataset
+
+    def build_class_names(self):
+        return self.folder.class_names
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("event", [interrupt, kill])
+def test_what_was_begun_is_never_read_and_can_be_continued(photos, shards, event, tmp_path):
+    target = tmp_path / "stopped"
+    if event is kill:
+        context = multiprocessing.get_context("fork")
+        process = context.Process(
+            target=prepare_shards, args=(Interrupted(photos, kill), target), kwargs={"shard_size": 1}
+        )
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        assert list(target.glob("*.part")), "the test kills in the middle of a file"
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            prepare_shards(Interrupted(photos, interrupt), target, shard_size=1)
+        assert not list(target.glob("*.part"))
+    begun = {path.name: path.stat().st_mtime_ns for path in target.glob("*.arrow")}
+    assert len(begun) == 2
+    with pytest.raises(LongTailError, match="not finished, run the same `ltl data prepare` again"):
+        _ = ShardsLT(target).class_counts
+
+    steps = []
+    prepare_shards(ImageFolderLT(photos), target, shard_size=1, progress=lambda *step: steps.append(step))
+    assert contents(target) == contents(shards)
+    assert {name: (target / name).stat().st_mtime_ns for name in begun} == begun, "not written again"
+    assert steps[0][0] == 14
+    assert steps[-1] == (23, 23)
+
+
+def test_a_second_call_has_nothing_to_do(photos, shards):
+    before = {path: path.stat().st_mtime_ns for path in shards.iterdir()}
+    assert prepare_shards(ImageFolderLT(photos), shards, shard_size=1) == {"train": 20, "test": 3}
+    assert {path: path.stat().st_mtime_ns for path in shards.iterdir()} == before
+
+
+def test_other_images_or_settings_go_elsewhere(photos, shards, tmp_path):
+    with pytest.raises(LongTailError, match="shards of other images or settings: give another folder"):
+        prepare_shards(ImageFolderLT(photos), shards, resize=64)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").touch()
+    with pytest.raises(LongTailError, match=r"is not empty \(thesis.txt\)"):
+        prepare_shards(ImageFolderLT(photos), tmp_path / "mine")
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shards(Interrupted(photos, interrupt), tmp_path / "begun", shard_size=1)
+    with pytest.raises(LongTailError, match="the beginning of shards of other images"):
+        prepare_shards(ImageFolderLT(photos), tmp_path / "begun", shard_size=2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_smaller_images(photos, tmp_path, workers):
+    picture(0, 50, 90).save(photos / "train/cat/small.jpg")
+    picture(1, 300, 400).convert("CMYK").save(photos / "train/cat/print.jpg")
+    prepare_shards(ImageFolderLT(photos), tmp_path / "small", resize=100, num_workers=workers)
+    dataset = ImageShards(tmp_path / "small")
+    files = {dataset.file(index): index for index in range(len(dataset))}
+    assert dataset[0][0].shape == (3, 100, 130)
+    assert dataset.source(0)[:2] == b"\xff\xd8", "a JPEG"
+    small = files["train/cat/small.jpg"]
+    assert dataset.source(small) == (photos / "train/cat/small.jpg").read_bytes(), "not encoded again"
+    large, _ = dataset[files["train/cat/print.jpg"]]
+    assert large.shape == (3, 133, 100)
+    # Colors stay what they were.
+    expected = picture(1, 300, 400).convert("CMYK").convert("RGB").resize((100, 133), Image.Resampling.BILINEAR)
+    difference = large.int() - torch.from_numpy(np.array(expected)).permute(2, 0, 1).int()
+    assert difference.abs().float().mean() < 3
+
+
+def test_images_that_are_no_files_are_kept_without_loss(tmp_path):
+    from longtail_lightning import SyntheticLongTail
+
+    data = SyntheticLongTail(num_classes=3, max_count=4, imbalance_factor=2, val_per_class=1, test_per_class=1)
+    assert prepare_shards(data, tmp_path / "drawn") == {"train": 8, "val": 3, "test": 3}
+    dataset = ImageShards(tmp_path / "drawn", "val")
+    assert all(torch.equal(dataset[index][0], data.dataset("val")[index][0]) for index in range(3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_files_that_cannot_be_copied_are_named(photos, tmp_path, workers):
+    data = ImageFolderLT(photos, val_split=0)
+    data.dataset("train")
+    (photos / "train/cat/1.png").unlink()
+    with pytest.raises(LongTailError, match=r"1\.png cannot be read \(No such file.*\): `ltl data check --fix list`"):
+        prepare_shards(data, tmp_path / "a", num_workers=workers)
+    (photos / "train/cat/1.png").touch()
+    with pytest.raises(LongTailError, match=r"train/cat/1\.png is empty \(0 bytes\)"):
+        prepare_shards(ImageFolderLT(photos), tmp_path / "b", num_workers=workers)
+    (photos / "train/cat/1.png").write_text("no picture")
+    with pytest.raises(LongTailError, match=r"train/cat/1\.png cannot be decoded"):
+        prepare_shards(ImageFolderLT(photos), tmp_path / "c", resize=10, num_workers=workers)
+
+
+def test_a_disk_that_is_too_small(photos, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1_000_000))
+    with pytest.raises(LongTailError, match=r"take about 0\.0 GB, .* has 0\.0 GB left: .*--resize"):
+        prepare_shards(ImageFolderLT(photos), tmp_path / "a")
+
+
+def test_a_disk_that_fills_up(photos, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    (tmp_path / "a").mkdir()
+    data = ImageFolderLT(photos)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shards(Interrupted(photos, interrupt, at=0), tmp_path / "b")
+    (tmp_path / "b/train-00000.arrow.part").symlink_to("/dev/full")
+    with pytest.raises(LongTailError, match=r"\(the disk is full\): make room and run the same again, it continues"):
+        prepare_shards(data, tmp_path / "b")
+    assert prepare_shards(data, tmp_path / "b") == {"train": 20, "test": 3}
+
+
+@pytest.mark.parametrize("options", [{"shard_size": 0}, {"resize": 0}, {"quality": 101}])
+def test_numbers_that_cannot_be(photos, options):
+    with pytest.raises(LongTailError, match="at least 1, the quality lies between"):
+        prepare_shards(ImageFolderLT(photos), "a", **options)
+
+
+def test_without_pyarrow(photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(LongTailError, match=r"pip install 'longtail-lightning\[parquet\]'"):
+        prepare_shards(ImageFolderLT(photos), "a")
+
+
+# -- reading ----------------------------------------------------------------------------------------
+
+
+def test_damaged_folders_are_told(shards, tmp_path):
+    with pytest.raises(LongTailError, match=r"no folder of shards .* make it with `ltl data prepare`"):
+        ImageShards(tmp_path / "nowhere")
+    with pytest.raises(LongTailError, match="holds no val split, only train and test"):
+        ImageShards(shards, "val")
+    dataset = ImageShards(shards)
+    file = shards / "train-00001.arrow"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(LongTailError, match=r"train-00001.arrow is damaged .*copy it again"):
+        dataset[10]
+    file.unlink()
+    with pytest.raises(LongTailError, match=r"train-00001.arrow is missing"):
+        dataset[10]
+    manifest = json.loads((shards / "shards.json").read_text())
+    (shards / "shards.json").write_text(json.dumps({**manifest, "version": 99}))
+    with pytest.raises(LongTailError, match="has version 99, this release reads version 1"):
+        ImageShards(shards)
+
+
+class Broken(LongTailDataModule):
+    def build(self, split):
+        return _Bytes() if split == "train" else None
+
+
+class _Bytes(Dataset):
+    labels = (0, 0, 1)
+
+    def __len__(self):
+        return 3
+
+    def source(self, index):
+        file = io.BytesIO()
+        picture(index).save(file, "PNG")
+        return file.getvalue()[: 60 if index == 1 else None]
+
+    def file(self, index):
+        return f"picture {index}"
+
+
+def test_broken_images_keep_their_name(tmp_path):
+    prepare_shards(Broken(), tmp_path / "shards")
+    with pytest.raises(LongTailError, match="picture 1 cannot be decoded"):
+        ImageShards(tmp_path / "shards")[1]
+    report = check_images(ShardsLT(tmp_path / "shards"))
+    assert [(fault.kind, fault.where) for fault in report.faults] == [("truncated", "picture 1"), ("single", "class 1")]
+    with pytest.warns(UserWarning, match="picture 1"):
+        list(ShardsLT(tmp_path / "shards", on_error="skip", transforms="none").train_dataloader())

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from longtail_lightning import ImageTransforms, PaddedCropTransforms, ResizedCropTransforms
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.datasets.presets import PRESETS, as_transforms
+
+
+@pytest.fixture(scope="module")
+def photo():
+    small = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(small).resize((120, 90), Image.Resampling.BICUBIC))
+
+
+def tensor(image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crops_have_the_pixels_of_pillow(photo, interpolation):
+    transforms = ResizedCropTransforms(image_size=48, resize=56, interpolation=interpolation)
+    image = Image.fromarray(photo)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        ours = transforms.train(tensor(photo))
+        torch.manual_seed(seed)
+        theirs = v2.RandomResizedCrop(48, interpolation=v2.InterpolationMode(interpolation))(image)
+        theirs = v2.RandomHorizontalFlip()(theirs)
+        assert (ours.int() - tensor(theirs).int()).abs().max() <= 1
+    shown = v2.CenterCrop(48)(v2.Resize(56, interpolation=v2.InterpolationMode(interpolation))(image))
+    assert (transforms.evaluate(tensor(photo)).int() - tensor(shown).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("crops", [5, 10])
+def test_several_crops_hold_center_corners_and_mirrors(photo, crops):
+    one = ResizedCropTransforms(image_size=48).evaluate(tensor(photo))
+    views = ResizedCropTransforms(image_size=48, crops=crops).evaluate(tensor(photo))
+    assert views.shape == (crops, 3, 48, 48)
+    assert torch.equal(views[4], one)
+    if crops == 10:
+        mirrored = ResizedCropTransforms(image_size=48).evaluate(tensor(photo).flip(-1))
+        assert (views[9].int() - mirrored.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_keep_bytes_until_the_batch(name, photo):
+    transforms = as_transforms(name)
+    image = tensor(photo)[:, :32, :32] if name.startswith("cifar") else tensor(photo)
+    for transform in (transforms.train, transforms.evaluate):
+        if transform is not None:
+            assert transform(image).dtype == torch.uint8
+    side = 32 if name.startswith("cifar") else 48
+    batch = transforms.augment(torch.zeros(2, 3, side, side, dtype=torch.uint8))
+    assert batch.dtype == torch.uint8
+
+
+def test_only_the_augmented_teacher_of_distillation_sees_noise():
+    gray = torch.full((64, 3, 16, 16), 128, dtype=torch.uint8)
+    torch.manual_seed(0)
+    noisy = as_transforms("cbd_augmented").augment(gray).float() / 255
+    assert noisy.std() == pytest.approx(0.01, rel=0.1)
+    assert torch.equal(as_transforms("cbd_standard").augment(gray), gray)
+    assert as_transforms("cbd_standard").mean is None
+
+
+def test_cutout_and_autoaugment_for_small_images():
+    transforms = PaddedCropTransforms(padding=0, flip=False, auto_augment="auto_cifar", cutout_size=8)
+    assert transforms.train(torch.zeros(3, 32, 32, dtype=torch.uint8)).shape == (3, 32, 32)
+    blank = (transforms.augment(torch.ones(200, 1, 32, 32)) == 0).sum((1, 2, 3))
+    assert blank.max() == 64  # whole squares
+    assert blank.min() >= 16  # the middle lies inside the image
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: as_transforms("imagnet"), "Did you mean imagenet"),
+        (lambda: ImageTransforms(mean=[0.5]), "go together"),
+        (lambda: ImageTransforms(mean=[0.5], std=[0.0]), "must be positive"),
+        (lambda: ResizedCropTransforms(image_size=224, resize=200), "resize must not be smaller"),
+        (lambda: ResizedCropTransforms(crops=3), "crops=3: choose 1, 5 or 10"),
+        (lambda: ResizedCropTransforms(interpolation="nearest"), "choose 'bilinear' or 'bicubic'"),
+        (lambda: ResizedCropTransforms(scale=(1.0, 0.5)), "the smaller first"),
+        (lambda: PaddedCropTransforms(auto_augment="best"), "auto_augment='best'"),
+    ],
+)
+def test_bad_options_are_named(make, message):
+    with pytest.raises(LongTailError, match=message):
+        make()
