@@ -204,6 +204,19 @@ class ShotSplits:
         return [by_class[c] for c in range(len(by_class))]
 
 
+def split_means(per_class: Tensor, splits: ShotSplits | None) -> dict[str, float | None]:
+    """Mean of per-class values over each split and over all classes, leaving out NaN; None for an empty group.
+
+    Examples:
+        >>> split_means(torch.tensor([1.0, 0.5, torch.nan]), ClassCounts([200, 50, 5]).shots())
+        {'many': 1.0, 'medium': 0.5, 'few': None, 'all': 0.75}
+    """
+    groups = dict.fromkeys(("many", "medium", "few")) if splits is None else dict(splits)
+    values = {name: torch.empty(0) if index is None else per_class[index] for name, index in groups.items()}
+    means = {name: float(group.nanmean()) for name, group in {**values, "all": per_class}.items()}
+    return {name: None if mean != mean else mean for name, mean in means.items()}
+
+
 def log_prior(class_counts: Tensor, dtype: torch.dtype) -> Tensor:
     """Log training frequency of each class, finite for a class without images (taken as one image)."""
     return class_counts.clamp(min=1).to(dtype).log() - class_counts.sum().to(dtype).log()

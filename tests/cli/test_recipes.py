@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from longtail_lightning.cli.recipes import FOLDER, recipe_names
-from longtail_lightning.methods.retraining import METHODS
+from longtail_lightning.methods.by_name import METHODS
 from tests.data import trees
 from tests.data.tiny_cifar import write_cifar10, write_cifar100
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from longtail_lightning import CosineHead, FeatureBank, LinearHead, TauNormalizedHead, learn_tau, select_tau
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.methods import tau as module
-from longtail_lightning.methods.tau import TAUS, tau_correct
+from longtail_lightning.methods import tau_selection as module
+from longtail_lightning.methods.tau_selection import TAUS, tau_correct
 from tests.reference import heads as reference
 
 LABELS = [0] * 12 + [1] * 8 + [2] * 4 + [4] * 2  # class 3 has no image

@@ -6,17 +6,16 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.counts import ClassCounts, ClassCountsLike
+from longtail_lightning.counts import ClassCounts, ClassCountsLike, split_means
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features.bank import FeatureBank, refuse_test, require_bank
-from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads._frozen import frozen_copy
 from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, linear_of, tau_scale
@@ -49,6 +48,15 @@ class TauSelection:
     taus: list[float]
     per_class: Tensor
     table: list[dict[str, float | None]]
+
+    def curve(self, split: str) -> dict[str, Any]:
+        """In plain values, as the details of a method hold it.
+
+        Args:
+            split: what was looked at, `"val"` or `"train"`.
+        """
+        rows = [{"tau": tau, "per_class": values.tolist()} for tau, values in zip(self.taus, self.per_class)]
+        return {"x": "tau", "chosen": self.tau, "split": split, "rows": rows}
 
 
 def select_tau(
@@ -98,64 +106,12 @@ def select_tau(
     correct, support = tau_correct(head, bank, taus, bias=bias, device=device)
     per_class = torch.where(support > 0, correct / support, torch.nan)
     scores = per_class.nanmean(1) if criterion == "macro" else correct.sum(1) / support.sum()
-    table = _table(taus, per_class, class_counts, many, few)
+    splits = None if class_counts is None else ClassCounts(class_counts).shots(many=many, few=few)
+    table = [{"tau": tau, **split_means(values, splits)} for tau, values in zip(taus, per_class)]
     tau = taus[int(scores.argmax())]
     if len(taus) > 1 and tau == max(taus):
         warnings.warn(f"The best tau, {tau:g}, is the largest of taus: a larger one may be better.", stacklevel=2)
     return TauSelection(tau, taus, per_class, table)
-
-
-def learn_tau(
-    head: nn.Module,
-    bank: FeatureBank,
-    *,
-    initial: float = 0.5,
-    epochs: int = 10,
-    lr: float = 0.2,
-    batch_size: int = 512,
-    bias: BiasPolicy = "drop",
-    seed: int = 0,
-    device: torch.device | str = "auto",
-) -> float:
-    r"""Learn \(\tau\) of `TauNormalizedHead` by gradient on training features, with class-balanced sampling.
-
-    For when there are no validation images (appendix B.5 of the paper). Weights stay as they are; the
-    loss is cross-entropy, so the result also depends on how confident the classifier is, and not on
-    accuracy alone. A classifier that has memorized its training images teaches little: prefer
-    `select_tau` on validation features. A result outside of -1 to 3 is refused.
-
-    Args:
-        head: the trained `LinearHead` or `nn.Linear`.
-        bank: training features; a bank of test features is refused.
-        initial: where to start.
-        epochs: how often as many features as the bank has are drawn.
-        lr: first learning rate, which falls to 0 along a cosine.
-        batch_size: features per step.
-        bias: `"drop"`, as in the paper, or `"keep"`.
-        seed: seed of the sampling.
-        device: where to compute; by default where the head is, or else a GPU.
-
-    Examples:
-        >>> head = LinearHead(2, 2, bias=False)
-        >>> _ = head.weight.data.copy_(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
-        >>> bank = FeatureBank.from_arrays(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), [0, 1])
-        >>> 0.5 < learn_tau(head, bank) < 2.0
-        True
-    """
-    require_bank(bank)
-    check_bias(bias)
-    refuse_test(bank, "tau")
-    learnable = _LearnableTau(_linear(head, bank), initial, bias)
-    if bank.num_classes < learnable.num_classes:
-        learnable.num_classes = bank.num_classes  # classes after the last label have no feature
-    fit_head(bank, learnable, epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=0.0, seed=seed, device=device)
-    tau = float(learnable.tau.detach())
-    if not -1 <= tau <= 3:  # a little below 0 is right for a classifier that was trained on balanced batches
-        raise LongTailError(
-            f"The learned tau, {tau:.3g}, lies outside of -1 to 3, far from where others look for it: "
-            "choose it by accuracy, on validation features, or else on training features (select_tau does it)."
-        )
-    return tau
 
 
 def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
@@ -170,21 +126,6 @@ def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
     return checked
 
 
-class _LearnableTau(nn.Module):
-    """The tau-normalized classifier with tau as its only parameter."""
-
-    def __init__(self, linear: LinearHead, initial: float, bias: BiasPolicy) -> None:
-        super().__init__()
-        self.num_classes = linear.num_classes
-        self.linear = linear.to(torch.promote_types(linear.weight.dtype, torch.float32))
-        self.tau = nn.Parameter(linear.weight.new_tensor(initial))
-        self.bias = bias
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits = F.linear(features, self.linear.weight) * tau_scale(self.linear.weight, self.tau)
-        return logits if self.bias == "drop" or self.linear.bias is None else logits + self.linear.bias
-
-
 def tau_correct(
     head: nn.Module,
     bank: FeatureBank,
@@ -194,7 +135,7 @@ def tau_correct(
     device: torch.device | str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Right answers `(taus, classes)` and images `(classes,)` of each class, on the CPU."""
-    linear = _linear(head, bank).to(choose_device(device, head))
+    linear = linear_for(head, bank).to(choose_device(device, head))
     weight = linear.weight.detach()
     offset = linear.bias.detach() if bias == "keep" and linear.bias is not None else None
     scales = torch.stack([tau_scale(weight, tau) for tau in taus])
@@ -223,7 +164,8 @@ def tau_correct(
     return correct, support
 
 
-def _linear(head: nn.Module, bank: FeatureBank) -> LinearHead:
+def linear_for(head: nn.Module, bank: FeatureBank) -> LinearHead:
+    """The linear head whose norms are to be evened out, if it goes with the features of a bank."""
     linear: LinearHead = frozen_copy(linear_of(head, "tau-normalization"), "tau-normalization")  # type: ignore[assignment]
     if linear.num_features != bank.num_features:
         raise LongTailError(
@@ -241,24 +183,3 @@ def _linear(head: nn.Module, bank: FeatureBank) -> LinearHead:
 def _batches(bank: FeatureBank, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     dtype = torch.promote_types(like.dtype, torch.float32)
     yield from bank.batches(_QUERIES, device=like.device, dtype=dtype)
-
-
-def _table(
-    taus: list[float], per_class: Tensor, class_counts: ClassCountsLike | None, many: int, few: int
-) -> list[dict[str, float | None]]:
-    groups: dict[str, Tensor | None] = dict.fromkeys(("many", "medium", "few"))
-    if class_counts is not None:
-        groups = dict(ClassCounts(class_counts).shots(many=many, few=few))
-    return [
-        {
-            "tau": tau,
-            **{name: None if index is None else _mean(values[index]) for name, index in groups.items()},
-            "all": _mean(values),
-        }
-        for tau, values in zip(taus, per_class)
-    ]
-
-
-def _mean(values: Tensor) -> float | None:
-    mean = float(values.nanmean())
-    return None if mean != mean else mean

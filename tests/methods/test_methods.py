@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
+import json
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+import longtail_lightning
 from longtail_lightning import (
     CRT,
     LWS,
@@ -20,6 +23,7 @@ from longtail_lightning import (
     NearestClassMeanHead,
     PowerSampler,
     ProgressivelyBalancedSampler,
+    Retraining,
     TauNormalization,
     TauNormalizedHead,
     fit_head,
@@ -27,8 +31,10 @@ from longtail_lightning import (
     select_tau,
 )
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._rooms import exports
 from longtail_lightning.features._evaluate import class_accuracy
-from longtail_lightning.methods.retraining import as_methods, new_head
+from longtail_lightning.methods.by_name import METHODS, as_methods
+from longtail_lightning.methods.crt import new_head
 
 COUNTS = [200, 80, 30, 10, 5]
 CENTERS = torch.randn(5, 16, generator=torch.Generator().manual_seed(9))
@@ -55,7 +61,7 @@ def stage():
 def test_each_method_helps_the_tail_and_leaves_the_trained_head_alone(stage, method):
     head, train, val = stage
     before = {name: value.clone() for name, value in head.state_dict().items()}
-    made = method(head, train, val)
+    made = method(head, train, val).head
     joint, balanced = class_accuracy(head, val), class_accuracy(made, val)
     assert balanced[3:].mean() > joint[3:].mean() + 0.05
     assert balanced.mean() > joint.mean()
@@ -65,23 +71,23 @@ def test_each_method_helps_the_tail_and_leaves_the_trained_head_alone(stage, met
 def test_each_is_what_its_parts_give(stage):
     head, train, val = stage
     torch.testing.assert_close(
-        LWS(seed=3)(head, train).scale, fit_head(train, LearnableScaleHead(head), epochs=5, seed=3).scale
+        LWS(seed=3)(head, train).head.scale, fit_head(train, LearnableScaleHead(head), epochs=5, seed=3).scale
     )
-    assert TauNormalization()(head, train, val).tau == select_tau(head, val).tau
-    assert TauNormalization(choose="train")(head, train, val).tau == select_tau(head, train).tau
-    assert TauNormalization(choose="learn")(head, train).tau == learn_tau(head, train)
+    assert TauNormalization()(head, train, val).head.tau == select_tau(head, val).tau
+    assert TauNormalization(choose="train")(head, train, val).head.tau == select_tau(head, train).tau
+    assert TauNormalization(choose="learn")(head, train).head.tau == learn_tau(head, train)
     settings = {"epochs": 3, "lr": 0.05, "batch_size": 16, "seed": 1}
-    assert TauNormalization(choose="learn", **settings)(head, train).tau == learn_tau(head, train, **settings)
-    assert TauNormalization(tau=0.4, bias="keep")(head, train).bias == "keep"
+    assert TauNormalization(choose="learn", **settings)(head, train).head.tau == learn_tau(head, train, **settings)
+    assert TauNormalization(tau=0.4, bias="keep")(head, train).head.bias == "keep"
     expected = NearestClassMeanHead(16, 5, metric="euclidean").fit(train)
-    torch.testing.assert_close(NCM(metric="euclidean")(head, train).class_means, expected.class_means)
+    torch.testing.assert_close(NCM(metric="euclidean")(head, train).head.class_means, expected.class_means)
 
 
 def test_crt_begins_anew_and_is_a_function_of_its_seed(stage):
     head, train, _ = stage
-    barely = CRT(epochs=1, lr=1e-9)(head, train)
+    barely = CRT(epochs=1, lr=1e-9)(head, train).head
     assert not torch.allclose(barely.weight, head.weight, atol=1e-3)
-    first, again, other = (CRT(epochs=1, seed=seed)(head, train).weight for seed in (0, 0, 1))
+    first, again, other = (CRT(epochs=1, seed=seed)(head, train).head.weight for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -117,16 +123,59 @@ def test_a_new_head_is_of_the_kind_of_the_old(head, kind):
 
 def test_another_kind_can_be_asked_for(stage):
     head, train, _ = stage
-    assert CRT(head=partial(MLPHead, hidden=7), epochs=1)(head, train).hidden == 7
+    assert CRT(head=partial(MLPHead, hidden=7), epochs=1)(head, train).head.hidden == 7
 
 
-def test_names_become_methods_and_labels():
+def test_names_become_methods():
     methods = as_methods(["crt", "LWS", TauNormalization(name="tau_train"), "ncm"])
-    head = TauNormalizedHead(LinearHead(2, 2), tau=0.75)
-    assert [method.label(head) for method in methods] == ["cRT", "LWS", "tau_train 0.75", "NCM"]
+    assert [method.name for method in methods] == ["crt", "lws", "tau_train", "ncm"]
     assert [type(method) for one in ("crt", NCM()) for method in as_methods(one)] == [CRT, NCM]
     with pytest.raises(LongTailError, match="Did you mean ncm"):
         as_methods(["ncmm"])
+
+
+def test_every_method_of_the_room_has_its_name_without_a_list():
+    public = [getattr(longtail_lightning, name) for name in exports("methods")]
+    found = {cls.name: cls for cls in public if isinstance(cls, type) and issubclass(cls, Retraining)
+             and cls is not Retraining}  # fmt: skip
+    assert found == METHODS
+    assert METHODS.keys() >= {"crt", "lws", "tau", "ncm"}
+    for name, cls in METHODS.items():
+        assert cls().name == name, "the default of the argument is the name of the class"
+
+
+def test_labels_are_those_of_the_paper_unless_a_method_has_another_name(stage):
+    head, train, val = stage
+    labels = {
+        CRT(epochs=1): "cRT",
+        CRT(epochs=1, name="mine"): "mine",
+        LWS(epochs=1): "LWS",
+        NCM(): "NCM",
+        NCM(name="means"): "means",
+        TauNormalization(tau=0.75): "tau 0.75",
+        TauNormalization(tau=0.75, name="fixed"): "fixed 0.75",
+    }
+    for method, label in labels.items():
+        assert method(head, train, val).label == label
+
+
+def test_the_details_hold_what_was_looked_at_and_the_method_keeps_nothing(stage):
+    head, train, val = stage
+    method = TauNormalization()
+    before = copy.deepcopy(vars(method))
+    for split, bank in (("val", val), ("train", train)):
+        method.choose = before["choose"] = split
+        details = method(head, train, val).details
+        found = select_tau(head, bank)
+        assert details["tau"] == details["curve"]["chosen"] == found.tau
+        assert (details["curve"]["x"], details["curve"]["split"]) == ("tau", split)
+        assert [row["tau"] for row in details["curve"]["rows"]] == found.taus
+        assert [row["per_class"] for row in details["curve"]["rows"]] == found.per_class.tolist()
+        json.dumps(details)
+        assert vars(method) == before
+    learned = TauNormalization(choose="learn")(head, train)
+    assert learned.details == {"tau": learned.head.tau}
+    assert CRT(epochs=1)(head, train).details == {}
 
 
 def test_tau_without_validation_tells_the_three_ways_out(stage):
@@ -193,7 +242,7 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: TauNormalization(bias="of"), "Unknown bias='of'"),
         (lambda: TauNormalization(taus=[]), "at least one"),
         (lambda: TauNormalization(choose="learn", epochs=0), "epochs=0 must be at least 1"),
-        (lambda: as_methods([]), "name at least one of crt, lws, tau, ncm"),
+        (lambda: as_methods([]), "name at least one of crt, lws, ncm, tau"),
         (lambda: TauNormalization(tau=float("nan")), "must be a list of finite"),
         (lambda: CRT(head=nn.Identity()), r"head=Identity\(\.\.\.\) cannot be called with .* head=MLPHead"),
         (lambda: CRT(sampler=InstanceBalancedSampler([0, 1])), r"sampler=Inst.* such as sampler=SquareRootSampler"),
@@ -201,7 +250,7 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: CRT(loss=LogitAdjustedLoss), r"loss=LogitAdjustedLoss is no module: .* loss=BalancedSoftmaxLoss\(\)"),
         (lambda: as_methods(CRT), r"CRT is a class, not a method: write CRT\(\) for it"),
         (lambda: as_methods([CRT]), r"write CRT\(\) for it"),
-        (lambda: as_methods(["ncm", 3]), "3 is no method: name one of crt, lws, tau, ncm"),
+        (lambda: as_methods(["ncm", 3]), "3 is no method: name one of crt, lws, ncm, tau"),
     ],
 )
 def test_wrong_settings_are_told_at_once_and_draw_nothing(make, message):
