@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_weight_norms
 from PIL import Image
 
 from longtail_lightning import ClassCounts
-from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_weight_norms
 from longtail_lightning.report.tables import Row, shot_row, tau_rows
 
 COUNTS = ClassCounts([200, 150, 30, 5, 0])

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.callbacks._forward import check_forward
+from longtail_lightning.callbacks._parts import backbone_and_head as parts_of
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import FeatureBank
@@ -27,18 +28,6 @@ from longtail_lightning.features.extract import extract
 Split = Literal["train", "val", "test"]
 
 _MIXED = ("bf16-mixed", "16-mixed")  # with the others the module has the type that it computes in
-
-
-def parts_of(pl_module: L.LightningModule, who: str) -> tuple[nn.Module, nn.Module]:
-    """Backbone and head of any module."""
-    backbone, head = (getattr(pl_module, name, None) for name in ("backbone", "head"))
-    if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Module):
-        missing = "backbone" if not isinstance(backbone, nn.Module) else "head"
-        raise LongTailError(
-            f"{who} works on features, but {type(pl_module).__name__} has no `{missing}`: set self.backbone, from "
-            "images to (batch, features), and self.head, from features to logits, and call head(backbone(images))."
-        )
-    return backbone, head
 
 
 def num_classes_of(head: nn.Module, counts: ClassCounts | None, who: str) -> int | None:
@@ -59,7 +48,15 @@ def has_split(trainer: L.Trainer, split: Split) -> bool:
     return split != "test" and bool(_loop(trainer, split)._data_source.is_defined())
 
 
-def probe(trainer: L.Trainer, pl_module: L.LightningModule, split: Split, *, views: int = 1) -> None:
+def probe(
+    trainer: L.Trainer,
+    pl_module: L.LightningModule,
+    split: Split,
+    *,
+    views: int = 1,
+    backbone: str = "backbone",
+    head: str = "head",
+) -> None:
     """Refuse before the training what features cannot be extracted from after it: one image is loaded and encoded."""
     source, device = _source(trainer, pl_module, split), trainer.strategy.root_device
     if isinstance(source, _Loader) and source.loaders > 1:
@@ -71,7 +68,7 @@ def probe(trainer: L.Trainer, pl_module: L.LightningModule, split: Split, *, vie
         batch = next(iter(source.loader([0], augment=views > 1, view=0)))
         images = source.prepare(images_of(batch, source.name).to(device), augment=False, key=(0, 0))
         labels_of_batch(batch)
-    parts = parts_of(pl_module, "Extraction")
+    parts = parts_of(pl_module, "Extraction", backbone, head)
     with _stage(trainer, pl_module, augment=False):
         check_forward(trainer, pl_module, parts, images, Encoding(parts[0], device, _autocast(trainer)))
 
@@ -84,6 +81,8 @@ def bank_of(
     num_classes: int | None,
     views: int = 1,
     dtype: torch.dtype = torch.float16,
+    backbone: str = "backbone",
+    head: str = "head",
 ) -> FeatureBank:
     """Features of a split from the module's backbone as it is, on all processes.
 
@@ -96,7 +95,7 @@ def bank_of(
     with _stage(trainer, pl_module, augment=views > 1):
         run = partial(
             extract,
-            parts_of(pl_module, "Extraction")[0],
+            parts_of(pl_module, "Extraction", backbone, head)[0],
             source,
             None,
             views=views,

@@ -1,18 +1,49 @@
-"""Checkpoints of a fit: which is the best, what they are called, and where they lie."""
+"""Checkpoints of a fit: which to begin from, what they are called, and where they lie."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 
 
-def best_of(trainer: L.Trainer) -> str:
-    """The best checkpoint by the first that has a monitor; to the others, the newest is the best."""
+def load_best(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    """Load the best weights of the fit into its module, or leave the last ones and say why.
+
+    A resumed run knows its best checkpoint from the one that it goes on from, which may have come from anywhere. So
+    the path is followed only into a folder of this trainer's own checkpoints, and no code of the file is run.
+    """
     saved = [checkpoint for checkpoint in _callbacks_of(trainer) if checkpoint.best_model_path]
+    # The first that has a monitor; to the others, the newest is the best.
     saved.sort(key=lambda checkpoint: checkpoint.monitor is None)
-    return saved[0].best_model_path if saved else ""
+    path = Path(saved[0].best_model_path) if saved else Path()
+    if not trainer.strategy.reduce_boolean_decision(path.is_file()):
+        return  # all processes begin alike, also when they share no disk
+    folder = Path(saved[0].dirpath or "").resolve()
+    if not path.resolve().is_relative_to(folder):
+        rank_zero_warn(
+            f"The best checkpoint, {path}, is none of this run, which writes to {folder}: the last weights are "
+            "used. To begin from that one, load it and fit with max_epochs=0."
+        )
+        return
+    # Objects of these classes are in the checkpoint when the module has them as hyper-parameters.
+    classes: list[Any] = [type(value) for value in pl_module.hparams.values()]
+    try:
+        with torch.serialization.safe_globals(classes):
+            weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except pickle.UnpicklingError:
+        rank_zero_warn(
+            f"The best checkpoint, {path}, holds more than weights and plain values, such as objects among the "
+            "hyper-parameters, and is not loaded: the last weights are used. Keep such objects out with "
+            "self.save_hyperparameters(ignore=[...])."
+        )
+        return
+    pl_module.load_state_dict(weights)
 
 
 def files_of(trainer: L.Trainer) -> set[Path]:

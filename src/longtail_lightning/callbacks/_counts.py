@@ -7,24 +7,31 @@ from typing import Any
 import lightning as L
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning._lightning import source_of_fit
+from longtail_lightning.counts import ClassCounts, ShotSplits
 
 _BOUNDS = {"many": 100, "few": 20}
 
 
 def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:
     """Those of the module, or of the data module; None when neither has any."""
-    for source in (pl_module, _datamodule_of(trainer)):
+    for source in (pl_module, datamodule_of(trainer)):
         if (counts := getattr(source, "class_counts", None)) is not None:
             return ClassCounts(counts)
     return None
 
 
-def _datamodule_of(trainer: L.Trainer) -> Any:
-    """That of the trainer, unless it is one of a fit before and this fit has loaders."""
+def datamodule_of(trainer: L.Trainer) -> Any:
+    """The data module of the trainer; None when it is that of an earlier fit and this fit has loaders."""
     datamodule = getattr(trainer, "datamodule", None)
-    stale = trainer.state.fn == "fit" and trainer.fit_loop._data_source.instance is not datamodule
+    stale = trainer.state.fn == "fit" and source_of_fit(trainer) is not datamodule
     return None if stale else datamodule
+
+
+def splits_of(callback: Any, pl_module: L.LightningModule, counts: ClassCounts) -> ShotSplits:
+    """Which classes are many-, medium- and few-shot to a callback."""
+    many, few = bounds_of(callback, pl_module)
+    return counts.shots(many=many, few=few)
 
 
 def bounds_of(callback: Any, pl_module: L.LightningModule) -> tuple[int, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.heads import LearnableScaleHead, LinearHead, TauNormalizedHead
+from longtail_lightning.heads import LinearHead
 
 
 def in_float(head: nn.Module) -> nn.Module:
@@ -19,8 +20,8 @@ def in_float(head: nn.Module) -> nn.Module:
     return copied.to(torch.promote_types(kinds.pop(), torch.float32)) if kinds else copied
 
 
-def as_head_of(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) -> nn.Module:
-    """A new head as the module can hold it, on its device and in its type.
+def replacement_for(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) -> nn.Module:
+    """A new head in the form that a module can hold, on its device and in its type.
 
     `BaseClassifier` rebuilds any head from its checkpoint. Another class builds only its own kind, so
     what is linear takes that form, with the same logits; what is not stays as it is.
@@ -46,12 +47,12 @@ def weight_norms(head: nn.Module) -> Tensor | None:
 
 
 def _linear(head: nn.Module) -> LinearHead | nn.Linear | None:
-    if isinstance(head, (LearnableScaleHead, TauNormalizedHead)):
-        try:
-            return head.to_linear()
-        except LongTailError:
-            return None
-    return head if isinstance(head, (LinearHead, nn.Linear)) else None
+    """The linear layer with the same logits, where there is one."""
+    try:
+        linear: Any = getattr(head, "to_linear", lambda: head)()
+    except LongTailError:
+        return None  # it builds on a head that is not linear
+    return linear if isinstance(linear, (LinearHead, nn.Linear)) else None
 
 
 def _linear_like(made: nn.Module, old: nn.Module) -> nn.Module:

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -19,26 +12,24 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._random import isolated_rng
-from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
-from longtail_lightning.callbacks._checkpoints import best_of, files_of, folder_of
-from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
-from longtail_lightning.callbacks._heads import as_head_of, in_float, loads_by_itself, weight_norms
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, probe
+from longtail_lightning.callbacks._checkpoints import files_of, folder_of, load_best
+from longtail_lightning.callbacks._counts import bounds_of, class_counts_of, splits_of
+from longtail_lightning.callbacks._heads import loads_by_itself, replacement_for
+from longtail_lightning.callbacks._parts import backbone_and_head
+from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
+from longtail_lightning.callbacks._retrain import JOINT, Candidates
+from longtail_lightning.callbacks._retraining_report import comparisons_of, save_report
 from longtail_lightning.features import FeatureBank
-from longtail_lightning.features._evaluate import class_accuracy
-from longtail_lightning.heads import TauNormalizedHead
-from longtail_lightning.methods import Retraining, TauNormalization
-from longtail_lightning.methods.retraining import GIVE_VALIDATION, as_methods, no_validation
-from longtail_lightning.report.decoupling import plot_methods, plot_tau, plot_weight_norms
-from longtail_lightning.report.tables import Row, print_shot_table, shot_row, tau_rows
+from longtail_lightning.methods import Retraining
+from longtail_lightning.methods.base import GIVE_VALIDATION
+from longtail_lightning.methods.by_name import as_methods
+from longtail_lightning.report.comparison import Row
 
-JOINT = "joint"
 _RESERVED = (JOINT, "best", "last", "none")
 
-_log = logging.getLogger(__name__)
 
-
-class ClassifierRetraining(L.Callback):
+class ClassifierRetraining(ReportingCallback):
     r"""After a fit, balance the classifier on frozen features: cRT, LWS, \(\tau\)-normalization, NCM.
 
     The backbone sees training and validation images once more; everything else works on the features
@@ -47,8 +38,9 @@ class ClassifierRetraining(L.Callback):
     checkpoint, `crt.ckpt` and so on, beside those of the fit; they test and predict with nothing
     passed.
 
-    Works on any LightningModule that computes `head(backbone(images))`, your own included. There, a result that
-    is linear takes the form of the head that it replaces, so that your class loads the checkpoints.
+    Works on any LightningModule that computes `head(backbone(images))`, your own included, whatever it calls the
+    two. There, a result that is linear takes the form of the head that it replaces, so that your class loads the
+    checkpoints.
     Of a data module of this library, training images are taken without augmentation; of another, the data
     set of the training loader as it is, and batches go through your `on_after_batch_transfer` as in a validation.
 
@@ -77,6 +69,8 @@ class ClassifierRetraining(L.Callback):
         many: classes with more training images are many-shot; by default as the module says, or 100.
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
         plot: whether to draw accuracy per split, weight norms, and accuracy over tau.
+        backbone: where the module has what gives features, a dotted name such as `"net.encoder"`.
+        head: where it has what makes logits of them, a dotted name.
 
     Examples:
         >>> trainer = L.Trainer(callbacks=[ClassifierRetraining(["crt", "tau"])], logger=False)
@@ -99,7 +93,10 @@ class ClassifierRetraining(L.Callback):
         many: int | None = None,
         few: int | None = None,
         plot: bool = True,
+        backbone: str = "backbone",
+        head: str = "head",
     ) -> None:
+        super().__init__()
         self.methods = as_methods(methods)
         names = [method.name for method in self.methods]
         if taken := [name for name in names if name in _RESERVED]:
@@ -121,6 +118,8 @@ class ClassifierRetraining(L.Callback):
         self.many = many
         self.few = few
         self.plot = plot
+        self.backbone = backbone
+        self.head = head
         self.rows: list[Row] = []
         """One evaluation per method on validation images, the joint training first."""
         self.test_rows: list[Row] = []
@@ -131,27 +130,23 @@ class ClassifierRetraining(L.Callback):
         """Name of a method -> its checkpoint."""
         self.failed: dict[str, str] = {}
         """Name of a method that could not be finished -> why."""
-        self.files: dict[str, str] = {}
-        self._tables: list[Callable[[], None]] = []
+        self.details: dict[str, dict[str, Any]] = {}
+        """Name of a method -> what it tells of its result, such as the tau that it chose."""
 
     # -- before: what cannot work is told before the training, not after it ----------------------
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        head = parts_of(pl_module, "ClassifierRetraining")[1]
-        for method in self.methods:
-            method.check(head)
+        head, validation = self._head(pl_module), has_split(trainer, "val")
         bounds_of(self, pl_module)
         num_classes_of(head, class_counts_of(trainer, pl_module), "ClassifierRetraining")
+        for method in self.methods:
+            method.check(head, validation=validation)
         self.rows, self.test_rows, self.kept = [], [], None
-        self.checkpoints, self.failed, self.files = {}, {}, {}
+        self.checkpoints, self.failed, self.details, self.files = {}, {}, {}, {}
         self._check_names(trainer)
         if self.test and not has_split(trainer, "test"):
             raise LongTailError("ClassifierRetraining(test=True) needs a data module of this library with test images.")
-        if has_split(trainer, "val"):
-            return
-        if any(method.needs_validation for method in self.methods):
-            raise LongTailError(no_validation("tau"))
-        if self.keep == "best":
+        if self.keep == "best" and not validation:
             raise LongTailError(
                 f"There are no validation images to choose the best classifier on: {GIVE_VALIDATION}, or say which to "
                 f"keep, keep={self.methods[0].name!r} or keep='none'."
@@ -163,9 +158,9 @@ class ClassifierRetraining(L.Callback):
             self._probe(trainer, pl_module)
 
     def _probe(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        probe(trainer, pl_module, "train", views=self.views)
+        probe(trainer, pl_module, "train", views=self.views, backbone=self.backbone, head=self.head)
         if has_split(trainer, "val"):
-            probe(trainer, pl_module, "val")
+            probe(trainer, pl_module, "val", backbone=self.backbone, head=self.head)
 
     def _check_names(self, trainer: L.Trainer) -> None:
         folder, files = folder_of(trainer), files_of(trainer)
@@ -182,101 +177,73 @@ class ClassifierRetraining(L.Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             rank_zero_info("ClassifierRetraining needs the whole training set: a fast_dev_run leaves it out.")
             return
-        head = parts_of(pl_module, "ClassifierRetraining")[1]
+        head = self._head(pl_module)
         last = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         modes = [(module, module.training) for module in pl_module.modules()]
         kept: nn.Module | None = None
         try:
-            self._load_start(trainer, pl_module)
+            if self.start == "best":
+                load_best(trainer, pl_module)
             with isolated_rng(0):
                 kept = self._retrain(trainer, pl_module)
         finally:
             if kept is None:
-                pl_module.head = head
+                pl_module.set_submodule(self.head, head)
                 pl_module.load_state_dict(last)
             for module, training in modes:
                 module.training = training
 
-    def _load_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        path = best_of(trainer)
-        if self.start == "best" and path and Path(path).is_file():
-            # This run wrote the file, so it is trusted: hyper-parameters may be any objects.
-            pl_module.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
-
     def _retrain(self, trainer: L.Trainer, pl_module: L.LightningModule) -> nn.Module | None:
         """Make, compare and save the heads; gives the one that the module now has, if it is to keep one."""
-        old, device = parts_of(pl_module, "ClassifierRetraining")[1], trainer.strategy.root_device
-        seconds: dict[str, float] = {}
-        with _timed(seconds, "features"):
-            train, val, counts = self._banks(trainer, pl_module)
-            views = train if self.views == 1 else self._views(trainer, pl_module, train)
-        heads, labels = {JOINT: in_float(old)}, {JOINT: "Joint"}
+        old = self._head(pl_module)
+        candidates = Candidates(trainer, old)
+        with candidates.timed("features"):
+            train, views, val = self._banks(trainer, pl_module)
         for method in self.methods:
-            with _timed(seconds, method.name):
-                made = self._made(trainer, method, heads[JOINT], views if method.uses_views else train, val)
-            if made is not None:
-                heads[method.name], labels[method.name] = made, method.label(made)
-        accuracy = {} if val is None else {name: class_accuracy(head, val, device) for name, head in heads.items()}
-        kept = self._choose(accuracy)
-        for name in list(heads)[1:]:
-            pl_module.head = as_head_of(pl_module, heads[name], old)
-            self._save(trainer, pl_module, name, old)
+            candidates.add(method, views if method.uses_views else train, val)
+            if method.name in candidates.failed:
+                reason = candidates.failed[method.name]
+                rank_zero_warn(f"{method.name} failed, so the comparison is without it: {reason}")
+        self.failed = candidates.failed
+        accuracy = candidates.accuracy(val)
+        kept = candidates.choose(self.keep, accuracy)
         self.kept = kept or JOINT
-        pl_module.head = old
-        tested = {}
-        if self.test:  # all is chosen
-            test = bank_of(trainer, pl_module, "test", num_classes=train.num_classes, dtype=torch.float32)
-            tested = {name: class_accuracy(head, test, device) for name, head in heads.items()}
-        self._report(trainer, pl_module, counts, heads, labels, accuracy, tested, seconds)
-        pl_module.head = old if self.kept == JOINT else as_head_of(pl_module, heads[self.kept], old)
-        return None if kept is None else pl_module.head
+        heads = {
+            name: old if name == JOINT else replacement_for(pl_module, found.head, old)
+            for name, found in candidates.found.items()
+        }
+        for name in list(heads)[1:]:
+            pl_module.set_submodule(self.head, heads[name])
+            self._save(trainer, pl_module, name, old)
+        pl_module.set_submodule(self.head, old)
+        test = None
+        if self.test:  # everything is chosen
+            test = self._bank(trainer, pl_module, "test", num_classes=train.num_classes, dtype=torch.float32)
+        self._report(trainer, pl_module, candidates, train, accuracy, candidates.accuracy(test))
+        pl_module.set_submodule(self.head, heads[self.kept])
+        return None if kept is None else heads[kept]
 
     def _banks(
         self, trainer: L.Trainer, pl_module: L.LightningModule
-    ) -> tuple[FeatureBank, FeatureBank | None, ClassCounts]:
+    ) -> tuple[FeatureBank, FeatureBank, FeatureBank | None]:
+        """Training features, several augmented views of them, and validation features."""
         self._probe(trainer, pl_module)  # what has been trained, or was not before
         counts = class_counts_of(trainer, pl_module)
-        num_classes = num_classes_of(parts_of(pl_module, "ClassifierRetraining")[1], counts, "ClassifierRetraining")
-        train = bank_of(trainer, pl_module, "train", num_classes=num_classes)
-        val = None
+        num_classes = num_classes_of(self._head(pl_module), counts, "ClassifierRetraining")
+        train = self._bank(trainer, pl_module, "train", num_classes=num_classes)
+        views, val, options = train, None, {"num_classes": train.num_classes}
         if has_split(trainer, "val"):
             # In full precision: the joint row is then what the fit has logged.
-            val = bank_of(trainer, pl_module, "val", num_classes=train.num_classes, dtype=torch.float32)
-        return train, val, counts or train.class_counts
+            val = self._bank(trainer, pl_module, "val", dtype=torch.float32, **options)
+        if self.views > 1 and any(method.uses_views for method in self.methods):
+            views = self._bank(trainer, pl_module, "train", views=self.views, dtype=train.dtype, **options)
+        return train, views, val
 
-    def _views(self, trainer: L.Trainer, pl_module: L.LightningModule, train: FeatureBank) -> FeatureBank:
-        if not any(method.uses_views for method in self.methods):
-            return train
-        return bank_of(trainer, pl_module, "train", num_classes=train.num_classes, views=self.views, dtype=train.dtype)
+    def _bank(self, trainer: L.Trainer, pl_module: L.LightningModule, split: Any, **options: Any) -> FeatureBank:
+        return bank_of(trainer, pl_module, split, backbone=self.backbone, head=self.head, **options)
 
-    def _made(
-        self, trainer: L.Trainer, method: Retraining, head: nn.Module, train: FeatureBank, val: FeatureBank | None
-    ) -> nn.Module | None:
-        """What a method makes, the same in all processes; None when it fails, which leaves the others their results."""
-        made, reason = None, "another process tells why"
-        try:
-            made = method(head, train, val, device=trainer.strategy.root_device)
-        except LongTailError as error:
-            reason = str(error)
-        except Exception as error:
-            # A part of the user's own may raise anything; whoever wrote it wants to know where.
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            _log.warning("%s failed:", method.name, exc_info=error)
-        if not trainer.strategy.reduce_boolean_decision(made is not None) or made is None:
-            self.failed[method.name] = reason
-            rank_zero_warn(f"{method.name} failed, so the comparison is without it: {reason}")
-            return None
-        # All processes did the same work; rounding must not part them.
-        made.load_state_dict(trainer.strategy.broadcast(made.state_dict()))
-        return made
-
-    def _choose(self, accuracy: dict[str, Tensor]) -> str | None:
-        if self.keep == "none" or self.keep in self.failed:
-            return None
-        if self.keep != "best":
-            return self.keep
-        # The first of equals: the joint classifier stays unless another is better.
-        return max(accuracy, key=lambda name: float(accuracy[name].nanmean()))
+    def _head(self, pl_module: L.LightningModule) -> nn.Module:
+        return backbone_and_head(pl_module, "ClassifierRetraining", self.backbone, self.head)[1]
 
     def _save(self, trainer: L.Trainer, pl_module: L.LightningModule, name: str, old: nn.Module) -> None:
         folder = folder_of(trainer)
@@ -288,92 +255,32 @@ class ClassifierRetraining(L.Callback):
         self.checkpoints[name] = str(path)
         # Without the optimizer, whose state is that of the old head.
         trainer.save_checkpoint(self.checkpoints[name], weights_only=True)
-        head, owner = parts_of(pl_module, "Saving")[1], type(pl_module).__name__
+        head, owner = self._head(pl_module), type(pl_module).__name__
         if not loads_by_itself(pl_module, head, old):
             rank_zero_warn(
                 f"{path.name} holds a {type(head).__name__}, which {owner} does not build by itself: assign such a "
                 "head to it before the checkpoint is loaded, or make the class a child of BaseClassifier."
             )
 
-    # -- reporting -------------------------------------------------------------------------------
-
     def _report(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        counts: ClassCounts,
-        heads: dict[str, nn.Module],
-        labels: dict[str, str],
+        candidates: Candidates,
+        train: FeatureBank,
         accuracy: dict[str, Tensor],
         tested: dict[str, Tensor],
-        seconds: dict[str, float],
     ) -> None:
-        log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
-        many, few = bounds_of(self, pl_module)
-        splits = counts.shots(many=many, few=few)
-        self.rows, self.test_rows = (
-            [shot_row(labels[name], values, splits) for name, values in found.items()] for found in (accuracy, tested)
-        )
-        for method in self.methods:
-            if isinstance(method, TauNormalization) and (found := method.selection) is not None:
-                # It knows of no bounds.
-                method.selection = replace(found, table=tau_rows(found.taus, found.per_class, splits))
+        counts = class_counts_of(trainer, pl_module) or train.class_counts
+        val, test = comparisons_of(candidates, counts, splits_of(self, pl_module, counts), accuracy, tested)
+        self.rows, self.test_rows = val.rows, test.rows
+        self.details = val.record()["details"]
+        folder = log_folder(trainer)
         if not trainer.is_global_zero:
             return
-        missing = [Row(f"{name} failed", None, None, None, None) for name in self.failed]
-        caption = "\n".join(f"{name}: {reason}" for name, reason in self.failed.items()) or None
-        self._tables = [
-            partial(print_shot_table, f"{name} accuracy by classifier", [*rows, *missing], counts, splits, caption)
-            for name, rows in (("Validation", self.rows), ("Test", self.test_rows))
-            if rows
-        ]
-        if trainer.logger is None or log_dir is None:
-            return
-        folder = Path(log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {
-            "rows": [row.as_dict() for row in self.rows],
-            "test_rows": [row.as_dict() for row in self.test_rows],
-            "kept": self.kept,
-            "failed": self.failed,
-            "tau": {name: head.tau for name, head in heads.items() if isinstance(head, TauNormalizedHead)},
-            "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "checkpoints": self.checkpoints,
-            "class_counts": counts.tolist(),
-            "per_class": {
-                labels[name]: [None if value != value else round(value, 6) for value in values.tolist()]
-                for name, values in accuracy.items()
-            },
-        }
-        self.files["retraining"] = str(folder / "retraining.json")
-        Path(self.files["retraining"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        if self.plot:
-            self._draw(folder, counts, {labels[name]: head for name, head in heads.items()})
-
-    def _draw(self, folder: Path, counts: ClassCounts, heads: dict[str, nn.Module]) -> None:
-        if rows := self.rows or self.test_rows:
-            self.files["bars"] = str(folder / "retraining.png")
-            plot_methods(rows, self.files["bars"], title=f"{'Validation' if self.rows else 'Test'} accuracy")
-        norms = {label: values for label, head in heads.items() if (values := weight_norms(head)) is not None}
-        if norms:
-            self.files["norms"] = str(folder / "weight_norms.png")
-            plot_weight_norms(norms, counts, self.files["norms"])
-        for method in self.methods:
-            if not isinstance(method, TauNormalization) or (found := method.selection) is None:
-                continue
-            path = self.files[f"{method.name}_plot"] = str(folder / f"{method.name}.png")
-            title = f"{'Validation' if method.choose == 'val' else 'Training'} accuracy over tau"
-            plot_tau(found.table, found.tau, path, title=title)
-
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Only now is the progress bar gone, which would be drawn over the table.
-        for show in self._tables:
-            show()
-        self._tables = []
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - begin
+        for comparison in (val, test):
+            if comparison.per_class:
+                self.print_later(comparison)
+        if folder is not None:
+            record = {"kept": self.kept, "checkpoints": self.checkpoints}
+            self.files |= save_report(folder, candidates, val, test, plot=self.plot, **record)

@@ -8,10 +8,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks._counts import class_counts_of
+from longtail_lightning.callbacks._outputs import outputs_of
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.losses import BalancedSoftmaxLoss, LogitAdjustedLoss
 
@@ -21,6 +22,10 @@ class LogitAdjustment(L.Callback):
 
     **What it changes.** A model trained with cross-entropy has learned the training prior; this
     takes it out, and puts the prior of the test set in. Training and its validation are not touched.
+
+    It works on any module whose steps return `{"logits": logits, ...}`: the logits there are changed, in float32,
+    before any other callback and the module's own `on_test_batch_end` see them, in whatever order the callbacks are
+    listed. What a module computes within its step has seen the logits as they were.
 
     **Formula.** \(z_c - \tau \log \pi_c + \tau \log \pi^{\text{target}}_c\).
 
@@ -45,7 +50,7 @@ class LogitAdjustment(L.Callback):
     def __init__(self, tau: float = 1.0, target_prior: Sequence[float] | None = None) -> None:
         self.tau = tau
         self.target_prior = list(target_prior) if target_prior is not None else None
-        self._handle: Any = None
+        self._offset: Tensor | None = None  # of the evaluation that is going on
 
     def offset(self, class_counts: ClassCounts) -> Tensor:
         """What is added to the logits (float64, one value per class)."""
@@ -60,43 +65,60 @@ class LogitAdjustment(L.Callback):
             )
         return offset + self.tau * (target / target.sum()).log()
 
-    def _attach(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Whoever reads logits comes after this one; the others keep their order.
+        trainer.callbacks.sort(key=lambda callback: callback is not self)  # type: ignore[attr-defined]
+
+    def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._offset = None
         if self.tau == 0 or trainer.state.fn == "fit":
             return
-        counts = class_counts_of(trainer, pl_module)
-        head = getattr(pl_module, "head", None)
-        if counts is None or not isinstance(head, nn.Module):
-            raise LongTailError("LogitAdjustment needs a module with `.head` and `.class_counts`.")
+        name = type(pl_module).__name__
+        if (counts := class_counts_of(trainer, pl_module)) is None:
+            raise LongTailError(
+                f"LogitAdjustment cannot find the class counts of {name}: set self.class_counts to its training "
+                "images per class, or pass a data module with class_counts."
+            )
         if isinstance(getattr(pl_module, "loss", None), (LogitAdjustedLoss, BalancedSoftmaxLoss)):
             rank_zero_warn(
                 f"This model was trained with {type(pl_module.loss).__name__}, which removed the prior already: "
                 f"LogitAdjustment(tau={self.tau:g}) takes it out a second time."
             )
-        offset = self.offset(counts).float().to(pl_module.device)
-        self._handle = head.register_forward_hook(lambda _module, _inputs, logits: logits + offset.to(logits.dtype))
+        self._offset = self.offset(counts).float().to(pl_module.device)
 
-    def _detach(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+    def _adjust(self, outputs: Any, pl_module: L.LightningModule, step: str) -> None:
+        if self._offset is None:
+            return
+        logits = outputs_of(outputs, pl_module, step)["logits"]
+        if logits.shape[1] != len(self._offset):
+            raise LongTailError(
+                f"LogitAdjustment found the class counts of {len(self._offset)} classes, but {step} of "
+                f"{type(pl_module).__name__} returned logits of {logits.shape[1]}: give it the counts of its classes, "
+                "self.class_counts."
+            )
+        # Half precision would round the prior away.
+        outputs["logits"] = logits.to(torch.promote_types(logits.dtype, torch.float32)) + self._offset
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._attach(trainer, pl_module)
+        self._begin(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._attach(trainer, pl_module)
+        self._begin(trainer, pl_module)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._attach(trainer, pl_module)
+        self._begin(trainer, pl_module)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._detach()
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any, **more: Any
+    ) -> None:
+        self._adjust(outputs, pl_module, "validation_step")
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._detach()
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any, **more: Any
+    ) -> None:
+        self._adjust(outputs, pl_module, "test_step")
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._detach()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._detach()
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any, **more: Any
+    ) -> None:
+        self._adjust(outputs, pl_module, "predict_step")

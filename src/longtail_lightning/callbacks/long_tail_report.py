@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.callbacks._counts import class_counts_of, datamodule_of, splits_of
+from longtail_lightning.callbacks._outputs import outputs_of
+from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
 from longtail_lightning.metrics import PerClassAccuracy
-from longtail_lightning.report.plots import plot_per_class_accuracy
-from longtail_lightning.report.tables import Row, print_shot_table, shot_row
+from longtail_lightning.report import Comparison
+from longtail_lightning.report.comparison import Files, Row
+from longtail_lightning.report.plots import plot_classes
 
 
-class LongTailReport(L.Callback):
+class LongTailReport(ReportingCallback):
     """End a fit, validate or test with a table per split and a plot per class.
 
-    Watches the logits that leave `.head`, so it works on any module with a head, your own included.
+    Reads what `validation_step` and `test_step` return, `{"logits": logits, "target": labels}`, so it works on any
+    module that returns them, your own included; of several loaders, the first is reported. A module that returns
+    something else, or whose class counts cannot be found, is told so in a warning, and its run goes on.
     The files `report_<stage>.json` and `per_class_accuracy_<stage>.png` go to the log folder.
 
     Args:
@@ -35,46 +39,53 @@ class LongTailReport(L.Callback):
     """
 
     def __init__(self, many: int | None = None, few: int | None = None, plot: bool = True) -> None:
+        super().__init__()
         self.many = many
         self.few = few
         self.plot = plot
-        self.files: dict[str, str] = {}
         self.rows: list[Row] = []
         self._metric: PerClassAccuracy | None = None
-        self._logits: Tensor | None = None
-        self._handle: Any = None
-        self._print: Callable[[], None] | None = None
+        self._problem: str | None = None  # why this evaluation has no report
+        self._told: set[str] = set()
         self._loaded: dict[str, list[float]] = {}
         self._history: dict[str, list[float]] = {}  # epoch -> per-class accuracy on validation
 
-    # -- watching --------------------------------------------------------------------------------
+    # -- counting --------------------------------------------------------------------------------
 
     def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        counts = class_counts_of(trainer, pl_module)
-        head = getattr(pl_module, "head", None)
-        if counts is None or head is None:
+        counts, self._problem = class_counts_of(trainer, pl_module), None
+        if counts is not None:
+            self._metric = PerClassAccuracy(counts.num_classes).to(pl_module.device)
             return
-        self._metric = PerClassAccuracy(counts.num_classes).to(pl_module.device)
-        self._handle = head.register_forward_hook(self._remember)
-
-    def _remember(self, _module: Any, _inputs: Any, logits: Tensor) -> None:
-        self._logits = logits.detach()
-
-    def _count(self, batch: Any) -> None:
-        # Batches in a form of their own, and further loaders, are left out: a report must not end a run.
-        if self._metric is not None and self._logits is not None and isinstance(batch, (list, tuple)):
-            self._metric.update(self._logits, batch[1])
-        self._logits = None
-
-    def _finish(self) -> Tensor | None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-        if self._metric is None:
-            return None
-        per_class = self._metric.compute().cpu()
         self._metric = None
-        return per_class
+        self._warn(
+            f"LongTailReport cannot find the class counts of {type(pl_module).__name__}, so there is no report: set "
+            "self.class_counts to its training images per class, or pass a data module with class_counts."
+        )
+
+    def _count(self, pl_module: L.LightningModule, step: str, outputs: Any) -> None:
+        if self._metric is None or self._problem is not None:
+            return
+        try:
+            found = outputs_of(outputs, pl_module, step, "target")
+            self._metric.update(found["logits"], found["target"])
+        except LongTailError as error:  # a report must not end a run
+            self._problem = str(error)
+
+    def _finish(self, trainer: L.Trainer) -> Tensor | None:
+        if (metric := self._metric) is None:
+            return None
+        self._metric = None
+        # `compute` waits for all processes: none may leave it out alone.
+        if not trainer.strategy.reduce_boolean_decision(self._problem is None):
+            self._warn(f"LongTailReport has no report: {self._problem or 'another process tells why.'}")
+            return None
+        return metric.compute().cpu()
+
+    def _warn(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            rank_zero_warn(message)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._begin(trainer, pl_module)
@@ -92,7 +103,7 @@ class LongTailReport(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if dataloader_idx == 0:
-            self._count(batch)
+            self._count(pl_module, "validation_step", outputs)
 
     def on_test_batch_end(
         self,
@@ -104,10 +115,10 @@ class LongTailReport(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if dataloader_idx == 0:
-            self._count(batch)
+            self._count(pl_module, "test_step", outputs)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        per_class = self._finish()
+        per_class = self._finish(trainer)
         if per_class is None or trainer.sanity_checking:
             return
         if trainer.state.fn == "fit":
@@ -116,14 +127,9 @@ class LongTailReport(L.Callback):
             self._report(trainer, pl_module, "validate", {"validation": per_class})
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        per_class = self._finish()
+        per_class = self._finish(trainer)
         if per_class is not None:
             self._report(trainer, pl_module, "test", {"test": per_class})
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle, self._metric = None, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A second fit with the same callback starts anew; a resumed one keeps what was loaded.
@@ -150,41 +156,21 @@ class LongTailReport(L.Callback):
 
     def _report(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, results: dict[str, Tensor]) -> None:
         counts = class_counts_of(trainer, pl_module)
-        log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
+        folder = log_folder(trainer)
         if counts is None or not trainer.is_global_zero:
             return
-        many, few = bounds_of(self, pl_module)
-        splits = counts.shots(many=many, few=few)
-        self.rows = [shot_row(name, per_class, splits) for name, per_class in results.items()]
-        title = {"fit": "Validation accuracy", "validate": "Validation accuracy", "test": "Test accuracy"}[stage]
-        self._print = partial(print_shot_table, title, self.rows, counts, splits)
-        if trainer.logger is None or log_dir is None or getattr(trainer, "fast_dev_run", False):
+        data = datamodule_of(trainer)
+        names, subset = getattr(data, "class_names", None), getattr(data, "subset_id", None)
+        title = "Test accuracy" if stage == "test" else "Validation accuracy"
+        comparison = Comparison(title, results, counts, splits_of(self, pl_module, counts), names)
+        self.rows = comparison.rows
+        self.print_later(comparison)
+        if folder is None:
             return
-        folder = Path(log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        datamodule = getattr(trainer, "datamodule", None)
-        names, subset = getattr(datamodule, "class_names", None), getattr(datamodule, "subset_id", None)
-        record = {
-            "subset": None if subset is None else str(subset),
-            "rows": [row.as_dict() for row in self.rows],
-            "class_counts": counts.tolist(),
-            "class_names": names,
-            "per_class": {
-                name: [None if value != value else round(value, 6) for value in per_class.tolist()]
-                for name, per_class in results.items()
-            },
-        }
-        self.files["report"] = str(folder / f"report_{stage}.json")
-        Path(self.files["report"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        files: Files = {"report": f"report_{stage}.json"}
         if self.plot:
-            self.files["plot"] = str(folder / f"per_class_accuracy_{stage}.png")
-            plot_per_class_accuracy(results, counts, splits, self.files["plot"], title=title)
-
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Only now is the progress bar gone, which would be drawn over the table.
-        if self._print is not None:
-            self._print()
-            self._print = None
+            files["plot"] = (f"per_class_accuracy_{stage}.png", partial(plot_classes, comparison))
+        self.files |= comparison.save(folder, files, subset=None if subset is None else str(subset))
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self._history}

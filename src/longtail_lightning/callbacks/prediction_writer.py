@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,19 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from longtail_lightning._distributed import on_rank_zero
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._files import replace_file, write_text
+from longtail_lightning.callbacks._counts import datamodule_of
+from longtail_lightning.callbacks._outputs import outputs_of
 
 
 class PredictionWriter(BasePredictionWriter):
     """Write one row per image: its name, the predicted class, its probability and the top classes.
 
-    Works on any module whose `predict_step` returns class probabilities. Under DDP each process
-    keeps its rows and the first one writes them all, in the order of the data set.
+    Works on any module whose `predict_step` returns `{"logits": logits}`. With `"target"` beside them there is a
+    column `label`, the true class; with `"index"`, the place of each image in its split, any loader will do.
+    Under DDP each process keeps its rows and the first one writes them all, in the order of the data set.
 
     Args:
         path: `.csv` or `.parquet` (needs `pandas` and `pyarrow`).
@@ -31,7 +38,7 @@ class PredictionWriter(BasePredictionWriter):
     """
 
     def __init__(self, path: str = "predictions.csv", top_k: int = 5) -> None:
-        super().__init__(write_interval="batch_and_epoch")
+        super().__init__(write_interval="batch")  # Lightning keeps all outputs for any other
         if Path(path).suffix not in (".csv", ".parquet"):
             raise LongTailError(f"Predictions are written as .csv or .parquet, got {path!r}.")
         if top_k < 1:
@@ -40,7 +47,7 @@ class PredictionWriter(BasePredictionWriter):
             _import_pandas()
         self.path = path
         self.top_k = top_k
-        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._rows: list[tuple[Tensor, ...]] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._rows = []
@@ -55,41 +62,51 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        if batch_indices is None or dataloader_idx:
-            raise LongTailError("PredictionWriter needs a single predict loader with indices: a map-style data set.")
-        probabilities = prediction["logits"].softmax(1)
+        outputs = outputs_of(prediction, pl_module, "predict_step")
+        index = outputs.get("index", batch_indices)
+        if index is None or dataloader_idx:
+            raise LongTailError(
+                "PredictionWriter needs one predict loader that tells which images it gives: use a map-style data set, "
+                f"or let predict_step of {type(pl_module).__name__} return their places as 'index' too."
+            )
+        logits = outputs["logits"]
+        probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
         top = probabilities.topk(min(self.top_k, probabilities.shape[1]), dim=1)
-        self._rows.append((torch.as_tensor(batch_indices), top.indices.cpu(), top.values.cpu()))
+        target = outputs.get("target", torch.full((len(logits),), -1))
+        row = (torch.as_tensor(index), top.indices, top.values, target)
+        self._rows.append(tuple(column.cpu() for column in row))
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         parts = [self._rows]
         if trainer.world_size > 1:
             parts = [[] for _ in range(trainer.world_size)]
             dist.all_gather_object(parts, self._rows)
-        rows = [row for part in parts for row in part]
-        if trainer.is_global_zero and rows:
-            index, classes, probabilities = (torch.cat(column) for column in zip(*rows))
-            order = index.argsort()
-            self._write(trainer, index[order], classes[order], probabilities[order])
+        if rows := [row for part in parts for row in part]:
+            on_rank_zero(lambda: self._write(trainer, pl_module, rows))
 
-    def _write(self, trainer: L.Trainer, index: Tensor, classes: Tensor, probabilities: Tensor) -> None:
-        datamodule = getattr(trainer, "datamodule", None)
-        names = getattr(datamodule, "class_names", None)
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, rows: list[tuple[Tensor, ...]]) -> None:
+        index, *columns = (torch.cat(column) for column in zip(*rows))
+        order = index.argsort(stable=True)
+        classes, probabilities, target = (column[order] for column in columns)
+        datamodule = datamodule_of(trainer)
+        names = getattr(pl_module, "class_names", None) or getattr(datamodule, "class_names", None)
         item_name = getattr(datamodule, "item_name", str)
-        ranks = range(1, classes.shape[1] + 1)
-        header = ["item", "predicted", "probability"]
-        header += [f"{column}_{rank}" for rank in ranks for column in ("top", "probability")]
+        labeled = bool((target >= 0).all())
+        header = ["item", *(["label"] if labeled else []), "predicted", "probability"]
+        header += [f"{column}_{rank + 1}" for rank in range(classes.shape[1]) for column in ("top", "probability")]
         table = []
-        for i, row_classes, row_probabilities in zip(index.tolist(), classes.tolist(), probabilities.tolist()):
-            labels = [names[c] if names else str(c) for c in row_classes]
-            pairs = [value for pair in zip(labels, (round(p, 6) for p in row_probabilities)) for value in pair]
-            table.append([item_name(i), labels[0], round(row_probabilities[0], 6), *pairs])
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        values = zip(index[order].tolist(), target.tolist(), classes.tolist(), probabilities.double().tolist())
+        for i, label, top, chances in values:
+            called = [names[c] if names else str(c) for c in (label, *top)]
+            pairs = [value for pair in zip(called[1:], (round(p, 6) for p in chances)) for value in pair]
+            table.append([item_name(i), *called[: int(labeled)], *pairs[:2], *pairs])
         if Path(self.path).suffix == ".parquet":
-            _import_pandas().DataFrame(table, columns=header).to_parquet(self.path, index=False)
-            return
-        with open(self.path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *table])
+            frame = _import_pandas().DataFrame(table, columns=header)
+            replace_file(self.path, partial(frame.to_parquet, index=False))
+        else:
+            text = io.StringIO()
+            csv.writer(text).writerows([header, *table])
+            write_text(self.path, text.getvalue())
 
 
 def _import_pandas() -> Any:

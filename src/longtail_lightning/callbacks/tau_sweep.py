@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import lightning as L
 import torch
+from torch import nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, parts_of, probe
+from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
+from longtail_lightning.callbacks._parts import backbone_and_head
+from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
 from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.methods import TauSelection, select_tau
-from longtail_lightning.methods.retraining import GIVE_VALIDATION
-from longtail_lightning.methods.tau import TAUS, check_taus
-from longtail_lightning.report.decoupling import plot_tau
-from longtail_lightning.report.tables import print_shot_table, shot_row, tau_rows
+from longtail_lightning.methods.base import GIVE_VALIDATION
+from longtail_lightning.methods.tau_selection import TAUS, check_taus
+from longtail_lightning.report import CurveComparison
 
 
-class TauSweep(L.Callback):
+class TauSweep(ReportingCallback):
     r"""Show what \(\tau\)-normalization would do to a trained linear classifier, at every \(\tau\).
 
     One pass over the images, one set of logits for all values. Ends a fit or a validation with a table,
@@ -38,6 +37,8 @@ class TauSweep(L.Callback):
         many: classes with more training images are many-shot; by default as the module says, or 100.
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
         plot: whether to draw the curve.
+        backbone: where the module has what gives features, a dotted name.
+        head: where it has the linear classifier, a dotted name.
 
     Examples:
         >>> trainer = L.Trainer(callbacks=[TauSweep()], logger=False)
@@ -56,7 +57,10 @@ class TauSweep(L.Callback):
         many: int | None = None,
         few: int | None = None,
         plot: bool = True,
+        backbone: str = "backbone",
+        head: str = "head",
     ) -> None:
+        super().__init__()
         if split not in ("val", "train"):
             raise LongTailError(f"split={split!r}: tau is swept on 'val' or 'train', never on test images.")
         self.taus = check_taus(taus, bias)
@@ -65,10 +69,10 @@ class TauSweep(L.Callback):
         self.many = many
         self.few = few
         self.plot = plot
+        self.backbone = backbone
+        self.head = head
         self.selection: TauSelection | None = None
         """What the last sweep found."""
-        self.files: dict[str, str] = {}
-        self._print: Callable[[], None] | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._check(trainer, pl_module)
@@ -81,7 +85,7 @@ class TauSweep(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            probe(trainer, pl_module, self.split)
+            probe(trainer, pl_module, self.split, backbone=self.backbone, head=self.head)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "validate":
@@ -96,7 +100,7 @@ class TauSweep(L.Callback):
             self._sweep(trainer, pl_module)
 
     def _check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        head = parts_of(pl_module, "TauSweep")[1]
+        head = self._head(pl_module)
         linear_of(head, "TauSweep")
         bounds_of(self, pl_module)
         num_classes_of(head, class_counts_of(trainer, pl_module), "TauSweep")
@@ -113,38 +117,23 @@ class TauSweep(L.Callback):
         )
 
     def _sweep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        probe(trainer, pl_module, self.split)  # what has been trained, or was not before
-        head = parts_of(pl_module, "TauSweep")[1]
+        parts: dict[str, Any] = {"backbone": self.backbone, "head": self.head}
+        probe(trainer, pl_module, self.split, **parts)  # the trained parts, or those of a validation
+        head = self._head(pl_module)
         counts = class_counts_of(trainer, pl_module)
         num_classes = num_classes_of(head, counts, "TauSweep")
-        bank = bank_of(trainer, pl_module, self.split, num_classes=num_classes, dtype=torch.float32)
+        bank = bank_of(trainer, pl_module, self.split, num_classes=num_classes, dtype=torch.float32, **parts)
         many, few = bounds_of(self, pl_module)
-        self.selection = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, many=many, few=few)
-        log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast
+        counts = counts or bank.class_counts
+        found = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, many=many, few=few)
+        self.selection = found
+        folder = log_folder(trainer)
         if not trainer.is_global_zero:
             return
-        found, counts = self.selection, counts or bank.class_counts
-        splits = counts.shots(many=many, few=few)
-        title = "Validation accuracy over tau" if self.split == "val" else "Training accuracy over tau"
-        rows = [
-            shot_row(f"{tau:g}{', best' if tau == found.tau else ''}", values, splits)
-            for tau, values in zip(found.taus, found.per_class)
-        ]
-        self._print = partial(print_shot_table, title, rows, counts, splits)
-        if trainer.logger is None or log_dir is None:
-            return
-        folder = Path(log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        table = tau_rows(found.taus, found.per_class, splits)
-        record = {"tau": found.tau, "split": self.split, "bias": self.bias, "rows": table}
-        self.files["tau_sweep"] = str(folder / "tau_sweep.json")
-        Path(self.files["tau_sweep"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        if self.plot:
-            self.files["tau_plot"] = str(folder / "tau_sweep.png")
-            plot_tau(table, found.tau, self.files["tau_plot"], title=title)
+        comparison = CurveComparison(found.curve(self.split), counts, counts.shots(many=many, few=few))
+        self.print_later(comparison)
+        if folder is not None:
+            self.files |= comparison.save_all(folder, "tau_sweep", plot=self.plot, bias=self.bias)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Only now is the progress bar gone, which would be drawn over the table.
-        if self._print is not None:
-            self._print()
-            self._print = None
+    def _head(self, pl_module: L.LightningModule) -> nn.Module:
+        return backbone_and_head(pl_module, "TauSweep", self.backbone, self.head)[1]

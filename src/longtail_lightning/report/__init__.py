@@ -1,3 +1,6 @@
-"""Tables and plots."""
+"""Comparisons of evaluations: tables, files and plots."""
 
-__all__: list[str] = []
+from longtail_lightning.report.comparison import Comparison as Comparison
+from longtail_lightning.report.curve import CurveComparison as CurveComparison
+
+__all__ = ["Comparison", "CurveComparison"]
