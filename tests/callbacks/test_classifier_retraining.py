@@ -28,13 +28,15 @@ from longtail_lightning import (
     LogitAdjustedLoss,
     MLPHead,
     NearestClassMeanHead,
+    Retrained,
+    Retraining,
     SyntheticLongTail,
     TauNormalization,
     TauNormalizedHead,
     TauSweep,
 )
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks import _banks
+from longtail_lightning.callbacks import _banks, _retrain
 from tests.modules.test_resume import Stop
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -118,17 +120,18 @@ def test_the_joint_row_is_what_the_fit_logged():
 
 def test_the_bounds_of_the_splits_are_those_of_the_callback_or_the_module():
     for options, expected in (({}, (8, 4)), ({"few": 0}, (8, 0)), ({"many": 9, "few": 6}, (9, 6))):
-        tau = TauNormalization()
-        retraining = retrain([tau], **options)
+        retraining = retrain(["tau"], **options)
         _, _, data = fit(retraining, limit_train_batches=0)
         many, few = expected
         splits = data.class_counts.shots(many=many, few=few)
-        best = tau.selection.per_class[tau.selection.taus.index(tau.selection.tau)]
-        row = retraining.rows[1]
-        table = next(values for values in tau.selection.table if values["tau"] == tau.selection.tau)
+        curve = retraining.details["tau"]["curve"]
+        chosen = next(values for values in curve["rows"] if values["tau"] == curve["chosen"])
+        record = json.loads(Path(retraining.files["retraining"]).read_text())
+        best = torch.tensor(record["per_class"][retraining.rows[1].name])
+        assert record["details"]["tau"]["curve"] == curve
         for name, index in splits:
             mean = best[index].mean().item() if len(index) else None
-            assert getattr(row, name) == table[name] == (None if mean is None else pytest.approx(mean))
+            assert getattr(retraining.rows[1], name) == chosen[name] == (None if mean is None else pytest.approx(mean))
 
 
 def test_the_record_and_the_plots():
@@ -191,9 +194,7 @@ def test_of_a_model_that_is_trained_already(path):
 
 
 def test_the_joint_head_stays_when_nothing_is_better(monkeypatch):
-    from longtail_lightning.callbacks import classifier_retraining as module
-
-    monkeypatch.setattr(module, "class_accuracy", lambda *args: torch.full((6,), 0.5, dtype=torch.float64))
+    monkeypatch.setattr(_retrain, "class_accuracy", lambda *args: torch.full((6,), 0.5, dtype=torch.float64))
     retraining = retrain(["ncm", "lws"])
     _, model, _ = fit(retraining)
     assert retraining.kept == "joint"
@@ -318,6 +319,48 @@ def test_methods_can_be_configured():
     assert isinstance(model.head, MLPHead)
     assert BaseClassifier.load_from_checkpoint(retraining.checkpoints["lws"]).head.scale_bias
     assert BaseClassifier.load_from_checkpoint(retraining.checkpoints["ncm"]).head.metric == "euclidean"
+
+
+class Shrink(Retraining):
+    """A method of a user's own: one class, nothing registered."""
+
+    name = "shrink"
+
+    def __call__(self, head, train, val=None, *, device="auto"):
+        made = LinearHead(head.num_features, head.num_classes, bias=False)
+        made.weight.data.copy_(head.weight.data / 2)
+        rows = [{"factor": factor, "per_class": [factor] * 5 + [float("nan")]} for factor in (0.25, 0.5)]
+        return Retrained(made, "halved", {"note": "by two", "scores": {"x": "factor", "rows": rows, "chosen": 0.5}})
+
+
+def test_a_method_of_ones_own_is_an_instance_and_nothing_else():
+    retraining = ClassifierRetraining(["ncm", Shrink()], keep="shrink")
+    _, model, _ = fit(retraining)
+    assert [row.name for row in retraining.rows] == ["Joint", "NCM", "halved"]
+    assert model.head.bias is None
+    assert BaseClassifier.load_from_checkpoint(retraining.checkpoints["shrink"]).head.bias is None
+    record = json.loads(Path(retraining.files["retraining"]).read_text())
+    assert record["details"]["shrink"]["note"] == "by two"
+    curve = record["details"]["shrink"]["scores"]
+    assert curve["rows"][0] == {"factor": 0.25, "many": 0.25, "medium": 0.25, "few": 0.25, "all": 0.25}
+    with Image.open(retraining.files["shrink_scores_plot"]) as plot:
+        assert len(plot.convert("RGB").getcolors(10**6)) > 10
+
+
+class OldForm(NCM):
+    def __call__(self, *args, **options):
+        return super().__call__(*args, **options).head
+
+
+class Namesake(NCM):
+    title = "cRT"
+
+
+def test_what_a_method_returns_and_is_called_is_looked_at():
+    retraining = retrain([OldForm(name="old"), "crt", Namesake()], keep="crt")
+    with pytest.warns(UserWarning, match=r"OldForm returned a NearestClassMeanHead: return Retrained\(head"):
+        fit(retraining)
+    assert [row.name for row in retraining.rows] == ["Joint", "cRT (crt)", "cRT (ncm)"]
 
 
 def test_a_second_run_gives_the_same_heads():
@@ -500,18 +543,111 @@ def test_a_checkpoint_of_the_fit_is_not_written_over(options):
     assert ["optimizer_states" in state for state in states] == [True, False]
 
 
-class WithPath(Own):
-    def __init__(self, folder):
+class Nested:
+    def __init__(self, path):
+        self.path = path
+
+
+class WithSettings(Wanted):
+    """Its second epoch moves the weights far away."""
+
+    def __init__(self, settings):
         super().__init__()
         self.save_hyperparameters()
 
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            for p in self.backbone.parameters():
+                p.data.zero_()
 
-def test_hyper_parameters_may_be_any_objects():
-    retraining = retrain(["ncm"], save=False, many=20, few=10)
-    checkpoint = ModelCheckpoint("saved", monitor="val/acc", mode="max")
-    trainer = tiny_trainer(callbacks=[retraining, checkpoint], enable_checkpointing=True, max_epochs=1)
-    trainer.fit(WithPath(Path("images")), *loaders())
+
+def best_and_last(settings, **options):
+    """Whether a fit ends with the backbone of its best epoch, or of its last."""
+    model = WithSettings(settings)
+    checkpoint = ModelCheckpoint("saved", "best", monitor="wanted", mode="max", enable_version_counter=False)
+    retraining = retrain(["ncm"], keep="ncm", save=False, many=20, few=10)
+    trainer = tiny_trainer(callbacks=[retraining, checkpoint], enable_checkpointing=True, num_sanity_val_steps=0)
+    trainer.fit(model, *loaders(), **options)
     assert [row.name for row in retraining.rows] == ["Joint", "NCM"]
+    state = torch.load("saved/best.ckpt", weights_only=False)["state_dict"]
+    return "best" if all(torch.equal(state[f"backbone.{k}"], v) for k, v in values(model.backbone).items()) else "last"
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_objects_among_the_hyper_parameters():
+    for settings in (3, Path("images"), Nested("images")):
+        assert best_and_last(settings) == "best", "of classes that the module has itself"
+    with pytest.warns(UserWarning, match=r"saved/best\.ckpt, holds more than weights and plain values, .*ignore="):
+        assert best_and_last(Nested(Path("images"))) == "last"
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("trapped").resolve(),)
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "saved"])
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_path_that_a_resumed_checkpoint_names_is_not_trusted(place):
+    best_and_last(3)
+    Path("saved/best.ckpt").unlink()
+    state = WithSettings(3).state_dict()
+    Path(place).mkdir(exist_ok=True)
+    torch.save({"state_dict": state, "more": Trap()}, f"{place}/bad.ckpt")
+    tiny_trainer(max_epochs=1, callbacks=[ModelCheckpoint("saved", "stranger")], enable_checkpointing=True).fit(
+        WithSettings(3), *loaders()
+    )
+    checkpoint = torch.load("saved/stranger.ckpt", weights_only=True)
+    (saved,) = checkpoint["callbacks"].values()
+    saved["best_model_path"] = str(Path(f"{place}/bad.ckpt").resolve())
+    torch.save(checkpoint, "stranger.ckpt")
+
+    retraining = retrain(["ncm"], keep="ncm", save=False, many=20, few=10)
+    callbacks = [retraining, ModelCheckpoint("saved", "again")]
+    model = WithSettings(3)
+    trainer = tiny_trainer(max_epochs=1, callbacks=callbacks, enable_checkpointing=True)
+    message = "is none of this run, which writes to" if place == "elsewhere" else "holds more than weights"
+    with pytest.warns(UserWarning, match=message):
+        trainer.fit(model, *loaders(), ckpt_path="stranger.ckpt", weights_only=True)
+    assert not Path("trapped").exists()
+    same({k: checkpoint["state_dict"][f"backbone.{k}"] for k in model.backbone.state_dict()}, values(model.backbone))
+
+
+class Elsewhere(L.LightningModule):
+    """The parts lie deeper, and are called otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.ModuleDict({"encoder": CIFARResNet(8, width=4), "top": nn.Sequential(nn.Linear(16, 3))})
+
+    def forward(self, images):
+        return self.net["top"](self.net["encoder"](images))
+
+    training_step, configure_optimizers = Own.training_step, Own.configure_optimizers
+    validation_step = Own.validation_step
+
+
+@pytest.mark.parametrize("keep", ["crt", "ncm", "none"])
+@pytest.mark.filterwarnings("ignore:ncm.ckpt holds a NearestClassMeanHead")
+def test_parts_of_any_name(keep):
+    names = {"backbone": "net.encoder", "head": "net.top.0", "many": 20, "few": 10}
+    model, sweep = Elsewhere(), TauSweep(plot=False, **names)
+    retraining = retrain(["crt", "ncm"], keep=keep, **names)
+    callbacks = [sweep, retraining, ModelCheckpoint("saved", monitor="val/acc", mode="max")]
+    trainer = tiny_trainer(callbacks=callbacks, enable_checkpointing=True, max_epochs=1)
+    trainer.fit(model, *loaders())
+    kinds = {"crt": nn.Linear, "ncm": NearestClassMeanHead, "none": nn.Linear}
+    assert type(model.net["top"][0]) is kinds[keep]
+    assert len(sweep.selection.table) == 21
+    loaded = Elsewhere.load_from_checkpoint(retraining.checkpoints["crt"], weights_only=True).eval()
+    if keep == "crt":
+        images = torch.randn(5, 3, 8, 8)
+        torch.testing.assert_close(loaded(images), model.eval()(images), rtol=0, atol=0)
+    with pytest.raises(LongTailError, match=r"Elsewhere has no `net\.bottom`: .* callbacks take other names, such as"):
+        tiny_trainer(callbacks=[retrain(["crt"], **{**names, "head": "net.bottom"})]).fit(Elsewhere(), *loaders())
 
 
 def test_a_head_that_a_class_cannot_build_is_told():

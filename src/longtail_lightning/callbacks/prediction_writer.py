@@ -63,13 +63,12 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         outputs = outputs_of(prediction, pl_module, "predict_step")
-        index = outputs.get("index", batch_indices)
-        if index is None or dataloader_idx:
+        logits, index = outputs["logits"], outputs.get("index", batch_indices)
+        if index is None or len(index) != len(logits) or dataloader_idx:
             raise LongTailError(
                 "PredictionWriter needs one predict loader that tells which images it gives: use a map-style data set, "
                 f"or let predict_step of {type(pl_module).__name__} return their places as 'index' too."
             )
-        logits = outputs["logits"]
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
         top = probabilities.topk(min(self.top_k, probabilities.shape[1]), dim=1)
         target = outputs.get("target", torch.full((len(logits),), -1))

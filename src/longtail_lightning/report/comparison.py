@@ -147,7 +147,7 @@ def _averaged_row(row: Mapping[str, Any], splits: ShotSplits) -> dict[str, Any]:
     if "per_class" not in row:
         return dict(row)
     others = {key: value for key, value in row.items() if key != "per_class"}
-    return {**others, **split_means(torch.as_tensor(row["per_class"]), splits)}
+    return {**others, **split_means(torch.as_tensor(row["per_class"], dtype=torch.float64), splits)}
 
 
 def _percent(value: float | None) -> str:

@@ -27,7 +27,9 @@ class CurveComparison(Comparison):
         self.curve = averaged({"curve": curve}, splits)["curve"]
         self.x, self.chosen = curve["x"], curve["chosen"]
         per_class = {
-            f"{row[self.x]:g}{', best' if row[self.x] == self.chosen else ''}": torch.as_tensor(row["per_class"])
+            f"{row[self.x]:g}{', best' if row[self.x] == self.chosen else ''}": torch.as_tensor(
+                row["per_class"], dtype=torch.float64
+            )
             for row in curve["rows"]
         }
         super().__init__(curve_title(curve), per_class, class_counts, splits)
