@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._torch_files import read_torch_file
 
 
 def load_best(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -35,13 +37,9 @@ def load_best(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     classes: list[Any] = [type(value) for value in pl_module.hparams.values()]
     try:
         with torch.serialization.safe_globals(classes):
-            weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except pickle.UnpicklingError:
-        rank_zero_warn(
-            f"The best checkpoint, {path}, holds more than weights and plain values, such as objects among the "
-            "hyper-parameters, and is not loaded: the last weights are used. Keep such objects out with "
-            "self.save_hyperparameters(ignore=[...])."
-        )
+            weights = read_torch_file(path)["state_dict"]
+    except LongTailError as error:
+        rank_zero_warn(f"The last weights are used instead of the best: {error}")
         return
     pl_module.load_state_dict(weights)
 

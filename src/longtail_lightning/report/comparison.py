@@ -138,6 +138,11 @@ def averaged(details: Mapping[str, Any], splits: ShotSplits) -> dict[str, Any]:
     }
 
 
+def values_of(row: Mapping[str, Any]) -> Tensor:
+    """What a row of a curve tells per class."""
+    return torch.as_tensor(row["per_class"], dtype=torch.float64)
+
+
 def save_figure(path: Path, figure: Figure) -> Path:
     """Write a plot as PNG."""
     return replace_file(path, lambda file: figure.savefig(file, format="png", dpi=120))
@@ -147,7 +152,7 @@ def _averaged_row(row: Mapping[str, Any], splits: ShotSplits) -> dict[str, Any]:
     if "per_class" not in row:
         return dict(row)
     others = {key: value for key, value in row.items() if key != "per_class"}
-    return {**others, **split_means(torch.as_tensor(row["per_class"], dtype=torch.float64), splits)}
+    return {**others, **split_means(values_of(row), splits)}
 
 
 def _percent(value: float | None) -> str:

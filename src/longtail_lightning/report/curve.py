@@ -7,10 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from longtail_lightning.counts import ClassCounts, ShotSplits
-from longtail_lightning.report.comparison import Comparison, Files, averaged
+from longtail_lightning.report.comparison import Comparison, Files, averaged, values_of
 from longtail_lightning.report.plots import plot_curve
 
 
@@ -27,10 +25,7 @@ class CurveComparison(Comparison):
         self.curve = averaged({"curve": curve}, splits)["curve"]
         self.x, self.chosen = curve["x"], curve["chosen"]
         per_class = {
-            f"{row[self.x]:g}{', best' if row[self.x] == self.chosen else ''}": torch.as_tensor(
-                row["per_class"], dtype=torch.float64
-            )
-            for row in curve["rows"]
+            f"{row[self.x]:g}{', best' if row[self.x] == self.chosen else ''}": values_of(row) for row in curve["rows"]
         }
         super().__init__(curve_title(curve), per_class, class_counts, splits)
 
