@@ -198,9 +198,11 @@ class OwnModule(L.LightningModule):
 
     def validation_step(self, batch, batch_idx):
         self.log("val_loss", self.training_step(batch, batch_idx))
+        return {"logits": self.head(self.backbone(batch[0])), "target": batch[1]}
 
     def test_step(self, batch, batch_idx):
         self.log("test_loss", self.training_step(batch, batch_idx))
+        return {"logits": self.head(self.backbone(batch[0])), "target": batch[1]}
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -20,21 +20,21 @@ def in_float(head: nn.Module) -> nn.Module:
     return copied.to(torch.promote_types(kinds.pop(), torch.float32)) if kinds else copied
 
 
-def replacement_for(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) -> nn.Module:
+def replacement_for(pl_module: L.LightningModule, made: nn.Module, old: nn.Module, name: str = "head") -> nn.Module:
     """A new head in the form that a module can hold, on its device and in its type.
 
     `BaseClassifier` rebuilds any head from its checkpoint. Another class builds only its own kind, so
     what is linear takes that form, with the same logits; what is not stays as it is.
     """
-    if "head" not in getattr(pl_module, "parts", ()):
+    if name not in getattr(pl_module, "parts", ()):
         made = _linear_like(made, old)
     dtype = next((p.dtype for p in old.parameters()), torch.float32)
     return copy.deepcopy(made).to(pl_module.device, dtype)
 
 
-def loads_by_itself(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) -> bool:
+def loads_by_itself(pl_module: L.LightningModule, made: nn.Module, old: nn.Module, name: str = "head") -> bool:
     """Whether a checkpoint with this head loads into the class of the module, with nothing passed."""
-    if "head" in getattr(pl_module, "parts", ()):
+    if name in getattr(pl_module, "parts", ()):
         return True
     shapes = [{name: value.shape for name, value in head.state_dict().items()} for head in (made, old)]
     return type(made) is type(old) and shapes[0] == shapes[1]

@@ -25,9 +25,14 @@ def outputs_of(outputs: Any, pl_module: L.LightningModule, step: str, *needed: s
             return outputs
         found = f"logits of shape {tuple(outputs['logits'].shape)}, expected (batch, classes)"
     elif isinstance(outputs, dict):
-        found = f"a dict of {', '.join(map(repr, outputs)) or 'nothing'}"
+        kinds = (f"{key!r}{_kind(value)}" for key, value in outputs.items())
+        found = f"a dict of {', '.join(kinds) or 'nothing'}"
     else:
         found = "None" if outputs is None else f"a {type(outputs).__name__}"
     values = {"logits": "logits", "target": "labels", "index": "places in the split"}
     form = ", ".join(f"'{name}': {values[name]}" for name in wanted)
     raise LongTailError(f"{step} of {type(pl_module).__name__} returned {found}: return {{{form}}}.")
+
+
+def _kind(value: Any) -> str:
+    return "" if isinstance(value, Tensor) else f" as {type(value).__name__}"

@@ -209,7 +209,7 @@ class ClassifierRetraining(ReportingCallback):
         kept = candidates.choose(self.keep, accuracy)
         self.kept = kept or JOINT
         heads = {
-            name: old if name == JOINT else replacement_for(pl_module, found.head, old)
+            name: old if name == JOINT else replacement_for(pl_module, found.head, old, self.head)
             for name, found in candidates.found.items()
         }
         for name in list(heads)[1:]:
@@ -256,7 +256,7 @@ class ClassifierRetraining(ReportingCallback):
         # Without the optimizer, whose state is that of the old head.
         trainer.save_checkpoint(self.checkpoints[name], weights_only=True)
         head, owner = self._head(pl_module), type(pl_module).__name__
-        if not loads_by_itself(pl_module, head, old):
+        if not loads_by_itself(pl_module, head, old, self.head):
             rank_zero_warn(
                 f"{path.name} holds a {type(head).__name__}, which {owner} does not build by itself: assign such a "
                 "head to it before the checkpoint is loaded, or make the class a child of BaseClassifier."
