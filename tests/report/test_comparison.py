@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from longtail_lightning import ClassCounts, Comparison, CurveComparison
+from longtail_lightning import ClassCounts, Comparison
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.report.comparison import averaged, is_curve
+from longtail_lightning.report.curve import CurveComparison
 from longtail_lightning.report.plots import plot_rows
 
 COUNTS = ClassCounts([200, 150, 30, 5, 0])

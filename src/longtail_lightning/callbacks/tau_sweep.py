@@ -19,7 +19,7 @@ from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.methods import TauSelection, select_tau
 from longtail_lightning.methods.base import GIVE_VALIDATION
 from longtail_lightning.methods.tau_selection import TAUS, check_taus
-from longtail_lightning.report import CurveComparison
+from longtail_lightning.report.curve import CurveComparison
 
 
 class TauSweep(ReportingCallback):

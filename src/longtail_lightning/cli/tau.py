@@ -73,7 +73,7 @@ def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, s
     from longtail_lightning.features import extract_features
     from longtail_lightning.methods import learn_tau, select_tau
     from longtail_lightning.methods.tau_selection import TAUS
-    from longtail_lightning.report import CurveComparison
+    from longtail_lightning.report.curve import CurveComparison
 
     choose, bias = options.get("--choose", "val"), options.get("--bias", "drop")
     split = "val" if choose == "val" else "train"
