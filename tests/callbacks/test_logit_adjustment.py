@@ -90,6 +90,7 @@ def test_all_readers_see_the_adjusted_logits_whatever_the_order(first):
         assert {row["predicted"] for row in csv.DictReader(file)} <= rarest
     assert {data.class_names[int(c)] for output in outputs for c in output["logits"].argmax(1)} <= rarest
     assert [callback for callback in trainer.callbacks if callback in callbacks] == [adjustment, report, writer]
+    assert callbacks[0] is (adjustment if first else report), "the list of the user stays as it is"
     assert isinstance(trainer.callbacks[-1], NonFiniteLossGuard), "the others keep their order"
 
 

@@ -67,7 +67,8 @@ class LogitAdjustment(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Whoever reads logits comes after this one; the others keep their order.
-        trainer.callbacks.sort(key=lambda callback: callback is not self)  # type: ignore[attr-defined]
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        trainer.callbacks = sorted(callbacks, key=lambda callback: callback is not self)  # type: ignore[attr-defined]
 
     def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._offset = None
