@@ -182,7 +182,7 @@ def evaluate(args: argparse.Namespace, sampler: str, seed: int) -> dict[str, Any
     heads: dict[str, torch.nn.Module] = {"joint": model.head}
     for name, method in METHODS.items():
         start = time.perf_counter()
-        heads[name] = method(model.head, banks["train"], banks["val"])
+        heads[name] = method(model.head, banks["train"], banks["val"]).head
         seconds[name] = time.perf_counter() - start
     if args.through_images and sampler == "instance":
         for mode in ("eval", "train"):

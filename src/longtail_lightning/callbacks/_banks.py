@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.callbacks._forward import check_forward
-from longtail_lightning.callbacks._parts import backbone_and_head as parts_of
+from longtail_lightning.callbacks._parts import backbone_and_head
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import FeatureBank
@@ -27,6 +27,7 @@ from longtail_lightning.features.extract import extract
 
 Split = Literal["train", "val", "test"]
 
+parts_of = backbone_and_head
 _MIXED = ("bf16-mixed", "16-mixed")  # with the others the module has the type that it computes in
 
 

@@ -11,6 +11,8 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 if TYPE_CHECKING:
     import lightning as L
 
+    from longtail_lightning.counts import ShotSplits
+    from longtail_lightning.methods import TauSelection
 
 HELP = """\
 usage: ltl tau --ckpt_path FILE [options]
@@ -54,12 +56,12 @@ def tau(args: list[str]) -> int:
         raise LongTailError(f"--out {out} is the checkpoint itself: give the new one another name.")
     if out.exists():
         raise LongTailError(f"{out} exists already: give the new checkpoint another name with --out.")
-    from longtail_lightning.callbacks._parts import backbone_and_head
+    from longtail_lightning.callbacks._banks import parts_of
     from longtail_lightning.cli.app import load_trained
     from longtail_lightning.heads.tau_normalized import linear_of
 
     model, data = load_trained(rest)
-    head = linear_of(backbone_and_head(model, "ltl tau")[1], "ltl tau")
+    head = linear_of(parts_of(model, "ltl tau")[1], "ltl tau")
     value = float(options["--tau"]) if "--tau" in options else _choose(model, data, head, options, out)
     _write(model, head, value, options, Path(path), out)
     print(f"tau         {value:.4g}\ncheckpoint  {out}\n\ntest        ltl test --ckpt_path {out}")
@@ -69,11 +71,10 @@ def tau(args: list[str]) -> int:
 def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, str], out: Path) -> float:
     import torch
 
-    from longtail_lightning.callbacks._parts import backbone_and_head
+    from longtail_lightning.callbacks._banks import parts_of
     from longtail_lightning.features import extract_features
     from longtail_lightning.methods import learn_tau, select_tau
     from longtail_lightning.methods.tau_selection import TAUS
-    from longtail_lightning.report.curve import CurveComparison
 
     choose, bias = options.get("--choose", "val"), options.get("--bias", "drop")
     split = "val" if choose == "val" else "train"
@@ -83,7 +84,7 @@ def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, s
             "--tau 0.7, or train again with images held out, --data.val_split 0.1."
         )
     bank = extract_features(
-        backbone_and_head(model, "ltl tau")[0],
+        parts_of(model, "ltl tau")[0],
         data,
         split=split,
         dtype=torch.float32 if split == "val" else torch.float16,
@@ -96,12 +97,20 @@ def _choose(model: L.LightningModule, data: Any, head: Any, options: dict[str, s
     taus = [float(word) for word in options["--taus"].split(",")] if "--taus" in options else TAUS
     found = select_tau(head, bank, taus, class_counts=data.class_counts, bias=bias, many=many, few=few)  # type: ignore[arg-type]
     learned = learn_tau(head, bank, bias=bias) if choose == "learn" else None  # type: ignore[arg-type]
-    value = found.tau if learned is None else learned
-    counts = data.class_counts
-    shown = CurveComparison({**found.curve(split), "chosen": value}, counts, counts.shots(many=many, few=few))
-    shown.print()
-    shown.save_all(out.parent, out.stem, bias=bias)
-    return value
+    _show(found, data, data.class_counts.shots(many=many, few=few), split, bias, learned, out)
+    return found.tau if learned is None else learned
+
+
+def _show(
+    found: TauSelection, data: Any, splits: ShotSplits, split: str, bias: str, learned: float | None, out: Path
+) -> None:
+    """Accuracy over tau, on the screen and beside the checkpoint."""
+    from longtail_lightning.report.curve import CurveComparison
+
+    chosen = found.tau if learned is None else learned
+    comparison = CurveComparison({**found.curve(split), "chosen": chosen}, data.class_counts, splits)
+    comparison.print()
+    comparison.save_all(out.parent, out.stem, bias=bias)
 
 
 def _write(model: L.LightningModule, head: Any, value: float, options: dict[str, str], path: Path, out: Path) -> None:
