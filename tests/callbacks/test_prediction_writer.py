@@ -61,6 +61,14 @@ def test_a_module_of_ones_own_without_labels():
     assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-6)
 
 
+def test_several_labels_per_image_are_no_label():
+    several = torch.ones(4, 3)
+    model = Own([3, 2, 1], width=3, answer=lambda outputs: {**outputs, "target": several})
+    images = DataLoader(TensorDataset(torch.rand(4, 3, 32, 32)), batch_size=4)
+    tiny_trainer(callbacks=[PredictionWriter("p.csv", top_k=1)]).predict(model, images)
+    assert Path("p.csv").read_text().splitlines()[0] == "item,predicted,probability,top_1,probability_1"
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Callbacks for any LightningModule with `.backbone` and `.head`."""
+"""Callbacks for any LightningModule."""
 
 from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining as ClassifierRetraining
 from longtail_lightning.callbacks.deferred_resampling import DeferredResampling as DeferredResampling

@@ -21,7 +21,7 @@ def load_best(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     the path is followed only into a folder of this trainer's own checkpoints, and no code of the file is run.
     """
     saved = [checkpoint for checkpoint in _callbacks_of(trainer) if checkpoint.best_model_path]
-    # The first that has a monitor; to the others, the newest is the best.
+    # The first with a monitor decides; one without a monitor calls its newest checkpoint the best.
     saved.sort(key=lambda checkpoint: checkpoint.monitor is None)
     path = Path(saved[0].best_model_path) if saved else Path()
     if not trainer.strategy.reduce_boolean_decision(path.is_file()):
@@ -56,7 +56,7 @@ def files_of(trainer: L.Trainer) -> set[Path]:
 
 
 def folder_of(trainer: L.Trainer) -> Path | None:
-    """The folder of the first, or that of the logger; None when nothing is written."""
+    """The folder of the first ModelCheckpoint, or that of the logger; None when nothing is written."""
     checkpoint = trainer.checkpoint_callback
     folder = checkpoint.dirpath if isinstance(checkpoint, ModelCheckpoint) else None
     log_dir = trainer.log_dir  # asked for by all processes: it is a broadcast

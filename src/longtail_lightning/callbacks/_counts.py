@@ -14,7 +14,7 @@ _BOUNDS = {"many": 100, "few": 20}
 
 
 def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:
-    """Those of the module, or of the data module; None when neither has any."""
+    """Class counts of the module, or else of its data module; None when neither has any."""
     for source in (pl_module, datamodule_of(trainer)):
         if (counts := getattr(source, "class_counts", None)) is not None:
             return ClassCounts(counts)
@@ -35,7 +35,7 @@ def splits_of(callback: Any, pl_module: L.LightningModule, counts: ClassCounts) 
 
 
 def bounds_of(callback: Any, pl_module: L.LightningModule) -> tuple[int, int]:
-    """`many` and `few` of a callback; what it leaves open is that of the module."""
+    """`many` and `few` of a callback, or else of its module."""
     set_here = {name: getattr(callback, name) for name in _BOUNDS}
     many, few = (
         getattr(pl_module, name, _BOUNDS[name]) if value is None else value for name, value in set_here.items()

@@ -1,4 +1,4 @@
-"""Whether a module computes `head(backbone(images))`, which all that works on features takes for granted."""
+"""Check that a module computes `head(backbone(images))`; everything that works on features relies on it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_forward(
     images: Tensor,
     encode: Encoding,
 ) -> None:
-    """Run one image through a module in evaluation mode, and refuse what features would be wrong for."""
+    """Run one image through a module in evaluation mode, and refuse a module whose features would be wrong."""
     if isinstance(trainer.strategy, _SHARDED):
         return  # a part of such a module has no weights of its own
     (backbone, head), name = parts, type(pl_module).__name__
@@ -63,7 +63,7 @@ def check_forward(
 def _is_head_of_backbone(
     pl_module: L.LightningModule, backbone: nn.Module, head: nn.Module, image: Tensor, logits: Tensor
 ) -> bool:
-    """Whether nothing was found to speak against it; a forward from or to something else tells nothing."""
+    """Whether the forward may be `head(backbone(image))`; one that cannot be compared is given the benefit of the doubt."""
     made: list[Tensor] = []
     given: list[Tensor] = []
     hooks = (
@@ -77,7 +77,7 @@ def _is_head_of_backbone(
     finally:
         for hook in hooks:
             hook.remove()
-    # To the bit: a batch norm that has not been trained changes almost nothing yet.
+    # Compared exactly: a layer between the two that has not been trained yet may change almost nothing.
     if made and given and not any(_equal(features, taken) for features in made for taken in given):
         return False
     if not isinstance(output, Tensor) or output.shape != logits.shape:
@@ -86,18 +86,18 @@ def _is_head_of_backbone(
 
 
 def _seed() -> None:
-    """What a part draws in evaluation is the same in each pass; `isolate_rng` puts these generators back."""
+    """Let each pass draw the same random numbers; `isolate_rng` restores these generators afterwards."""
     torch.default_generator.manual_seed(0)
     torch.cuda.manual_seed(0)
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:
-    """The same values, in whatever shape and type."""
+    """Whether both hold the same values; shape and type may differ."""
     return first.numel() == second.numel() and torch.allclose(
         first.flatten().float(), second.flatten().float(), rtol=0, atol=0, equal_nan=True
     )
 
 
 def _close(first: Tensor, second: Tensor) -> bool:
-    # What is no number is told elsewhere.
+    # NaN passes here: the extraction of features reports it.
     return not bool((first - second).abs().max() > _NOISE * second.abs().max())

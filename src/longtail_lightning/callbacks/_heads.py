@@ -33,7 +33,7 @@ def replacement_for(pl_module: L.LightningModule, made: nn.Module, old: nn.Modul
 
 
 def loads_by_itself(pl_module: L.LightningModule, made: nn.Module, old: nn.Module, name: str = "head") -> bool:
-    """Whether a checkpoint with this head loads into the class of the module, with nothing passed."""
+    """Whether the class of the module loads a checkpoint with this head when nothing is passed."""
     if name in getattr(pl_module, "parts", ()):
         return True
     shapes = [{name: value.shape for name, value in head.state_dict().items()} for head in (made, old)]

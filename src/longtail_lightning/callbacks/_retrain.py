@@ -46,13 +46,13 @@ class Candidates:
             except LongTailError as error:
                 reason = str(error)
             except Exception as error:
-                # A part of the user's own may raise anything; whoever wrote it wants to know where.
+                # A loss or a sampler of the user may raise anything; the log tells its author where.
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 _log.warning("%s failed:", method.name, exc_info=error)
         if not self.trainer.strategy.reduce_boolean_decision(made is not None) or made is None:
             self.failed[method.name] = reason
             return
-        # All processes did the same work; rounding must not part them.
+        # All processes did the same work, but rounding may differ between them.
         made.head.load_state_dict(self.trainer.strategy.broadcast(made.head.state_dict()))
         self.found[method.name] = made
 

@@ -133,7 +133,7 @@ class ClassifierRetraining(ReportingCallback):
         self.details: dict[str, dict[str, Any]] = {}
         """Name of a method -> what it tells of its result, such as the tau that it chose."""
 
-    # -- before: what cannot work is told before the training, not after it ----------------------
+    # -- before the training: refuse what cannot work ---------------------------------------------
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         head, validation = self._head(pl_module), has_split(trainer, "val")
@@ -153,7 +153,7 @@ class ClassifierRetraining(ReportingCallback):
             )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Only now are the loaders there.
+        # Lightning makes the loaders after `on_fit_start`.
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._probe(trainer, pl_module)
 
@@ -171,7 +171,7 @@ class ClassifierRetraining(ReportingCallback):
                     f"{method.name!r} too: give either another name, ModelCheckpoint(filename=...) or name=..."
                 )
 
-    # -- after -----------------------------------------------------------------------------------
+    # -- after the training -----------------------------------------------------------------------
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -227,7 +227,7 @@ class ClassifierRetraining(ReportingCallback):
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> tuple[FeatureBank, FeatureBank, FeatureBank | None]:
         """Training features, several augmented views of them, and validation features."""
-        self._probe(trainer, pl_module)  # what has been trained, or was not before
+        self._probe(trainer, pl_module)  # once more: the training may have changed the module
         counts = class_counts_of(trainer, pl_module)
         num_classes = num_classes_of(self._head(pl_module), counts, "ClassifierRetraining")
         train = self._bank(trainer, pl_module, "train", num_classes=num_classes)
@@ -250,7 +250,7 @@ class ClassifierRetraining(ReportingCallback):
         if not self.save or folder is None:
             return
         path = folder / f"{name}.ckpt"
-        while path in files_of(trainer):  # by a name that was not known before
+        while path in files_of(trainer):  # ModelCheckpoint chose this name during the fit
             path = path.with_stem(f"{path.stem}-retrained")
         self.checkpoints[name] = str(path)
         # Without the optimizer, whose state is that of the old head.

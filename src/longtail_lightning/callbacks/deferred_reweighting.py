@@ -54,7 +54,7 @@ class DeferredReweighting(L.Callback):
             )
         if self._own is None:
             self._own = loss.weighting
-        # A run that resumes within an epoch never comes to `on_train_epoch_start`.
+        # A run that resumes within an epoch never reaches `on_train_epoch_start`.
         self._apply(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -71,7 +71,9 @@ class PredictionWriter(BasePredictionWriter):
             )
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
         top = probabilities.topk(min(self.top_k, probabilities.shape[1]), dim=1)
-        target = outputs.get("target", torch.full((len(logits),), -1))
+        target = outputs.get("target")
+        if target is None or target.ndim != 1 or target.is_floating_point():  # several labels per image, or mixed ones
+            target = torch.full((len(logits),), -1)
         row = (torch.as_tensor(index), top.indices, top.values, target)
         self._rows.append(tuple(column.cpu() for column in row))
 

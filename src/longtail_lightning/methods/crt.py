@@ -116,7 +116,7 @@ def new_head(head: nn.Module) -> Head:
 
 
 def _sizes(head: nn.Module) -> tuple[int, int]:
-    """Features and classes of a head; any numbers for one that does not tell."""
+    """Width and number of classes of a head, or 2 and 2 when it does not tell."""
     return (
         getattr(head, "num_features", getattr(head, "in_features", 2)),
         getattr(head, "num_classes", getattr(head, "out_features", 2)),

@@ -115,7 +115,7 @@ def select_tau(
 
 
 def check_taus(taus: Sequence[float], bias: BiasPolicy) -> list[float]:
-    """What is tried, or the reason why it cannot be."""
+    """The values to try, as a list of floats."""
     check_bias(bias)
     try:
         checked = [float(tau) for tau in taus]

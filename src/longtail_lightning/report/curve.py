@@ -49,6 +49,6 @@ class CurveComparison(Comparison):
 
 
 def curve_title(curve: Mapping[str, Any]) -> str:
-    """What was looked at, over what."""
+    """Title of its table and of its plot."""
     split = {"val": "Validation accuracy", "train": "Training accuracy"}.get(curve.get("split", ""), "Accuracy")
     return f"{split} over {curve['x']}"

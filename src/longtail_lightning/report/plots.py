@@ -89,7 +89,7 @@ def plot_weight_norms(norms: Mapping[str, Tensor], counts: ClassCounts) -> Figur
     axes.set_zorder(images.get_zorder() + 1)
     axes.patch.set_visible(False)
     for i, (name, values) in enumerate(norms.items()):
-        # Methods differ in scale; what counts is the course from head to tail.
+        # Methods differ in scale; the shape from frequent to rare classes is what matters.
         relative = values[order].double() / values.double().mean()
         axes.plot(positions, relative.tolist(), label=name, linewidth=1.4, color=f"C{i}")
     axes.set(xlabel="class, most training images first", ylabel="norm / mean norm", ylim=(0, None))
