@@ -63,7 +63,7 @@ def check_forward(
 def _is_head_of_backbone(
     pl_module: L.LightningModule, backbone: nn.Module, head: nn.Module, image: Tensor, logits: Tensor
 ) -> bool:
-    """Whether the forward may be `head(backbone(image))`; one that cannot be compared is given the benefit of the doubt."""
+    """Whether the forward may be `head(backbone(image))`; a forward that cannot be compared may be."""
     made: list[Tensor] = []
     given: list[Tensor] = []
     hooks = (
