@@ -38,7 +38,7 @@ def test_rows_leave_out_absent_classes():
 
 
 def test_the_table_tells_the_splits_the_rows_and_what_failed(capsys):
-    comparison(failed={"lws": "it diverged"}).print()
+    comparison(failed={"lws": "it diverged [/at] [red]"}).print()
     out = capsys.readouterr().out
     assert all(word in out for word in ("Validation accuracy (%)", "150-200 images", "0-5 images", "5 classes"))
     lines = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line[:1] == "│"]
@@ -47,7 +47,7 @@ def test_the_table_tells_the_splits_the_rows_and_what_failed(capsys):
         ["cRT", "50.0", "100.0", "25.0", "50.0"],
         ["lws failed", "-", "-", "-", "-"],
     ]
-    assert "lws: it diverged" in out
+    assert "lws: it diverged [/at] [red]" in out, "not taken for the colors of a table"
 
 
 def test_the_record_is_plain_and_the_caller_may_add_to_it(tmp_path):

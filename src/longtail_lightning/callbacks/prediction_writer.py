@@ -98,7 +98,7 @@ class PredictionWriter(BasePredictionWriter):
         table = []
         values = zip(index[order].tolist(), target.tolist(), classes.tolist(), probabilities.double().tolist())
         for i, label, top, chances in values:
-            called = [names[c] if names else str(c) for c in (label, *top)]
+            called = [names[c] if names and c < len(names) else str(c) for c in (label, *top)]
             pairs = [value for pair in zip(called[1:], (round(p, 6) for p in chances)) for value in pair]
             table.append([item_name(i), *called[: int(labeled)], *pairs[:2], *pairs])
         if Path(self.path).suffix == ".parquet":

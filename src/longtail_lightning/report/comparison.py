@@ -105,9 +105,10 @@ class Comparison:
     def print(self) -> None:
         """Print the rows in percent; the header tells the classes and training images of each split."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
-        caption = "\n".join(f"{name}: {reason}" for name, reason in self.failed.items()) or None
+        caption = escape("\n".join(f"{name}: {reason}" for name, reason in self.failed.items())) or None
         table = Table(title=f"{self.title} (%)", title_justify="left", caption=caption, caption_justify="left")
         table.add_column("")
         for group, index in self.splits:
@@ -115,7 +116,7 @@ class Comparison:
         table.add_column(f"all\n{len(self.class_counts)} classes", justify="right")
         missing = [Row(f"{name} failed", None, None, None, None) for name in self.failed]
         for row in [*self.rows, *missing]:
-            table.add_row(row.name, *(_percent(value) for value in (row.many, row.medium, row.few, row.all)))
+            table.add_row(escape(row.name), *(_percent(value) for value in (row.many, row.medium, row.few, row.all)))
         Console().print(table)
 
     def _range(self, index: Tensor) -> str:
