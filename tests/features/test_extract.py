@@ -22,6 +22,7 @@ from longtail_lightning import (
 )
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.features._fingerprint import encoder_fingerprint
+from longtail_lightning.features._folder import Folder
 from tests.features.data import NUMBER, Noisy, Slow, Stops, encoder, images, loader
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -106,7 +107,7 @@ def test_disk_and_memory_hold_the_same(tmp_path):
     assert kept.ids == memory.ids
     assert kept.fingerprint == memory.fingerprint
     assert {path.name for path in (tmp_path / "bank").iterdir()} == {
-        "bank.json", "features.npy", "labels.npy", "ids.jsonl",
+        "bank.json", "features.npy", "labels.npy", "ids.npy", "ids_offsets.npy",
     }  # fmt: skip
     kept.save(tmp_path / "copy")
     assert bytes_of(tmp_path / "copy") == bytes_of(tmp_path / "bank")
@@ -280,9 +281,9 @@ def test_it_does_not_continue_with_anything_else(tmp_path, options, message):
 def test_it_does_not_continue_with_other_data(tmp_path):
     with pytest.raises(RuntimeError):
         extract_features(Stops(encoder(), RuntimeError(), 3), tiny_data(), tmp_path, **QUIET)
-    with pytest.raises(LongTailError, match=r"of SyntheticLongTail train of 38 images \(images \w{12}\), not of"):
+    with pytest.raises(LongTailError, match=r"of SyntheticLongTail train of 38 inputs \(images \w{12}\), not of"):
         extract_features(Stops(encoder()), tiny_data(seed=1), tmp_path, **QUIET)
-    with pytest.raises(LongTailError, match=r"not of SyntheticLongTail val of 18 images"):
+    with pytest.raises(LongTailError, match=r"not of SyntheticLongTail val of 18 inputs"):
         extract_features(Stops(encoder()), tiny_data(), tmp_path, split="val", **QUIET)
     assert len(extract_features(Stops(encoder()), tiny_data(), tmp_path, **QUIET)) == 38
 
@@ -410,11 +411,11 @@ def test_a_bank_tells_whether_it_belongs_to_encoder_and_data():
         bank.check(encoder=encoder(seed=1))
     with pytest.raises(LongTailError, match="not by LinearHead"):
         bank.check(encoder=LinearHead(3, 3))
-    with pytest.raises(LongTailError, match=r"val of 18 images .* not of SyntheticLongTail val of 12 images"):
+    with pytest.raises(LongTailError, match=r"val of 18 inputs .* not of SyntheticLongTail val of 12 inputs"):
         bank.check(data=tiny_data(val_per_class=2))
-    with pytest.raises(LongTailError, match=r"Tail val of 2 images, not of SyntheticLongTail val of 18 images \("):
+    with pytest.raises(LongTailError, match=r"Tail val of 2 inputs, not of SyntheticLongTail val of 18 inputs \("):
         bank.subset([0, 1]).check(data=data)
-    with pytest.raises(LongTailError, match=r"made of SyntheticLongTail val of 18 images, not of"):
+    with pytest.raises(LongTailError, match=r"made of SyntheticLongTail val of 18 inputs, not of"):
         bank.subset(range(18)).check(data=data)
     with pytest.raises(LongTailError, match="an unknown data set"):
         FeatureBank.from_arrays(bank.features, bank.labels).subset([0, 1]).check(data=data)
@@ -444,14 +445,14 @@ class Returns(nn.Module):
         (None, images(), {}, "not from a TensorDataset: wrap the data set in DataLoader"),
         (None, DataLoader(TensorDataset(torch.zeros(3, 3, 16, 16))), {}, r"expected \(images, labels\)"),
         (None, DataLoader(TensorDataset(torch.zeros(2, 3, 8, 8).byte(), torch.zeros(2))), {}, "torch.uint8 images"),
-        (Returns(lambda x: x), None, {}, r"gives \(1, 3, 16, 16\) for 1 images, expected \(images, features\)"),
-        (Returns(lambda x: [x]), None, {}, "gives list for 1 images"),
+        (Returns(lambda x: x), None, {}, r"gives \(1, 3, 16, 16\) for 1 inputs, expected \(inputs, features\)"),
+        (Returns(lambda x: [x]), None, {}, "gives list for 1 inputs"),
         (Returns(lambda x: x.flatten(1) * 1e5), None, {}, "store them as float32"),
         (
             Returns(lambda x: x.flatten(1).log()),
             None,
             {"dtype": torch.float32},
-            r"of at least 4 of 41 images .*\(ids 0, ",
+            r"of at least 4 of 41 inputs .*\(ids 0, ",
         ),
         (None, None, {"dtype": torch.bfloat16}, "kept as float16, float32 or float64, not as torch.bfloat16"),
         (None, None, {"precision": "bfloat"}, "Unknown precision 'bfloat': choose one of '32'"),
@@ -472,7 +473,7 @@ class Returns(nn.Module):
         (None, None, {"shard_size": 0}, "shard_size=0 must be at least 1"),
         (None, tiny_data(), {"split": "val", "path": "file"}, "file is a file, a bank is a folder"),
         (None, tiny_data(), {"split": "valid"}, "has no split 'valid': choose 'train', 'val' or 'test'"),
-        (None, None, {"path": "file/bank"}, "file/bank cannot be written .*: give the path of a folder that can"),
+        (None, None, {"path": "file/bank"}, "file/bank cannot be written .*: give another place"),
         (None, None, {"device": "gpu"}, "There is no device 'gpu'"),
         (None, None, {"device": "cuda:99"}, r"device='cuda:99': this process sees \d+ GPUs"),
     ],
@@ -484,17 +485,17 @@ def test_bad_input_is_named_with_the_fix(module, source, options, message):
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatch):
-    from longtail_lightning.features import _shards
+    from longtail_lightning.features import _folder
 
-    monkeypatch.setattr(_shards.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(_folder.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(LongTailError, match=r"needs 0\.00 GB but 0\.00 GB are free"):
         extract_features(encoder(), loader(), tmp_path / "bank", **QUIET)
 
 
 def test_a_disk_that_runs_full_is_told_and_the_extraction_continues(tmp_path, monkeypatch):
-    from longtail_lightning.features import _storage as files
+    from longtail_lightning.features import _writers
 
-    write = files.to_disk
+    write = _writers.to_disk
 
     def full(file):
         if file.name.endswith("features.npy") and len(list((tmp_path / "done").iterdir())) == 3:
@@ -502,7 +503,7 @@ def test_a_disk_that_runs_full_is_told_and_the_extraction_continues(tmp_path, mo
         write(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "to_disk", full)
+        patch.setattr(_writers, "to_disk", full)
         with pytest.raises(LongTailError, match=r"The disk is full, 3 of 12 shards .*: make room and repeat the call"):
             resume(tmp_path)
     counting = Stops(encoder())
@@ -512,7 +513,7 @@ def test_a_disk_that_runs_full_is_told_and_the_extraction_continues(tmp_path, mo
 
 def test_a_kill_after_the_last_shard_leaves_nothing_to_compute(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[extract_features.__module__], "_seal", lambda *_: (_ for _ in ()).throw(OSError))
+        patch.setattr(Folder, "finalize", lambda *_: (_ for _ in ()).throw(OSError))
         with pytest.raises(OSError):
             resume(tmp_path)
     counting = Stops(encoder())
