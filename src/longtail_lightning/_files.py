@@ -68,6 +68,12 @@ def size_and_checksum(path: Path) -> dict[str, Any]:
     return hashing.result()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes were writing; the folder must be locked, or it is deleted under their hands."""
+    for unfinished in folder.glob(".*.part"):
+        unfinished.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file; names of files that are no UTF-8 are written as they are."""
     return replace_file(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

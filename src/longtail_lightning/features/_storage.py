@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._files import replace_file_with_checksum, size_and_checksum, write_json
+from longtail_lightning._files import remove_unfinished, replace_file_with_checksum, size_and_checksum, write_json
 
 HEADER = "bank.json"
 FEATURES = "features.npy"
@@ -182,5 +182,6 @@ def _remove(folder: Path, keep: Collection[str]) -> None:
     for name in names:
         if name not in keep:
             (folder / name).unlink(missing_ok=True)
+    remove_unfinished(folder)
     if (folder / DONE).is_dir():
         shutil.rmtree(folder / DONE)
