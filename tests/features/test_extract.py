@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
@@ -15,14 +18,19 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from longtail_lightning import (
     BaseClassifier,
     CIFARResNet,
+    Extraction,
     FeatureBank,
     LinearHead,
     LongTailDataModule,
     extract_features,
 )
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._files import LOCK, locked
+from longtail_lightning.features._checks import NotFiniteError
 from longtail_lightning.features._fingerprint import encoder_fingerprint
 from longtail_lightning.features._folder import Folder
+from longtail_lightning.features._source import source_of
+from longtail_lightning.features.extract import extract
 from tests.features.data import NUMBER, Noisy, Slow, Stops, encoder, images, loader
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -419,6 +427,59 @@ def test_a_bank_tells_whether_it_belongs_to_encoder_and_data():
         bank.subset(range(18)).check(data=data)
     with pytest.raises(LongTailError, match="an unknown data set"):
         FeatureBank.from_arrays(bank.features, bank.labels).subset([0, 1]).check(data=data)
+
+
+# -- settings, and others at the same folder ------------------------------------------------------
+
+
+def test_the_settings_are_the_arguments():
+    parameters = inspect.signature(extract_features).parameters
+    for field in fields(Extraction):
+        assert parameters[field.name].default == field.default, field.name
+    settings = Extraction(views=2, dtype=torch.float32, **QUIET)
+    given = extract_features(encoder(), loader(), views=2, dtype=torch.float32, **QUIET)
+    assert torch.equal(extract(encoder(), source_of(loader(), None), None, settings).views, given.views)
+    with pytest.raises(FrozenInstanceError):
+        settings.views = 1
+
+
+def test_only_one_process_extracts_to_a_folder_and_many_open_it(tmp_path):
+    with locked(tmp_path), pytest.raises(LongTailError, match="Another process is writing to"):
+        extract_features(encoder(), loader(), tmp_path, **QUIET)
+    made = extract_features(encoder(), loader(), tmp_path, **QUIET)
+    with locked(tmp_path):
+        assert torch.equal(extract_features(encoder(), loader(), tmp_path, **QUIET).features, made.features)
+        with pytest.raises(LongTailError, match="Another process is writing to"):
+            extract_features(encoder(), loader(), tmp_path, overwrite=True, **QUIET)
+    assert len(FeatureBank.load(tmp_path, verify=True)) == NUMBER
+
+
+def test_the_folder_is_locked_while_it_is_written_to(tmp_path):
+    class Looks(nn.Module):
+        def forward(self, images):
+            seen.append((tmp_path / LOCK).exists())
+            return images.flatten(1)
+
+    seen = []
+    extract_features(Looks(), loader(), tmp_path, **QUIET)
+    assert seen == [False] + [True] * 11, "the look at the first image is before"
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_bank_of_an_older_version_is_not_overwritten_unasked(tmp_path):
+    extract_features(encoder(), loader(), tmp_path, **QUIET)
+    header = json.loads((tmp_path / "bank.json").read_text())
+    (tmp_path / "bank.json").write_text(json.dumps({**header, "format": 1}))
+    with pytest.raises(LongTailError, match=r"has format 1, .* with overwrite=True or into another folder"):
+        extract_features(encoder(), loader(), tmp_path, **QUIET)
+    extract_features(encoder(), loader(), tmp_path, overwrite=True, **QUIET)
+
+
+def test_features_too_large_for_float16_are_told_by_the_type_of_the_error():
+    with pytest.raises(NotFiniteError) as error:
+        extract_features(Returns(lambda x: x.flatten(1) * 1e5), DataLoader(Noisy(), batch_size=4), **QUIET)
+    assert (error.value.dtype, error.value.number) == (torch.float16, 4)
+    assert error.value.names == ("0.jpg", "1.jpg", "2.jpg")
 
 
 # -- wrong input ----------------------------------------------------------------------------------
