@@ -229,13 +229,12 @@ def test_multi_hot_labels_with_losses_and_samplers_that_take_them():
     options = {"epochs": 2, "batch_size": 8}
     plain = fit_head(made, linear(classes=3), **options)
     assert same(fit_head(made, linear(classes=3), loss=WrapLoss(nn.BCEWithLogitsLoss()), **options), plain)
-    balanced = fit_head(
-        made, linear(classes=3), loss=DistributionBalancedLoss(), sampler=RepeatFactorSampler, **options
-    )
+    own = {"loss": DistributionBalancedLoss(), "sampler": RepeatFactorSampler}
+    balanced = fit_head(made, linear(classes=3), **own, **options)
     assert not same(balanced, plain)
-    counts = DistributionBalancedLoss(made.class_counts)
-    assert same(fit_head(made, linear(classes=3), loss=counts, sampler=RepeatFactorSampler, **options), balanced)
-    for options, message in (
+    own["loss"] = DistributionBalancedLoss(made.class_counts)
+    assert same(fit_head(made, linear(classes=3), **own, **options), balanced)
+    for wrong, message in (
         ({"loss": CrossEntropyLoss()}, "CrossEntropyLoss takes one label per input, .* multi-hot: use DistributionBal"),
         ({"sampler": ClassBalancedSampler}, "labels must be 1-D"),
         ({"val": made}, "The choice of the best epoch needs one label per input"),
