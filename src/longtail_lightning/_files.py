@@ -55,7 +55,12 @@ def replace_file_with_checksum(path: str | Path, write: Callable[[Any], Any]) ->
         write: gets something with a `write` method.
     """
     hashing = _Hashing()
-    replace_file(path, lambda file: write(hashing.into(file)))
+
+    def write_and_hash(file: IO[bytes]) -> None:
+        hashing.file = file
+        write(hashing)
+
+    replace_file(path, write_and_hash)
     return hashing.result()
 
 
@@ -64,7 +69,7 @@ def size_and_checksum(path: Path) -> dict[str, Any]:
     hashing = _Hashing()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
-            hashing.add(block)
+            hashing.write(block)
     return hashing.result()
 
 
@@ -166,21 +171,15 @@ def _folder_to_disk(folder: Path) -> None:
 class _Hashing:
     """Takes what is written to a file on its way."""
 
+    file: IO[bytes] | None = None
+
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._size = 0
-        self._file: IO[bytes] | None = None
-
-    def into(self, file: IO[bytes]) -> _Hashing:
-        self._file = file
-        return self
 
     def write(self, block: bytes) -> None:
-        assert self._file is not None
-        self._file.write(block)
-        self.add(block)
-
-    def add(self, block: bytes) -> None:
+        if self.file is not None:
+            self.file.write(block)
         self._digest.update(block)
         self._size += len(block)
 

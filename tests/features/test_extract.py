@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from dataclasses import FrozenInstanceError, fields
+from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
@@ -172,6 +175,21 @@ def test_a_wrapped_encoder_is_that_encoder_and_a_whole_model_is_none():
     for model in (net, nn.DataParallel(net)):
         with pytest.raises(LongTailError, match=r"a whole BaseClassifier, head included, .*: pass model\.backbone"):
             extract_features(model, loader(), **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(partial(timm.create_model, "resnet10t"), "fc"), (torchvision.models.mobilenet_v3_small, r"classifier\.3")],
+)
+def test_a_classifier_from_elsewhere_gives_logits(make, name):
+    few = DataLoader(Subset(images(), range(2)))
+    with pytest.warns(UserWarning, match=f"ends in `{name}`, so what is kept are 1000 logits, not features: put nn"):
+        extract_features(make(), few, **QUIET)
+    with pytest.warns(UserWarning, match="what is kept are 5 logits"):
+        extract_features(make(num_classes=5), few, num_classes=5, **QUIET)
+    net = make()
+    setattr(net, name.split("\\")[0], nn.Identity())
+    extract_features(net, few, **QUIET)
 
 
 def test_a_loader_does_not_say_which_split_it_is(tmp_path):

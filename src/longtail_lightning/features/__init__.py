@@ -5,15 +5,6 @@ from longtail_lightning.features.extract import extract_features as extract_feat
 from longtail_lightning.features.extraction import Extraction as Extraction
 from longtail_lightning.features.fit_head import fit_head as fit_head
 from longtail_lightning.features.head_training import HeadTraining as HeadTraining
-from longtail_lightning.features.verify import BankReport as BankReport
 from longtail_lightning.features.verify import verify_bank as verify_bank
 
-__all__ = [
-    "BankReport",
-    "extract_features",
-    "Extraction",
-    "FeatureBank",
-    "fit_head",
-    "HeadTraining",
-    "verify_bank",
-]
+__all__ = ["extract_features", "Extraction", "FeatureBank", "fit_head", "HeadTraining", "verify_bank"]

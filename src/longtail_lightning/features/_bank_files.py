@@ -13,7 +13,7 @@ from longtail_lightning.counts import as_labels
 from longtail_lightning.features._checks import require_multi_hot, require_one_each
 from longtail_lightning.features._storage import HEADER, DamagedBankError, as_tensor, read_bank
 from longtail_lightning.features._strings import Column, column_of_arrays
-from longtail_lightning.features.verify import require_whole
+from longtail_lightning.features.verify import verify_bank
 
 if TYPE_CHECKING:
     from longtail_lightning.features.bank import FeatureBank
@@ -41,8 +41,8 @@ def arrays_of(bank: FeatureBank) -> dict[str, np.ndarray]:
 
 def open_bank(folder: Path, *, mmap: bool, verify: bool) -> dict[str, Any]:
     """The fields of the bank in a folder, checked."""
-    if verify:
-        require_whole(folder)
+    if verify and (wrong := verify_bank(folder)):
+        raise DamagedBankError.of(folder, ", ".join(f"{name} {what}" for name, what in wrong.items()), wrong)
     header, arrays = read_bank(folder, mmap=mmap)
     views, names, num_classes = as_tensor(arrays["features"]), header.get("class_names"), header["num_classes"]
     try:

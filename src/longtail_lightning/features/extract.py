@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
@@ -24,6 +25,9 @@ from longtail_lightning.features._source import Source, images_of, labels_of_bat
 from longtail_lightning.features._writers import FolderWriter, MemoryWriter, Writer
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.extraction import Extraction
+
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
+_IMAGENET = 1000
 
 
 def extract_features(
@@ -112,6 +116,7 @@ def extract(
     # Loaders draw seeds for their workers.
     with encoding, source.loading(batch_size, num_workers), isolated_rng(0):
         width = _width(encoding, source)
+        _warn_of_logits(encoding.encoder, width, source.classes()[0])
         if path is None:
             writer = MemoryWriter(shards, width, settings.dtype)
             _fill(writer, encoding, source, settings)
@@ -142,6 +147,20 @@ def _refuse_whole_model(encoder: nn.Module) -> None:
     if all(isinstance(getattr(inner, part, None), nn.Module) for part in ("backbone", "head")):
         raise LongTailError(
             f"The encoder is a whole {type(inner).__name__}, head included, which gives logits: pass model.backbone."
+        )
+
+
+def _warn_of_logits(encoder: nn.Module, width: int, num_classes: int | None) -> None:
+    """Networks of timm and torchvision end in their classifier, as long as nobody has taken it off."""
+    layers = [(name, layer) for name, layer in unwrapped(encoder).named_modules() if isinstance(layer, nn.Linear)]
+    name, last = layers[-1] if layers else ("", None)
+    if last is None or name.split(".")[0] not in _CLASSIFIERS or width != last.out_features:
+        return
+    if width in (_IMAGENET, num_classes) and rank_and_world_size()[0] == 0:
+        warnings.warn(
+            f"The encoder {type(unwrapped(encoder)).__name__} ends in `{name}`, so what is kept are {width} logits, "
+            "not features: put nn.Identity() in its place, or make the encoder with num_classes=0.",
+            stacklevel=4,
         )
 
 

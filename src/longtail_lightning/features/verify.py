@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from longtail_lightning._files import size_and_checksum
-from longtail_lightning.features._storage import DamagedBankError, read_header
+from longtail_lightning.features._storage import read_header
 
 
-@dataclass(frozen=True)
-class BankReport:
-    """The files of a bank, each with what is wrong with it.
+def verify_bank(path: str | Path) -> dict[str, str]:
+    """What is wrong with each damaged file of a bank; empty when all are what was written.
 
-    Args:
-        path: folder of the bank.
-        files: what is wrong with each file; an empty string where nothing is.
-
-    Examples:
-        >>> report = BankReport(Path("bank"), {"features.npy": "", "labels.npy": "is missing"})
-        >>> report.ok, report.damaged, str(report)
-        (False, ['labels.npy'], 'bank is damaged: labels.npy is missing')
-    """
-
-    path: Path
-    files: Mapping[str, str]
-
-    @property
-    def damaged(self) -> list[str]:
-        """Names of the files that are not as they were written."""
-        return [name for name, wrong in self.files.items() if wrong]
-
-    @property
-    def ok(self) -> bool:
-        """Whether all files are as they were written."""
-        return not self.damaged
-
-    def __str__(self) -> str:
-        if self.ok:
-            return f"{self.path} is whole: {len(self.files)} files are as they were written"
-        return f"{self.path} is damaged: {', '.join(f'{name} {self.files[name]}' for name in self.damaged)}"
-
-
-def verify_bank(path: str | Path) -> BankReport:
-    """Compare every file of a bank with the size and the checksum in its header; it is read once from end to end.
+    Every file is read from end to end, and compared with the size and the checksum in `bank.json`.
 
     Args:
         path: folder of the bank.
@@ -54,28 +21,26 @@ def verify_bank(path: str | Path) -> BankReport:
         >>> from tempfile import mkdtemp
         >>> from longtail_lightning import FeatureBank
         >>> folder = FeatureBank.from_arrays(torch.randn(3, 8), [0, 2, 0]).save(mkdtemp())
-        >>> verify_bank(folder).ok
-        True
+        >>> verify_bank(folder)
+        {}
+        >>> (folder / "labels.npy").unlink()
+        >>> verify_bank(folder)
+        {'labels.npy': 'is missing'}
     """
-    folder = Path(path)
-    found: dict[str, str] = {}
-    for written in read_header(folder)["files"].values():
-        file = folder / written["name"]
-        try:
-            is_now = size_and_checksum(file)
-        except OSError as error:
-            found[file.name] = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            continue
-        if is_now["bytes"] != written["bytes"]:
-            found[file.name] = f"has {is_now['bytes']} bytes instead of {written['bytes']}"
-        else:
-            found[file.name] = "" if is_now["sha256"] == written["sha256"] else "has other contents than were written"
-    return BankReport(folder, found)
+    found = {}
+    for file in read_header(Path(path))["files"].values():
+        if wrong := _wrong(Path(path) / file["name"], file):
+            found[file["name"]] = wrong
+    return found
 
 
-def require_whole(path: Path) -> None:
-    """Refuse a bank of which a file is not as it was written."""
-    report = verify_bank(path)
-    if not report.ok:
-        reason = ", ".join(f"{name} {report.files[name]}" for name in report.damaged)
-        raise DamagedBankError.of(path, reason, report.damaged)
+def _wrong(path: Path, written: dict[str, object]) -> str:
+    try:
+        found = size_and_checksum(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read, {error.strerror}"
+    if found["bytes"] != written["bytes"]:
+        return f"has {found['bytes']} bytes instead of {written['bytes']}"
+    return "" if found["sha256"] == written["sha256"] else "is not what was written"
