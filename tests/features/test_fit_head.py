@@ -30,14 +30,13 @@ from longtail_lightning import (
     long_tail_counts,
 )
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.features import _head_batches
 from longtail_lightning.features._evaluate import mean_class_accuracy
 from longtail_lightning.features.fit_head import train_head
 from tests.reference.training import sgd
 
 COUNTS = [14, 6, 3, 1]
 LABELS = [c for c, count in enumerate(COUNTS) for _ in range(count)]
-# The function hides the module of its name.
-MODULE = __import__("sys").modules[fit_head.__module__]
 
 
 def bank(views=1, dtype=torch.float64, seed=0):
@@ -82,10 +81,10 @@ def test_streamed_from_the_file_is_the_same(tmp_path, monkeypatch, dtype, views)
     mapped = FeatureBank.load(made.save(tmp_path))
     copied = fit_head(mapped, linear(), batch_size=8)
     asked = []
-    monkeypatch.setattr(MODULE, "free_memory", lambda device: asked.append(device) or 2 * 5 * len(LABELS))
+    monkeypatch.setattr(_head_batches, "free_memory", lambda device: asked.append(device) or 2 * 5 * len(LABELS))
     streamed = fit_head(mapped, linear(), batch_size=8)
     assert asked
-    assert MODULE._placed(mapped, 0, torch.device("cpu")).data_ptr() == mapped.features.data_ptr()
+    assert _head_batches._placed(mapped, 0, torch.device("cpu")).data_ptr() == mapped.features.data_ptr()
     assert same(memory, copied)
     assert same(memory, streamed)
 

@@ -157,12 +157,7 @@ class FeatureBank:
         return f"FeatureBank({len(self)} x {self.num_features} {kind}{views}, {labels})"
 
     def batches(
-        self,
-        size: int = 8192,
-        *,
-        view: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        self, size: int = 8192, *, view: int = 0, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Iterator[tuple[Tensor, Any]]:
         """Features and labels in order, `size` inputs at a time; a mapped bank is read as it goes.
 
@@ -221,21 +216,13 @@ class FeatureBank:
         return replace(self, num_classes=num_classes, given_names=None, labels=labels)
 
     def require_labels(self, what: str) -> Tensor:
-        """The labels; refuse, in the name of `what`, a bank that has none.
-
-        Args:
-            what: who needs them, for the error.
-        """
+        """The labels; refuse, in the name of `what`, a bank that has none."""
         if self.labels is None:
             raise LongTailError(f"{what} needs labels, and the bank has none: make it with labels=...")
         return self.labels
 
     def require_single_labels(self, what: str) -> Tensor:
-        """The class index of each input; refuse, in the name of `what`, a bank without, and one with several.
-
-        Args:
-            what: who needs one label per input, for the error.
-        """
+        """The class index of each input; refuse, in the name of `what`, a bank without labels or with several."""
         if self.multi_hot:
             raise LongTailError(
                 f"{what} needs one label per input, but the labels of the bank are multi-hot: take the inputs of "
@@ -244,11 +231,7 @@ class FeatureBank:
         return self.require_labels(what)
 
     def require_all_classes(self, what: str) -> None:
-        """Refuse, in the name of `what`, a bank in which a class has no input.
-
-        Args:
-            what: who needs every class, for the error.
-        """
+        """Refuse, in the name of `what`, a bank in which a class has no input."""
         if told := self.missing_classes:
             raise LongTailError(
                 f"{what} needs at least one feature of each class, but the bank has none of {told}: "
