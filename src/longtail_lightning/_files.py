@@ -21,7 +21,7 @@ except ImportError:  # Windows, where nothing is locked
 LOCK = ".lock"
 _BLOCK = 1 << 20
 # File systems that have no locks say one of these.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EBADF)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _held: set[int] = set()
 
 

@@ -178,6 +178,20 @@ def test_a_save_that_is_stopped_leaves_the_old_bank(tmp_path, monkeypatch):
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
+def test_a_save_over_an_unfinished_extraction_ends_it(tmp_path, monkeypatch):
+    from longtail_lightning.features import _storage
+
+    (tmp_path / "extraction.json").write_text("{}")
+    (tmp_path / "done").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(_storage, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bank().save(tmp_path)
+    assert not (tmp_path / "extraction.json").exists(), "its shards are no longer there"
+    bank().save(tmp_path)
+    assert not (tmp_path / "done").exists()
+
+
 def test_two_do_not_write_at_once(tmp_path):
     with locked(tmp_path), pytest.raises(LongTailError, match="Another process is writing to"):
         bank().save(tmp_path)
@@ -291,6 +305,7 @@ def replace(name, array, folder):
         (partial(replace, "ids_offsets", np.array([0, 1])), "the offsets of ids do not go from 0"),
         (partial(replace, "texts_offsets", np.array([0, 108])), "of 6 inputs got 1 texts"),
         (partial(replace, "features", np.zeros((1, 6, 4))), r"bank\.json tells \[1, 6, 4\] of float32"),
+        (lambda folder: rewrite(folder, files={"features": {}}), r"bank\.json does not tell the file of its features"),
         (partial(replace, "features", np.zeros(6)), r"features are float64 of shape \(6,\)"),
         (lambda folder: rewrite(folder, class_names=["a"]), "A bank of 5 classes got 1 class_names"),
         (lambda folder: rewrite(folder, num_classes=3, class_names=None), r"labels\[3\] is 3, outside 0\.\.2"),

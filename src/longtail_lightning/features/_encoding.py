@@ -73,22 +73,22 @@ class Encoding:
         self.encoder.to(self._home)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor) -> Tensor:
         """Features `(batch, num_features)` of prepared inputs on the device; crops of an image are averaged."""
-        crops = images.shape[1] if images.ndim == 5 else None
+        crops = inputs.shape[1] if inputs.ndim == 5 else None
         if crops is not None:
-            images = images.flatten(0, 1)
-        if images.is_floating_point() and self._kind is not None:
-            images = images.to(self._kind)
-        if images.ndim == 4:
-            images = images.contiguous(memory_format=self._format)
+            inputs = inputs.flatten(0, 1)
+        if inputs.is_floating_point() and self._kind is not None:
+            inputs = inputs.to(self._kind)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=self._format)
         autocast: Any = nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
         with autocast:
-            features = self.encoder(images)
-        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
+            features = self.encoder(inputs)
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(inputs):
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise LongTailError(
-                f"The encoder {type(self.encoder).__name__} gives {shape} for {len(images)} inputs, "
+                f"The encoder {type(self.encoder).__name__} gives {shape} for {len(inputs)} inputs, "
                 "expected (inputs, features): pool or flatten what it returns."
             )
         features = features if features.dtype == torch.float64 else features.float()

@@ -57,6 +57,9 @@ def write_bank(
         header: the other things to write.
         there: arrays of which the files are in the folder already, and in no bank.
     """
+    if not there:
+        # Or the new files would be taken for shards of an extraction that was never finished.
+        (folder / PROGRESS).unlink(missing_ok=True)
     taken = _files_in_use(folder)
     files = {part: {"name": f"{part}.npy", **size_and_checksum(folder / f"{part}.npy")} for part in there}
     for part, array in arrays.items():
@@ -101,8 +104,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             )
         if wrong := [key for key, kind in _FIELDS.items() if not isinstance(header.get(key), kind)]:
             raise DamagedBankError.of(folder, f"{HEADER} has no {wrong[0]}", [HEADER])
-        if foreign := [name for name in _names(header) if Path(name).name != name]:
-            raise DamagedBankError.of(folder, f"{HEADER} names a file elsewhere, {foreign[0]!r}", [HEADER])
+        _require_own_files(folder, header)
         return header
     if (folder / PROGRESS).is_file():
         progress = read_progress(folder)
@@ -171,6 +173,15 @@ def _files_in_use(folder: Path) -> set[str]:
         return set(_names(_read_object(folder / HEADER)))
     except DAMAGED:
         return {FEATURES, LABELS}  # those of format 1; what is damaged need not stay
+
+
+def _require_own_files(folder: Path, header: Mapping[str, Any]) -> None:
+    """What a header names lies in its folder, wherever the header comes from."""
+    for part, file in header["files"].items():
+        if not isinstance(file, dict) or not {"name", "bytes", "sha256"} <= file.keys():
+            raise DamagedBankError.of(folder, f"{HEADER} does not tell the file of its {part}", [HEADER])
+        if Path(str(file["name"])).name != file["name"]:
+            raise DamagedBankError.of(folder, f"{HEADER} names a file elsewhere, {file['name']!r}", [HEADER])
 
 
 def _names(header: Mapping[str, Any]) -> list[str]:

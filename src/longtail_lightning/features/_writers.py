@@ -96,7 +96,7 @@ class FolderWriter(Writer):
         return finished_shards(self.folder)
 
     def write(self, view: int, inputs: range, features: Tensor, labels: Tensor) -> None:
-        with self._told_when_full():
+        with self._full_disk_in_words():
             self._features.seek(self._offset + (view * self.shards.number + inputs.start) * self._row)
             self._features.write(features.contiguous().numpy().tobytes())
             if view == 0:
@@ -104,14 +104,14 @@ class FolderWriter(Writer):
                 self._labels.write(labels.contiguous().numpy().tobytes())
 
     def finish(self, view: int, shard: int) -> None:
-        with self._told_when_full():
+        with self._full_disk_in_words():
             to_disk(self._features)
             if view == 0:
                 to_disk(self._labels)
             (self.folder / DONE / str(view * self.shards.per_view + shard)).touch()
 
     @contextmanager
-    def _told_when_full(self) -> Iterator[None]:
+    def _full_disk_in_words(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
