@@ -1,14 +1,28 @@
-"""The one way to write a file: beside its place, to the disk, then renamed, so that it is whole or not there."""
+"""The one way to write: beside the target, to the disk, then renamed; by one process at a time, with a checksum."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from longtail_lightning._errors import LongTailError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+_BLOCK = 1 << 20
+# File systems that have no locks say one of these.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+_held: set[int] = set()
 
 
 def replace_file(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
@@ -20,18 +34,49 @@ def replace_file(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb") as file:
-            write(file)
-            to_disk(file)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise LongTailError(f"{path} cannot be written ({error.strerror}): give another place.") from error
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
+    with writable(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(unfinished, "wb") as file:
+                write(file)
+                to_disk(file)
+            os.replace(unfinished, path)
+            _folder_to_disk(path.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
     return path
+
+
+def replace_file_with_checksum(path: str | Path, write: Callable[[Any], Any]) -> dict[str, Any]:
+    """Write a file as a whole, and tell its size and checksum, as `size_and_checksum` does.
+
+    Args:
+        path: the file.
+        write: gets something with a `write` method.
+    """
+    hashing = _Hashing()
+
+    def write_and_hash(file: IO[bytes]) -> None:
+        hashing.file = file
+        write(hashing)
+
+    replace_file(path, write_and_hash)
+    return hashing.result()
+
+
+def size_and_checksum(path: Path) -> dict[str, Any]:
+    """Size of a file, and its SHA-256, which `sha256sum` prints too."""
+    hashing = _Hashing()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            hashing.write(block)
+    return hashing.result()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes were writing; the folder must be locked, or it is deleted under their hands."""
+    for unfinished in folder.glob(".*.part"):
+        unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -48,3 +93,95 @@ def to_disk(file: IO[bytes]) -> None:
     """Wait until everything that was written lies on the disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+@contextmanager
+def writable(path: str | Path) -> Iterator[None]:
+    """Turn an error of the file system into one sentence about this path."""
+    try:
+        yield
+    except OSError as error:
+        raise LongTailError(f"{path} cannot be written ({error.strerror}): give another place.") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder; the system lets go when this process ends, however it ends.
+
+    Args:
+        folder: is made when it does not exist. What only reads need not ask.
+    """
+    file = folder / LOCK
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _lock(file)
+    try:
+        yield
+    finally:
+        # Deleted while it is held: who waits for this one sees that it is gone.
+        file.unlink(missing_ok=True)
+        _held.discard(handle)
+        os.close(handle)
+
+
+def _lock(file: Path) -> int:
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise LongTailError(
+                f"Another process is writing to {file.parent}: wait until it has ended, or give another place."
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(handle)
+                raise
+        # Its last owner may have deleted the file before it was locked here.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), file.stat()):
+                _held.add(handle)
+                return handle
+        os.close(handle)
+
+
+def _let_go_in_child() -> None:
+    """Workers of a loader outlive a parent that is killed for some seconds, and would keep its locks meanwhile."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """A new name is on the disk only when the folder is."""
+    with suppress(OSError):  # some systems sync no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class _Hashing:
+    """Takes what is written to a file on its way."""
+
+    file: IO[bytes] | None = None
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, block: bytes) -> None:
+        if self.file is not None:
+            self.file.write(block)
+        self._digest.update(block)
+        self._size += len(block)
+
+    def result(self) -> dict[str, Any]:
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}

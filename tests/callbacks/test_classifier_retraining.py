@@ -78,9 +78,9 @@ def extractions(monkeypatch):
     """Source and type of each pass over images."""
     passes, extract = [], _banks.extract
 
-    def watched(encoder, source, path, **options):
-        passes.append((source, options["dtype"]))
-        return extract(encoder, source, path, **options)
+    def watched(encoder, source, path, settings):
+        passes.append((source, settings.dtype))
+        return extract(encoder, source, path, settings)
 
     monkeypatch.setattr(_banks, "extract", watched)
     return passes

@@ -78,8 +78,9 @@ def test_the_second_stage_is_as_released(name):
         kind = METHODS[method if isinstance(method, str) else method["class_path"].rpartition(".")[2].lower()[:3]]
         made = kind(**({} if isinstance(method, str) else method["init_args"]))
         if made.name in ("crt", "lws"):
-            assert made.training["momentum"] == 0.9
-            found[made.name] = tuple(made.training[name] for name in ("epochs", "lr", "weight_decay", "batch_size"))
+            training = made.training
+            assert training.momentum == 0.9
+            found[made.name] = (training.epochs, training.lr, training.weight_decay, training.batch_size)
     assert found == RELEASED[name]
 
 

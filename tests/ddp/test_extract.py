@@ -10,17 +10,19 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader
 
-from longtail_lightning import LinearHead, extract_features, fit_head
+from longtail_lightning import FeatureBank, LinearHead, extract_features, fit_head, verify_bank
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._files import locked
 from longtail_lightning.cli.main import main
+from longtail_lightning.features._checks import NotFiniteError
 from tests.features.data import Noisy, Stops, encoder
 from tests.tiny import tiny_data
 
 
-def extract(path, views, source="data module", **options):
+def extract(path, views, source="data module", precision=None):
     # A module of the library and a plain loader: 38 and 41 images, which neither 2 nor 8 divides.
     data = tiny_data() if source == "data module" else DataLoader(Noisy(), batch_size=8)
-    bank = extract_features(encoder(), data, path, views=views, shard_size=8, progress=False, **options)
+    bank = extract_features(encoder(), data, path, views=views, shard_size=8, progress=False, precision=precision)
     return bank.views.view(torch.uint8).tolist(), bank.labels.tolist()
 
 
@@ -70,6 +72,31 @@ def test_an_error_of_one_is_an_error_of_all_and_both_continue(pool, tmp_path):
     assert pool.run(stop_in_one, str(tmp_path / "bank")) == [single, single]
 
 
+def too_large(path):
+    class Large(nn.Module):
+        def forward(self, images):
+            # Only process 1 finds out.
+            return images.flatten(1) * (1e6 if dist.get_rank() == 1 else 1)
+
+    with pytest.raises(NotFiniteError) as error:
+        extract_features(Large(), tiny_data(), path, shard_size=8, progress=False)
+    return str(error.value), str(error.value.dtype), error.value.number, error.value.names
+
+
+@pytest.mark.parametrize("folder", [None, "bank"])
+def test_an_error_keeps_its_fields(pool, tmp_path, folder):
+    first, second = pool.run(too_large, folder and str(tmp_path / folder))
+    assert first == second
+    assert first[1:] == ("torch.float16", 8, (8, 9, 10))
+
+
+@pytest.mark.parametrize("folder", [None, "bank"])
+def test_in_bfloat16(pool, tmp_path, folder):
+    single = extract(None, 1, precision="bf16")
+    assert pool.run(extract, folder and str(tmp_path / folder), 1, "data module", "bf16") == [single, single]
+    assert single != extract(None, 1)
+
+
 def begin_alone(path):
     with pytest.raises(KeyboardInterrupt):
         extract_features(
@@ -86,6 +113,36 @@ def test_what_one_process_began_two_finish(pool, tmp_path):
     begin_alone(str(tmp_path / "bank"))
     single = extract(None, 2)[0]
     assert pool.run(go_on, str(tmp_path / "bank")) == [single, single]
+
+
+def begin_together(path):
+    error = LongTailError("stop")
+    with pytest.raises(LongTailError, match="stop"):
+        extract_features(Stops(encoder(), error, 3), tiny_data(), path, shard_size=8, progress=False, views=2)
+    with pytest.raises(LongTailError, match="is unfinished, 4 of 10 shards are there"):
+        FeatureBank.load(path)
+
+
+def test_what_two_processes_began_one_finishes(pool, tmp_path):
+    pool.run(begin_together, str(tmp_path / "bank"))
+    assert go_on(str(tmp_path / "bank")) == extract(None, 2)[0]
+    assert verify_bank(tmp_path / "bank") == {}
+
+
+def locked_by_another(path):
+    if dist.get_rank() == 0:
+        with locked(Path(path)), pytest.raises(LongTailError) as error:
+            extract(path, 1)
+    else:
+        with pytest.raises(LongTailError) as error:
+            extract(path, 1)
+    return str(error.value)
+
+
+def test_a_locked_folder_ends_all_processes(pool, tmp_path):
+    first, second = pool.run(locked_by_another, str(tmp_path / "bank"))
+    assert first == second
+    assert "Another process is writing to" in first
 
 
 def refused(path, other_encoder):

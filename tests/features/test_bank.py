@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import json
+import pickle
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from longtail_lightning import ClassCounts, FeatureBank
-from longtail_lightning._errors import LongTailError
-from longtail_lightning.features import _storage as files
+from longtail_lightning import ClassCounts, FeatureBank, LongTailError, NearestClassMeanHead
+from longtail_lightning._files import locked
+from longtail_lightning.features._checks import NotFiniteError
+from longtail_lightning.features._evaluate import class_accuracy
+from longtail_lightning.features._storage import FORMAT, DamagedBankError
+from longtail_lightning.features._strings import Strings
 
 LABELS = [0, 2, 0, 3, 2, 0]
 IDS = [f"{name}.jpg" for name in "abcdef"]
@@ -61,11 +68,12 @@ def test_save_and_load_give_the_same_bank(dtype, views, mmap, tmp_path):
 def test_files_are_npy_and_json_without_pickle(tmp_path):
     folder = bank().save(tmp_path)
     assert {path.name for path in folder.iterdir()} == {
-        "bank.json", "features.npy", "labels.npy", "ids.jsonl", "texts.jsonl",
+        "bank.json", "features.npy", "labels.npy", "ids.npy", "ids_offsets.npy", "texts.npy", "texts_offsets.npy",
     }  # fmt: skip
-    for name in ("features.npy", "labels.npy"):
-        np.load(folder / name, allow_pickle=False)
-    assert json.loads((folder / "bank.json").read_text())["format"] == files.FORMAT
+    for file in folder.glob("*.npy"):
+        np.load(file, allow_pickle=False)
+    assert bytes(np.load(folder / "texts.npy")).decode() == "".join(TEXTS)
+    assert json.loads((folder / "bank.json").read_text())["format"] == FORMAT
 
 
 def test_a_mapped_bank_never_changes_its_file(tmp_path):
@@ -99,14 +107,240 @@ def test_saving_over_the_bank_that_one_reads(tmp_path):
     assert again.ids == ["f.jpg", "a.jpg"]
 
 
-def test_a_save_that_is_stopped_leaves_no_bank(tmp_path, monkeypatch):
-    folder = bank().save(tmp_path)
-    monkeypatch.setattr(files, "write_lines", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        bank().save(folder)
-    with pytest.raises(LongTailError, match=r"is no bank, it has no bank\.json"):
-        FeatureBank.load(folder)
+KILLED = """
+import json, os, shutil, signal, sys
+import torch
+from longtail_lightning import FeatureBank
+
+torch.set_num_threads(1)
+folder, steps = sys.argv[1], []
+old = FeatureBank.from_arrays(torch.zeros(6, 4), [0] * 6, list("abcdef"), ["old"] * 6)
+new = FeatureBank.from_arrays(torch.ones(5, 3), [1] * 5, None, ["new"] * 5)
+
+
+def die_at(step):
+    def hook(event, args):
+        # Just before a file is opened, renamed or deleted.
+        nonlocal step
+        if event in ("open", "os.rename", "os.remove") and folder in str(args[0]):
+            step -= 1
+            if step < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+for step in range(0, 200, 2):
+    shutil.rmtree(folder, ignore_errors=True)
+    for bank in (old, new, old)[: 1 + step // 2 % 2 * 2]:  # the files have other names every second time
+        bank.save(folder)
+    if (child := os.fork()) == 0:
+        sys.addaudithook(die_at(step))
+        new.save(folder)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    found = FeatureBank.load(folder, verify=True)
+    expected = new if found.texts[0] == "new" else old
+    whole = torch.equal(found.views, expected.views) and torch.equal(found.labels, expected.labels)
+    whole = whole and list(found.ids) == list(expected.ids) and list(found.texts) == list(expected.texts)
+    steps.append([expected.texts[0] if whole else "neither", os.WIFSIGNALED(status)])
+    # What a kill left behind does not stand in the way, and does not stay.
+    new.save(folder)
+    steps[-1].append(sorted(os.listdir(folder)))
+    if not os.WIFSIGNALED(status):
+        break
+print(json.dumps(steps))
+"""
+
+
+def test_a_save_that_is_killed_anywhere_leaves_the_old_bank_or_the_new_one(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "bank")]
+    steps = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    found = [state for state, _, _ in steps]
+    assert found == sorted(found, reverse=True), "first the old one, then the new one"
+    assert set(found) == {"old", "new"}
+    assert len(steps) > 10
+    assert [killed for _, killed, _ in steps] == [True] * (len(steps) - 1) + [False]
+    assert {len(names) for _, _, names in steps} == {5}
+    assert not [name for _, _, names in steps for name in names if name.startswith(".")]
+
+
+def test_a_save_that_is_stopped_leaves_the_old_bank(tmp_path, monkeypatch):
+    from longtail_lightning.features import _storage
+
+    made = bank()
+    folder = made.save(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_storage, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bank().save(folder)
+    assert torch.equal(FeatureBank.load(folder, verify=True).features, made.features)
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_save_over_an_unfinished_extraction_ends_it(tmp_path, monkeypatch):
+    from longtail_lightning.features import _storage
+
+    (tmp_path / "extraction.json").write_text("{}")
+    (tmp_path / "done").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(_storage, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bank().save(tmp_path)
+    assert not (tmp_path / "extraction.json").exists(), "its shards are no longer there"
+    bank().save(tmp_path)
+    assert not (tmp_path / "done").exists()
+
+
+def test_two_do_not_write_at_once(tmp_path):
+    with locked(tmp_path), pytest.raises(LongTailError, match="Another process is writing to"):
+        bank().save(tmp_path)
+    folder = bank().save(tmp_path)
+    with locked(folder):
+        assert len(FeatureBank.load(folder)) == 6, "who reads need not wait"
+
+
+def test_nothing_changes_a_bank():
+    made = bank()
+    for name in ("views", "features", "labels", "ids", "texts", "num_classes", "class_names", "fingerprint", "path"):
+        with pytest.raises(AttributeError):
+            setattr(made, name, None)
+    more = made.with_num_classes(7)
+    assert (more.num_classes, more.class_names, more.class_counts.tolist()) == (
+        7,
+        list("0123456"),
+        [3, 0, 2, 1, 0, 0, 0],
+    )
+    assert (made.num_classes, made.class_names, made.class_counts.tolist()) == (5, list("vwxyz"), [3, 0, 2, 1, 0])
+    assert made.with_num_classes(5) is made
+    assert (more.ids, more.texts, more.views.data_ptr()) == (IDS, TEXTS, made.views.data_ptr())
+    with pytest.raises(LongTailError, match="has 5 classes, which cannot become 4"):
+        made.with_num_classes(4)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_bank_without_labels(tmp_path, mmap):
+    made = FeatureBank.from_arrays(torch.randn(6, 4), ids=IDS, texts=TEXTS)
+    loaded = FeatureBank.load(made.save(tmp_path), mmap=mmap)
+    assert "labels.npy" not in {path.name for path in tmp_path.iterdir()}
+    for each in (made, loaded, loaded.subset([1, 0]).subset([1, 0])):
+        assert (each.labels, each.num_classes, each.class_names, each.multi_hot) == (None, 0, [], False)
+        assert each.ids[:2] == IDS[:2]
+    assert repr(loaded) == "FeatureBank(6 x 4 float32, no labels)"
+    (batch,) = loaded.batches()
+    assert (batch[0].equal(made.features), batch[1]) == (True, None)
+    for needs in (
+        lambda: loaded.class_counts,
+        lambda: loaded.require_all_classes("NCM"),
+        lambda: loaded.require_single_labels("tau"),
+        lambda: NearestClassMeanHead(4, 2).fit(loaded),
+        lambda: class_accuracy(torch.nn.Linear(4, 2), loaded),
+    ):
+        with pytest.raises(LongTailError, match=r"needs (labels|one label per input)"):
+            needs()
+    assert FeatureBank.from_arrays(torch.zeros(2, 3), class_names=["a", "b"]).num_classes == 2
+
+
+MULTI_HOT = [[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda rows: torch.tensor(rows).float()])
+def test_multi_hot_labels(tmp_path, kind):
+    made = FeatureBank.from_arrays(torch.randn(6, 4), kind(MULTI_HOT))
+    loaded = FeatureBank.load(made.save(tmp_path))
+    for each in (made, loaded):
+        assert (each.labels.tolist(), each.labels.dtype) == (MULTI_HOT, torch.uint8)
+        assert (each.num_classes, each.multi_hot) == (3, True)
+        assert each.class_counts.tolist() == [4, 1, 3]
+    assert repr(loaded) == "FeatureBank(6 x 4 float32, 3 classes, multi-hot)"
+    assert loaded.subset([2, 1]).class_counts.tolist() == [1, 1, 1]
+    assert loaded.with_num_classes(4).class_counts.tolist() == [4, 1, 3, 0]
+    for needs in (
+        lambda: loaded.require_single_labels("tau"),
+        lambda: NearestClassMeanHead(4, 3).fit(loaded),
+        lambda: class_accuracy(torch.nn.Linear(4, 3), loaded),
+    ):
+        with pytest.raises(LongTailError, match="needs one label per input"):
+            needs()
+
+
+def test_ids_keep_their_type(tmp_path):
+    for ids in (np.array([5, 3, 2, 9, 8, 7]), [5, 3, 2, 9, 8, 7], torch.tensor([5, 3, 2, 9, 8, 7])):
+        loaded = FeatureBank.load(bank(ids=ids).save(tmp_path))
+        assert loaded.ids == [5, 3, 2, 9, 8, 7]
+        assert {type(one) for one in loaded.ids} == {int}
+        assert loaded.subset([1, -1]).ids == [3, 7]
+    numbered = FeatureBank.load(bank(ids=None).save(tmp_path))
+    assert numbered.ids == range(6)
+    assert numbered.subset([4, 2]).ids == [4, 2], "it stays what it was in the split"
+    assert FeatureBank.load(numbered.subset([4, 2]).save(tmp_path)).ids == [4, 2]
+
+
+def test_ids_and_texts_are_mapped_and_no_string_is_made(tmp_path, monkeypatch):
+    folder = bank().save(tmp_path)
+    monkeypatch.setattr(Strings, "_item", lambda *_: pytest.fail("a Python string was made"))
+    loaded = FeatureBank.load(folder)
+    assert isinstance(loaded.texts.text, np.memmap)
+    assert isinstance(loaded.ids.offsets, np.memmap)
+    loaded.subset(torch.tensor([3, 1])).with_num_classes(9).save(tmp_path / "part")
+
+
+def rewrite(folder, **changes):
+    header = json.loads((folder / "bank.json").read_text())
+    (folder / "bank.json").write_text(json.dumps({**header, **changes}))
+
+
+def replace(name, array, folder):
+    np.save(folder / f"{name}.npy", array)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (partial(replace, "labels", np.array([0, 2, 0, 5, 2, 0])), r"labels\[3\] is 5, outside 0\.\.4"),
+        (partial(replace, "labels", np.array([0, 2, 0, -1, 2, 0])), r"labels\[3\] is -1, outside"),
+        (partial(replace, "labels", np.zeros(6)), r"labels are torch\.float64 of shape \(6,\)"),
+        (partial(replace, "labels", np.full((6, 5), 2, np.uint8)), "must be multi-hot"),
+        (partial(replace, "labels", np.zeros((6, 4), np.uint8)), r"of shape \(6, 4\) for 5 classes"),
+        (partial(replace, "ids_offsets", np.array([0, 1])), "the offsets of ids do not go from 0"),
+        (partial(replace, "texts_offsets", np.array([0, 108])), "of 6 inputs got 1 texts"),
+        (partial(replace, "features", np.zeros((1, 6, 4))), r"bank\.json tells \[1, 6, 4\] of float32"),
+        (lambda folder: rewrite(folder, files={"features": {}}), r"bank\.json does not tell the file of its features"),
+        (partial(replace, "features", np.zeros(6)), r"features are float64 of shape \(6,\)"),
+        (lambda folder: rewrite(folder, class_names=["a"]), "A bank of 5 classes got 1 class_names"),
+        (lambda folder: rewrite(folder, num_classes=3, class_names=None), r"labels\[3\] is 3, outside 0\.\.2"),
+        (lambda folder: rewrite(folder, num_classes=None), r"bank\.json has no num_classes"),
+        (lambda folder: (folder / "bank.json").write_text("[]"), r"bank\.json is damaged"),
+    ],
+)
+def test_what_does_not_fit_is_found_when_a_bank_is_opened(tmp_path, damage, message):
+    folder = bank().save(tmp_path)
+    damage(folder)
+    with pytest.raises(DamagedBankError, match=message):
+        FeatureBank.load(folder)
+
+
+def test_a_bank_of_an_older_version_is_told_and_replaced(tmp_path):
+    for name in ("features.npy", "labels.npy"):
+        np.save(tmp_path / name, np.zeros(3))
+    (tmp_path / "ids.jsonl").write_text('"a"\n')
+    (tmp_path / "bank.json").write_text(json.dumps({"format": 1, "fingerprint": {}}))
+    with pytest.raises(LongTailError, match="has format 1, this version of the library reads 2: extract the feat"):
+        FeatureBank.load(tmp_path)
+    assert len(FeatureBank.load(bank().save(tmp_path), verify=True)) == 6
+    assert not (tmp_path / "ids.jsonl").exists()
+    assert not (tmp_path / "features.npy").exists(), "the old one stayed until the new one was there"
+
+
+def test_the_error_of_features_that_are_no_numbers_goes_to_other_processes():
+    features = torch.zeros(6, 4).half()
+    features[1:5] = torch.inf
+    with pytest.raises(NotFiniteError) as caught:
+        FeatureBank.from_arrays(features, LABELS, IDS)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert (error.dtype, error.number, error.names) == (torch.float16, 4, ("b.jpg", "c.jpg", "d.jpg"))
+        assert str(error) == str(caught.value)
+        assert "store them as float32" in str(error)
 
 
 def test_subset():
@@ -118,9 +352,9 @@ def test_subset():
     assert part.texts == [TEXTS[4], TEXTS[5], TEXTS[0]]
     assert part.num_classes == 5
     assert made.subset(made.labels == 2).ids == ["b.jpg", "e.jpg"]
-    with pytest.raises(LongTailError, match="The bank has 6 images, there is no image 6"):
+    with pytest.raises(LongTailError, match="The bank has 6 inputs, there is no input 6"):
         made.subset([6])
-    with pytest.raises(LongTailError, match="without images is no bank"):
+    with pytest.raises(LongTailError, match="without inputs is no bank"):
         made.subset([])
 
 
@@ -135,20 +369,20 @@ def test_batches_cover_the_bank_in_order(tmp_path):
 def test_not_a_number_is_refused_with_the_first_ids():
     features = torch.zeros(2, 6, 4)
     features[0, 1, 2], features[1, 3, 0], features[0, 3, 1] = float("nan"), float("inf"), float("nan")
-    with pytest.raises(LongTailError, match=r"Features of 2 of 6 images are NaN or infinite \(ids b.jpg, d.jpg\)"):
+    with pytest.raises(LongTailError, match=r"Features of 2 of 6 inputs are NaN or infinite \(ids b.jpg, d.jpg\)"):
         FeatureBank.from_arrays(features, LABELS, IDS)
     features[:] = float("nan")
-    with pytest.raises(LongTailError, match=r"6 of 6 images .* \(ids 0, 1, 2, \.\.\.\)"):
+    with pytest.raises(LongTailError, match=r"6 of 6 inputs .* \(ids 0, 1, 2, \.\.\.\)"):
         FeatureBank.from_arrays(features, LABELS)
 
 
 def test_a_large_bank_is_searched_in_pieces(monkeypatch):
-    from longtail_lightning.features import bank as module
+    from longtail_lightning.features import _checks as module
 
     monkeypatch.setattr(module, "_CHUNK", 8)  # two rows at once
     features = torch.zeros(6, 4)
     features[5, 0] = float("nan")
-    with pytest.raises(LongTailError, match=r"1 of 6 images .*\(ids 5\)"):
+    with pytest.raises(LongTailError, match=r"1 of 6 inputs .*\(ids 5\)"):
         FeatureBank.from_arrays(features, LABELS)
 
 
@@ -164,9 +398,14 @@ def test_classes_without_features_are_named_when_they_are_needed():
     [
         ({"features": torch.zeros(6)}, r"got shape \(6,\): flatten"),
         ({"features": torch.zeros(0, 4)}, "flatten"),
-        ({"labels": [0, 1]}, "A bank of 6 images got 2 labels"),
-        ({"ids": ["a"]}, "A bank of 6 images got 1 ids"),
-        ({"texts": ["a"] * 7}, "A bank of 6 images got 7 texts"),
+        ({"labels": [0, 1]}, "A bank of 6 inputs got 2 labels"),
+        ({"ids": ["a"]}, "A bank of 6 inputs got 1 ids"),
+        ({"texts": ["a"] * 7}, "A bank of 6 inputs got 7 texts"),
+        ({"labels": [[1, 0]] * 5}, "A bank of 6 inputs got 5 labels"),
+        ({"labels": [[1, 2]] * 6}, "must be multi-hot, 0 and 1 only"),
+        ({"labels": [[1, 0]] * 6, "num_classes": 3}, r"shape \(6, 2\) are of 2 classes, not of 3"),
+        ({"ids": ["a", 1, 2, 3, 4, 5]}, r"ids\[1\] is 1, no string"),
+        ({"texts": ["a", None, "", "", "", ""]}, r"texts\[1\] is None, no string: give strings, '' where"),
         ({"num_classes": 3}, r"labels\[3\] is 3, outside 0\.\.2"),
         ({"class_names": list("abcdef"), "num_classes": 5}, "A bank of 5 classes got 6 class_names"),
     ],
@@ -194,9 +433,9 @@ def test_folders_that_are_no_banks(tmp_path):
     (folder / "features.npy").write_bytes((folder / "features.npy").read_bytes()[:-8])
     with pytest.raises(LongTailError, match="is damaged"):
         FeatureBank.load(folder)
-    bank().save(folder)
+    folder = bank().save(tmp_path / "again")
     np.save(folder / "labels.npy", np.zeros(3, dtype=np.int64))
-    with pytest.raises(LongTailError, match=r"is damaged: bank\.json tells"):
+    with pytest.raises(LongTailError, match=r"is damaged \(A bank of 6 inputs got 3 labels: give one for each\)"):
         FeatureBank.load(folder)
     header = json.loads((Path(folder) / "bank.json").read_text())
     (folder / "bank.json").write_text(json.dumps({**header, "format": 99}))
@@ -221,5 +460,5 @@ def test_the_fingerprint_that_is_expected(tmp_path):
     other = {"encoder": {"class": "Net", "checksum": "9999"}}
     with pytest.raises(LongTailError, match="made by Net abcdef012345, not by Net 9999"):
         FeatureBank.load(folder, expect=other)
-    with pytest.raises(LongTailError, match="made of an unknown data set, not of Mine val of 3 images"):
+    with pytest.raises(LongTailError, match="made of an unknown data set, not of Mine val of 3 inputs"):
         FeatureBank.load(folder, expect={"data": {"name": "Mine", "split": "val", "number": 3}})

@@ -1,27 +1,39 @@
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import FrozenInstanceError, fields
+from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from longtail_lightning import (
     BaseClassifier,
     CIFARResNet,
+    Extraction,
     FeatureBank,
     LinearHead,
     LongTailDataModule,
     extract_features,
 )
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._files import LOCK, locked
+from longtail_lightning.features._checks import NotFiniteError
 from longtail_lightning.features._fingerprint import encoder_fingerprint
+from longtail_lightning.features._folder import Folder
+from longtail_lightning.features._source import source_of
+from longtail_lightning.features.extract import extract
 from tests.features.data import NUMBER, Noisy, Slow, Stops, encoder, images, loader
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -106,7 +118,7 @@ def test_disk_and_memory_hold_the_same(tmp_path):
     assert kept.ids == memory.ids
     assert kept.fingerprint == memory.fingerprint
     assert {path.name for path in (tmp_path / "bank").iterdir()} == {
-        "bank.json", "features.npy", "labels.npy", "ids.jsonl",
+        "bank.json", "features.npy", "labels.npy", "ids.npy", "ids_offsets.npy",
     }  # fmt: skip
     kept.save(tmp_path / "copy")
     assert bytes_of(tmp_path / "copy") == bytes_of(tmp_path / "bank")
@@ -163,6 +175,21 @@ def test_a_wrapped_encoder_is_that_encoder_and_a_whole_model_is_none():
     for model in (net, nn.DataParallel(net)):
         with pytest.raises(LongTailError, match=r"a whole BaseClassifier, head included, .*: pass model\.backbone"):
             extract_features(model, loader(), **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(partial(timm.create_model, "resnet10t"), "fc"), (torchvision.models.mobilenet_v3_small, r"classifier\.3")],
+)
+def test_a_classifier_from_elsewhere_gives_logits(make, name):
+    few = DataLoader(Subset(images(), range(2)))
+    with pytest.warns(UserWarning, match=f"ends in `{name}`, so what is kept are 1000 logits, not features: put nn"):
+        extract_features(make(), few, **QUIET)
+    with pytest.warns(UserWarning, match="what is kept are 5 logits"):
+        extract_features(make(num_classes=5), few, num_classes=5, **QUIET)
+    net = make()
+    setattr(net, name.split("\\")[0], nn.Identity())
+    extract_features(net, few, **QUIET)
 
 
 def test_a_loader_does_not_say_which_split_it_is(tmp_path):
@@ -280,9 +307,9 @@ def test_it_does_not_continue_with_anything_else(tmp_path, options, message):
 def test_it_does_not_continue_with_other_data(tmp_path):
     with pytest.raises(RuntimeError):
         extract_features(Stops(encoder(), RuntimeError(), 3), tiny_data(), tmp_path, **QUIET)
-    with pytest.raises(LongTailError, match=r"of SyntheticLongTail train of 38 images \(images \w{12}\), not of"):
+    with pytest.raises(LongTailError, match=r"of SyntheticLongTail train of 38 inputs \(images \w{12}\), not of"):
         extract_features(Stops(encoder()), tiny_data(seed=1), tmp_path, **QUIET)
-    with pytest.raises(LongTailError, match=r"not of SyntheticLongTail val of 18 images"):
+    with pytest.raises(LongTailError, match=r"not of SyntheticLongTail val of 18 inputs"):
         extract_features(Stops(encoder()), tiny_data(), tmp_path, split="val", **QUIET)
     assert len(extract_features(Stops(encoder()), tiny_data(), tmp_path, **QUIET)) == 38
 
@@ -410,14 +437,67 @@ def test_a_bank_tells_whether_it_belongs_to_encoder_and_data():
         bank.check(encoder=encoder(seed=1))
     with pytest.raises(LongTailError, match="not by LinearHead"):
         bank.check(encoder=LinearHead(3, 3))
-    with pytest.raises(LongTailError, match=r"val of 18 images .* not of SyntheticLongTail val of 12 images"):
+    with pytest.raises(LongTailError, match=r"val of 18 inputs .* not of SyntheticLongTail val of 12 inputs"):
         bank.check(data=tiny_data(val_per_class=2))
-    with pytest.raises(LongTailError, match=r"Tail val of 2 images, not of SyntheticLongTail val of 18 images \("):
+    with pytest.raises(LongTailError, match=r"Tail val of 2 inputs, not of SyntheticLongTail val of 18 inputs \("):
         bank.subset([0, 1]).check(data=data)
-    with pytest.raises(LongTailError, match=r"made of SyntheticLongTail val of 18 images, not of"):
+    with pytest.raises(LongTailError, match=r"made of SyntheticLongTail val of 18 inputs, not of"):
         bank.subset(range(18)).check(data=data)
     with pytest.raises(LongTailError, match="an unknown data set"):
         FeatureBank.from_arrays(bank.features, bank.labels).subset([0, 1]).check(data=data)
+
+
+# -- settings, and others at the same folder ------------------------------------------------------
+
+
+def test_the_settings_are_the_arguments():
+    parameters = inspect.signature(extract_features).parameters
+    for field in fields(Extraction):
+        assert parameters[field.name].default == field.default, field.name
+    settings = Extraction(views=2, dtype=torch.float32, **QUIET)
+    given = extract_features(encoder(), loader(), views=2, dtype=torch.float32, **QUIET)
+    assert torch.equal(extract(encoder(), source_of(loader(), None), None, settings).views, given.views)
+    with pytest.raises(FrozenInstanceError):
+        settings.views = 1
+
+
+def test_only_one_process_extracts_to_a_folder_and_many_open_it(tmp_path):
+    with locked(tmp_path), pytest.raises(LongTailError, match="Another process is writing to"):
+        extract_features(encoder(), loader(), tmp_path, **QUIET)
+    made = extract_features(encoder(), loader(), tmp_path, **QUIET)
+    with locked(tmp_path):
+        assert torch.equal(extract_features(encoder(), loader(), tmp_path, **QUIET).features, made.features)
+        with pytest.raises(LongTailError, match="Another process is writing to"):
+            extract_features(encoder(), loader(), tmp_path, overwrite=True, **QUIET)
+    assert len(FeatureBank.load(tmp_path, verify=True)) == NUMBER
+
+
+def test_the_folder_is_locked_while_it_is_written_to(tmp_path):
+    class Looks(nn.Module):
+        def forward(self, images):
+            seen.append((tmp_path / LOCK).exists())
+            return images.flatten(1)
+
+    seen = []
+    extract_features(Looks(), loader(), tmp_path, **QUIET)
+    assert seen == [False] + [True] * 11, "the look at the first image is before"
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_bank_of_an_older_version_is_not_overwritten_unasked(tmp_path):
+    extract_features(encoder(), loader(), tmp_path, **QUIET)
+    header = json.loads((tmp_path / "bank.json").read_text())
+    (tmp_path / "bank.json").write_text(json.dumps({**header, "format": 1}))
+    with pytest.raises(LongTailError, match=r"has format 1, .* with overwrite=True or into another folder"):
+        extract_features(encoder(), loader(), tmp_path, **QUIET)
+    extract_features(encoder(), loader(), tmp_path, overwrite=True, **QUIET)
+
+
+def test_features_too_large_for_float16_are_told_by_the_type_of_the_error():
+    with pytest.raises(NotFiniteError) as error:
+        extract_features(Returns(lambda x: x.flatten(1) * 1e5), DataLoader(Noisy(), batch_size=4), **QUIET)
+    assert (error.value.dtype, error.value.number) == (torch.float16, 4)
+    assert error.value.names == ("0.jpg", "1.jpg", "2.jpg")
 
 
 # -- wrong input ----------------------------------------------------------------------------------
@@ -444,14 +524,14 @@ class Returns(nn.Module):
         (None, images(), {}, "not from a TensorDataset: wrap the data set in DataLoader"),
         (None, DataLoader(TensorDataset(torch.zeros(3, 3, 16, 16))), {}, r"expected \(images, labels\)"),
         (None, DataLoader(TensorDataset(torch.zeros(2, 3, 8, 8).byte(), torch.zeros(2))), {}, "torch.uint8 images"),
-        (Returns(lambda x: x), None, {}, r"gives \(1, 3, 16, 16\) for 1 images, expected \(images, features\)"),
-        (Returns(lambda x: [x]), None, {}, "gives list for 1 images"),
+        (Returns(lambda x: x), None, {}, r"gives \(1, 3, 16, 16\) for 1 inputs, expected \(inputs, features\)"),
+        (Returns(lambda x: [x]), None, {}, "gives list for 1 inputs"),
         (Returns(lambda x: x.flatten(1) * 1e5), None, {}, "store them as float32"),
         (
             Returns(lambda x: x.flatten(1).log()),
             None,
             {"dtype": torch.float32},
-            r"of at least 4 of 41 images .*\(ids 0, ",
+            r"of at least 4 of 41 inputs .*\(ids 0, ",
         ),
         (None, None, {"dtype": torch.bfloat16}, "kept as float16, float32 or float64, not as torch.bfloat16"),
         (None, None, {"precision": "bfloat"}, "Unknown precision 'bfloat': choose one of '32'"),
@@ -472,7 +552,7 @@ class Returns(nn.Module):
         (None, None, {"shard_size": 0}, "shard_size=0 must be at least 1"),
         (None, tiny_data(), {"split": "val", "path": "file"}, "file is a file, a bank is a folder"),
         (None, tiny_data(), {"split": "valid"}, "has no split 'valid': choose 'train', 'val' or 'test'"),
-        (None, None, {"path": "file/bank"}, "file/bank cannot be written .*: give the path of a folder that can"),
+        (None, None, {"path": "file/bank"}, "file/bank cannot be written .*: give another place"),
         (None, None, {"device": "gpu"}, "There is no device 'gpu'"),
         (None, None, {"device": "cuda:99"}, r"device='cuda:99': this process sees \d+ GPUs"),
     ],
@@ -484,17 +564,17 @@ def test_bad_input_is_named_with_the_fix(module, source, options, message):
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_work(tmp_path, monkeypatch):
-    from longtail_lightning.features import _shards
+    from longtail_lightning.features import _folder
 
-    monkeypatch.setattr(_shards.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(_folder.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(LongTailError, match=r"needs 0\.00 GB but 0\.00 GB are free"):
         extract_features(encoder(), loader(), tmp_path / "bank", **QUIET)
 
 
 def test_a_disk_that_runs_full_is_told_and_the_extraction_continues(tmp_path, monkeypatch):
-    from longtail_lightning.features import _storage as files
+    from longtail_lightning.features import _writers
 
-    write = files.to_disk
+    write = _writers.to_disk
 
     def full(file):
         if file.name.endswith("features.npy") and len(list((tmp_path / "done").iterdir())) == 3:
@@ -502,7 +582,7 @@ def test_a_disk_that_runs_full_is_told_and_the_extraction_continues(tmp_path, mo
         write(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "to_disk", full)
+        patch.setattr(_writers, "to_disk", full)
         with pytest.raises(LongTailError, match=r"The disk is full, 3 of 12 shards .*: make room and repeat the call"):
             resume(tmp_path)
     counting = Stops(encoder())
@@ -512,7 +592,7 @@ def test_a_disk_that_runs_full_is_told_and_the_extraction_continues(tmp_path, mo
 
 def test_a_kill_after_the_last_shard_leaves_nothing_to_compute(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[extract_features.__module__], "_seal", lambda *_: (_ for _ in ()).throw(OSError))
+        patch.setattr(Folder, "finalize", lambda *_: (_ for _ in ()).throw(OSError))
         with pytest.raises(OSError):
             resume(tmp_path)
     counting = Stops(encoder())

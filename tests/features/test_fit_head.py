@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import time
+from dataclasses import FrozenInstanceError, fields, replace
 from functools import partial
 
 import pytest
@@ -12,24 +14,29 @@ from longtail_lightning import (
     ClassAwareSampler,
     ClassBalancedSampler,
     CosineHead,
+    CrossEntropyLoss,
+    DistributionBalancedLoss,
     FeatureBank,
+    HeadTraining,
     InstanceBalancedSampler,
     LDAMLoss,
     LearnableScaleHead,
     LinearHead,
     LogitAdjustedLoss,
     ProgressivelyBalancedSampler,
+    RepeatFactorSampler,
+    WrapLoss,
     fit_head,
     long_tail_counts,
 )
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.features import _head_batches
 from longtail_lightning.features._evaluate import mean_class_accuracy
+from longtail_lightning.features.fit_head import train_head
 from tests.reference.training import sgd
 
 COUNTS = [14, 6, 3, 1]
 LABELS = [c for c, count in enumerate(COUNTS) for _ in range(count)]
-# The function hides the module of its name.
-MODULE = __import__("sys").modules[fit_head.__module__]
 
 
 def bank(views=1, dtype=torch.float64, seed=0):
@@ -74,10 +81,10 @@ def test_streamed_from_the_file_is_the_same(tmp_path, monkeypatch, dtype, views)
     mapped = FeatureBank.load(made.save(tmp_path))
     copied = fit_head(mapped, linear(), batch_size=8)
     asked = []
-    monkeypatch.setattr(MODULE, "free_memory", lambda device: asked.append(device) or 2 * 5 * len(LABELS))
+    monkeypatch.setattr(_head_batches, "free_memory", lambda device: asked.append(device) or 2 * 5 * len(LABELS))
     streamed = fit_head(mapped, linear(), batch_size=8)
     assert asked
-    assert MODULE._placed(mapped, 0, torch.device("cpu")).data_ptr() == mapped.features.data_ptr()
+    assert _head_batches._placed(mapped, 0, torch.device("cpu")).data_ptr() == mapped.features.data_ptr()
     assert same(memory, copied)
     assert same(memory, streamed)
 
@@ -166,9 +173,9 @@ def test_the_learning_rate_falls_along_a_cosine():
 
 
 def test_the_best_epoch_on_validation_is_kept():
-    made, upside_down = bank(dtype=torch.float32), bank(dtype=torch.float32)
+    made = bank(dtype=torch.float32)
     # Labels turned round: whatever is learned on the bank makes this one worse.
-    upside_down.labels = made.labels.roll(12)
+    upside_down = FeatureBank.from_arrays(made.features, made.labels.roll(12))
     plain = fit_head(made, linear(), batch_size=8, epochs=30)
     chosen = fit_head(made, linear(), batch_size=8, epochs=30, val=upside_down)
     assert mean_class_accuracy(chosen, upside_down) > mean_class_accuracy(plain, upside_down)
@@ -200,6 +207,61 @@ def test_classes_without_features_are_told_and_finite():
     with pytest.warns(UserWarning, match=r"no feature of 2 of 4 classes \(b, d\): the head cannot learn them"):
         head = fit_head(made, linear())
     assert bool(head.weight.isfinite().all())
+
+
+MULTI_HOT = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0]])
+
+
+def test_multi_hot_labels_are_trained_with_binary_cross_entropy():
+    made = FeatureBank.from_arrays(torch.randn(6, 5, dtype=torch.float64), MULTI_HOT)
+    head = linear(classes=3).double()
+    weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
+    fit_head(made, head, epochs=1, batch_size=6, lr=0.3, momentum=0.0, weight_decay=0.0)
+    # One step, by hand: the gradient of the mean over all 18 answers.
+    wrong = (torch.sigmoid(made.features @ weight.T + bias) - MULTI_HOT) / MULTI_HOT.numel()
+    torch.testing.assert_close(head.weight, weight - 0.3 * wrong.T @ made.features)
+    torch.testing.assert_close(head.bias, bias - 0.3 * wrong.sum(0))
+
+
+def test_multi_hot_labels_with_losses_and_samplers_that_take_them():
+    made = FeatureBank.from_arrays(torch.randn(60, 5), MULTI_HOT.repeat(10, 1))
+    options = {"epochs": 2, "batch_size": 8}
+    plain = fit_head(made, linear(classes=3), **options)
+    assert same(fit_head(made, linear(classes=3), loss=WrapLoss(nn.BCEWithLogitsLoss()), **options), plain)
+    own = {"loss": DistributionBalancedLoss(), "sampler": RepeatFactorSampler}
+    balanced = fit_head(made, linear(classes=3), **own, **options)
+    assert not same(balanced, plain)
+    own["loss"] = DistributionBalancedLoss(made.class_counts)
+    assert same(fit_head(made, linear(classes=3), **own, **options), balanced)
+    for wrong, message in (
+        ({"loss": CrossEntropyLoss()}, "CrossEntropyLoss takes one label per input, .* multi-hot: use DistributionBal"),
+        ({"sampler": ClassBalancedSampler}, "labels must be 1-D"),
+        ({"val": made}, "The choice of the best epoch needs one label per input"),
+    ):
+        with pytest.raises(LongTailError, match=message):
+            fit_head(made, linear(classes=3), **wrong)
+
+
+def test_a_bank_without_labels_trains_no_head():
+    with pytest.raises(LongTailError, match="The training of a head needs labels, and the bank has none: make it with"):
+        fit_head(FeatureBank.from_arrays(torch.zeros(3, 5)), linear())
+
+
+def test_settings_are_a_value():
+    training = HeadTraining(epochs=3, batch_size=8, seed=5)
+    made = bank(dtype=torch.float32)
+    assert same(train_head(made, linear(), training), fit_head(made, linear(), epochs=3, batch_size=8, seed=5))
+    assert training == HeadTraining(epochs=3, batch_size=8, seed=5)
+    with pytest.raises(FrozenInstanceError):
+        training.epochs = 4
+    with pytest.raises(LongTailError, match="epochs=0 must be at least 1"):
+        replace(training, epochs=0)
+
+
+def test_the_settings_are_the_arguments():
+    parameters = inspect.signature(fit_head).parameters
+    for field in fields(HeadTraining):
+        assert parameters[field.name].default == field.default, field.name
 
 
 VAL = FeatureBank.from_arrays(torch.zeros(2, 3), [0, 1])

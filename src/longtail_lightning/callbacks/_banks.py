@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -20,7 +21,8 @@ from longtail_lightning.callbacks._forward import check_forward
 from longtail_lightning.callbacks._parts import backbone_and_head
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
-from longtail_lightning.features import FeatureBank
+from longtail_lightning.features import Extraction, FeatureBank
+from longtail_lightning.features._checks import NotFiniteError
 from longtail_lightning.features._encoding import Encoding
 from longtail_lightning.features._source import LoaderSource, Source, images_of, labels_of_batch, source_of
 from longtail_lightning.features.extract import extract
@@ -99,29 +101,25 @@ def bank_of(
             parts_of(pl_module, "Extraction", backbone, head)[0],
             source,
             None,
+        )
+        settings = Extraction(
             views=views,
-            augment=views > 1,
-            batch_size=None,
-            num_workers=None,
+            dtype=dtype,
             device=pl_module.device,
             precision=_autocast(trainer),
-            shard_size=None,
-            overwrite=False,
             progress=trainer.progress_bar_callback is not None,
-            resume="",
-            instead="",
         )
         try:
-            bank = run(dtype=dtype)
-        except LongTailError as error:
-            # All processes have the same error, and it names the way out.
-            if "store them as float32" not in str(error):
+            bank = run(settings)
+        except NotFiniteError as error:
+            # All processes have the same error.
+            if error.dtype != torch.float16:
                 raise
             rank_zero_info(f"The {split} features are too large for float16 and are extracted again, in float32.")
-            bank = run(dtype=torch.float32)
+            bank = run(replace(settings, dtype=torch.float32))
     if num_classes is not None and num_classes > bank.num_classes:
         # A loader knows of no classes beyond its largest label, or the last name.
-        bank.num_classes, bank._class_names = num_classes, None
+        bank = bank.with_num_classes(num_classes)
     return bank
 
 

@@ -58,6 +58,7 @@ def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: li
     from longtail_lightning.cli.app import load_trained
     from longtail_lightning.features._source import source_of
     from longtail_lightning.features.extract import extract
+    from longtail_lightning.features.extraction import Extraction
 
     dtypes = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
     if (name := options.get("--dtype", "float16")) not in dtypes:
@@ -84,16 +85,15 @@ def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: li
                 backbone,
                 source_of(data, split),
                 folder,
-                views=views,
-                augment=views > 1,
-                dtype=dtypes[name],
-                batch_size=numbers.get("--batch_size"),
-                num_workers=numbers.get("--num_workers"),
-                device=options.get("--device", "auto"),
-                precision=options.get("--precision"),
-                shard_size=None,
-                overwrite=overwrite,
-                progress=True,
+                Extraction(
+                    views=views,
+                    dtype=dtypes[name],
+                    batch_size=numbers.get("--batch_size"),
+                    num_workers=numbers.get("--num_workers"),
+                    device=options.get("--device", "auto"),
+                    precision=options.get("--precision"),
+                    overwrite=overwrite,
+                ),
                 resume=f"`ltl features {shlex.join(continued)}`",
                 instead="give another --out, or --overwrite",
             )

@@ -20,8 +20,8 @@ from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallab
 from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._fingerprint import require_equal
+from longtail_lightning.features._require import require_fits
 from longtail_lightning.features._source import LoaderSource, Source, source_of
-from longtail_lightning.features.bank import require_fits
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "test": ("test",)}
@@ -219,7 +219,7 @@ class BankDataset(Dataset[Any]):
 
     def __init__(self, bank: FeatureBank) -> None:
         self.bank = bank
-        self.labels = bank.labels
+        self.labels = bank.require_single_labels("FeatureDataModule")
 
     def __len__(self) -> int:
         return len(self.bank)

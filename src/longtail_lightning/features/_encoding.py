@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
 
-PRECISIONS: dict[str | None, torch.dtype | None] = {
+_PRECISIONS: dict[str | None, torch.dtype | None] = {
     None: None,
     "32": None,
     "32-true": None,
@@ -24,22 +24,27 @@ PRECISIONS: dict[str | None, torch.dtype | None] = {
 }
 
 
+def autocast_type(precision: str | None) -> torch.dtype | None:
+    """The type that autocast computes in; None for full precision."""
+    if precision not in _PRECISIONS:
+        options = ", ".join(repr(name) for name in _PRECISIONS if name)
+        raise LongTailError(f"Unknown precision {precision!r}: choose one of {options}.")
+    return _PRECISIONS[precision]
+
+
 class Encoding:
     """Within `with`, the encoder stands on the device in evaluation mode; afterwards where and as it was.
 
     Args:
-        encoder: from images to features.
+        encoder: from inputs to features.
         device: where to run it.
         precision: `"bf16"` or `"16"` for autocast.
     """
 
     def __init__(self, encoder: nn.Module, device: torch.device, precision: str | None) -> None:
-        if precision not in PRECISIONS:
-            options = ", ".join(repr(name) for name in PRECISIONS if name)
-            raise LongTailError(f"Unknown precision {precision!r}: choose one of {options}.")
         self.encoder = encoder
         self.device = device
-        self.autocast = PRECISIONS[precision]
+        self.autocast = autocast_type(precision)
         parameters = [*encoder.parameters(), *encoder.buffers()]
         self._home = parameters[0].device if parameters else device
         kinds = {p.dtype for p in encoder.parameters() if p.is_floating_point()}
@@ -68,23 +73,23 @@ class Encoding:
         self.encoder.to(self._home)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Features `(batch, num_features)` of prepared images on the device; crops are averaged."""
-        crops = images.shape[1] if images.ndim == 5 else None
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Features `(batch, num_features)` of prepared inputs on the device; crops of an image are averaged."""
+        crops = inputs.shape[1] if inputs.ndim == 5 else None
         if crops is not None:
-            images = images.flatten(0, 1)
-        if images.is_floating_point() and self._kind is not None:
-            images = images.to(self._kind)
-        if images.ndim == 4:
-            images = images.contiguous(memory_format=self._format)
+            inputs = inputs.flatten(0, 1)
+        if inputs.is_floating_point() and self._kind is not None:
+            inputs = inputs.to(self._kind)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=self._format)
         autocast: Any = nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
         with autocast:
-            features = self.encoder(images)
-        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
+            features = self.encoder(inputs)
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(inputs):
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise LongTailError(
-                f"The encoder {type(self.encoder).__name__} gives {shape} for {len(images)} images, "
-                "expected (images, features): pool or flatten what it returns."
+                f"The encoder {type(self.encoder).__name__} gives {shape} for {len(inputs)} inputs, "
+                "expected (inputs, features): pool or flatten what it returns."
             )
         features = features if features.dtype == torch.float64 else features.float()
         return features if crops is None else features.view(-1, crops, features.shape[1]).mean(1)

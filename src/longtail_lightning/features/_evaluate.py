@@ -10,7 +10,8 @@ from longtail_lightning.features.bank import FeatureBank
 
 @torch.no_grad()
 def class_accuracy(head: nn.Module, bank: FeatureBank, device: torch.device | str = "cpu") -> Tensor:
-    """Accuracy of each class (float64, on the CPU); NaN for one without images in the bank."""
+    """Accuracy of each class (float64, on the CPU); NaN for one without an input in the bank."""
+    own = bank.require_single_labels("The accuracy of each class")
     tensors = [*head.parameters(), *head.buffers()]
     home = tensors[0].device if tensors else torch.device(device)
     dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
@@ -21,7 +22,7 @@ def class_accuracy(head: nn.Module, bank: FeatureBank, device: torch.device | st
         correct = labels[head(features).argmax(1) == labels]
         right += torch.bincount(correct.cpu(), minlength=bank.num_classes)
     head.to(home).train(training)
-    support = torch.bincount(bank.labels.cpu(), minlength=bank.num_classes)
+    support = torch.bincount(own, minlength=bank.num_classes)
     return torch.where(support > 0, right.double() / support, torch.nan)
 
 

@@ -14,6 +14,8 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import spec_of
 from longtail_lightning.backbones import Backbone
 
+# What is told of data in any case; the others are checksums.
+_KNOWN = ("name", "split", "number")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -89,6 +91,14 @@ def require_equal(wanted: Mapping[str, Any], found: Mapping[str, Any], bank: str
         )
 
 
+def of_a_part(fingerprint: dict[str, Any], number: int) -> dict[str, Any]:
+    """The fingerprint of some of these inputs: still of this data set and split, but no longer all of it."""
+    if not (data := fingerprint.get("data")):
+        return dict(fingerprint)
+    unknown = dict.fromkeys(key for key in data if key not in _KNOWN)
+    return {**fingerprint, "data": {**data, **unknown, "number": number}}
+
+
 def _told(part: str, fingerprint: Any, other: Any) -> str:
     """A fingerprint in words; of data, what differs from the other."""
     if not fingerprint:
@@ -96,10 +106,10 @@ def _told(part: str, fingerprint: Any, other: Any) -> str:
     if part == "encoder":
         return f"{fingerprint['class']} {fingerprint['checksum'][:12]}"
     split = fingerprint["split"] or "(of an unknown split)"
-    told = f"{fingerprint['name']} {split} of {fingerprint['number']} images"
+    told = f"{fingerprint['name']} {split} of {fingerprint['number']} inputs"
     differ = [
-        f"{key} {str(fingerprint[key])[:12]}"
-        for key in ("labels", "images")
-        if other and fingerprint.get(key) not in (None, other.get(key))
+        f"{key} {str(value)[:12]}"
+        for key, value in fingerprint.items()
+        if other and key not in _KNOWN and value not in (None, other.get(key))
     ]
     return f"{told} ({', '.join(differ)})" if differ else told

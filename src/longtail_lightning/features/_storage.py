@@ -1,54 +1,143 @@
-"""The files of a bank: plain npy, JSON and JSON lines, each written whole or not at all; never pickle."""
+"""The files of a bank: npy arrays, and a header in JSON that names them and comes last; never pickle."""
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._files import remove_unfinished, replace_file_with_checksum, size_and_checksum, write_json
 
 HEADER = "bank.json"
 FEATURES = "features.npy"
 LABELS = "labels.npy"
-IDS = "ids.jsonl"
-TEXTS = "texts.jsonl"
 PROGRESS = "extraction.json"
 """Stands where `HEADER` will be, until the last shard is written."""
 DONE = "done"
 """Folder with one empty file per finished shard."""
-FORMAT = 1
-DAMAGED = (OSError, ValueError, EOFError)
+FORMAT = 2
+
+_PARTS = ("features", "labels", "ids", "ids_offsets", "texts", "texts_offsets")
+_OLD_FILES = ("ids.jsonl", "texts.jsonl")  # of format 1
+_FIELDS = {"dtype": str, "shape": list, "num_classes": int, "fingerprint": dict, "files": dict}
+DAMAGED = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError)
 """What opening a missing, cut or foreign file raises."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file at once."""
-    _replace(path, lambda file: file.write(json.dumps(value, indent=2).encode()))
+class DamagedBankError(LongTailError):
+    """What is in the folder of a bank is not what was written."""
+
+    def __init__(self, message: str = "", *, folder: Path | None = None, files: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.folder = folder
+        self.files = tuple(files)
+
+    @classmethod
+    def of(cls, folder: Path, reason: object, files: Collection[str] = ()) -> DamagedBankError:
+        """The error of a bank, in one sentence."""
+        return cls(f"The bank {folder} is damaged ({reason}): extract the features again.", folder=folder, files=files)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file that holds an object."""
+def write_bank(
+    folder: Path, arrays: Mapping[str, np.ndarray], header: dict[str, Any], there: Collection[str] = ()
+) -> None:
+    """Make a folder this bank. Stopped anywhere, it is the bank that it was before, or this one.
+
+    Args:
+        folder: must be locked.
+        arrays: what the bank consists of, without what is there.
+        header: the other things to write.
+        there: arrays of which the files are in the folder already, and in no bank.
+    """
+    if not there:
+        # Or the new files would be taken for shards of an extraction that was never finished.
+        (folder / PROGRESS).unlink(missing_ok=True)
+    taken = _files_in_use(folder)
+    files = {part: {"name": f"{part}.npy", **size_and_checksum(folder / f"{part}.npy")} for part in there}
+    for part, array in arrays.items():
+        name = next(name for name in (f"{part}.npy", f"{part}.2.npy") if name not in taken)
+        told = replace_file_with_checksum(folder / name, lambda file, a=array: np.save(file, a, allow_pickle=False))  # type: ignore[misc]
+        files[part] = {"name": name, **told}
+    # From here on the folder is the new bank.
+    write_json(folder / HEADER, {"format": FORMAT, **header, "files": files})
+    _remove(folder, keep={HEADER, *(file["name"] for file in files.values())})
+
+
+def remove_bank(folder: Path) -> None:
+    """Delete the files of a bank, finished or not, and nothing else; without its header it is none from the first."""
+    (folder / HEADER).unlink(missing_ok=True)
+    _remove(folder, keep=())
+
+
+def read_bank(folder: Path, *, mmap: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header of a finished bank and its arrays, which fit each other."""
+    header = read_header(folder)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LongTailError(f"{path} is damaged ({error}): delete it and extract the features again.") from error
-    return value
+        arrays = {part: read_array(folder / file["name"], mmap=mmap) for part, file in header["files"].items()}
+        features = arrays["features"]
+        if features.ndim != 3 or features.dtype.kind != "f":
+            raise ValueError(f"features are {features.dtype} of shape {features.shape}")
+        found = {"shape": list(features.shape), "dtype": str(features.dtype)}
+        if found != {key: header[key] for key in found}:
+            raise ValueError(f"{HEADER} tells {header['shape']} of {header['dtype']}, features.npy holds {found}")
+    except DAMAGED as error:
+        raise DamagedBankError.of(folder, error) from error
+    return header, arrays
 
 
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Write an npy file at once."""
-    _replace(path, lambda file: np.save(file, array, allow_pickle=False))
+def read_header(folder: Path) -> dict[str, Any]:
+    """The header of a finished bank, or the reason why there is none."""
+    if (folder / HEADER).is_file():
+        header = _read_object(folder / HEADER)
+        if header.get("format") != FORMAT:
+            raise LongTailError(
+                f"The bank {folder} has format {header.get('format')}, this version of the library reads "
+                f"{FORMAT}: extract the features again, with overwrite=True or into another folder."
+            )
+        if wrong := [key for key, kind in _FIELDS.items() if not isinstance(header.get(key), kind)]:
+            raise DamagedBankError.of(folder, f"{HEADER} has no {wrong[0]}", [HEADER])
+        _require_own_files(folder, header)
+        return header
+    if (folder / PROGRESS).is_file():
+        progress = read_progress(folder)
+        raise LongTailError(
+            f"The bank {folder} is unfinished, {len(finished_shards(folder))} of {progress['shards']} shards are "
+            f"there: continue with {progress['resume']}."
+        )
+    if inside := sorted(header.parent.name for header in folder.glob(f"*/{HEADER}")):
+        one = folder / ("train" if "train" in inside else inside[0])
+        raise LongTailError(
+            f"{folder} is no bank, but a folder of banks ({', '.join(inside)}): load one, such as {str(one)!r}."
+        )
+    raise LongTailError(f"{folder} is no bank, it has no {HEADER}: make one with extract_features(..., path).")
 
 
-def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What an unfinished extraction has noted of itself."""
+    return _read_object(folder / PROGRESS)
+
+
+def finished_shards(folder: Path) -> set[int]:
+    """The shards of an unfinished extraction that are there."""
+    return {int(marker.name) for marker in (folder / DONE).iterdir()} if (folder / DONE).is_dir() else set()
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """The same memory as a tensor."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def read_array(path: Path, *, mmap: bool = True) -> np.ndarray:
     """Read an npy file, or map it into memory; what is written to a mapped one never reaches the file."""
     array: np.ndarray
     if not mmap:
@@ -62,36 +151,48 @@ def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
     return array
 
 
-def as_tensor(array: np.ndarray) -> Tensor:
-    """The same memory as a tensor."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
-
-
-def write_lines(path: Path, items: Sequence[Any]) -> None:
-    """Write one JSON value per line, at once."""
-    _replace(path, lambda file: file.writelines(f"{json.dumps(item)}\n".encode() for item in items))
-
-
-def read_lines(path: Path) -> list[Any]:
-    """Read one JSON value per line."""
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        with open(unfinished, "wb") as file:
-            write(file)
-            to_disk(file)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise DamagedBankError(
+            f"{path} is damaged ({error}): delete it and extract the features again.",
+            folder=path.parent,
+            files=[path.name],
+        ) from error
+    return value
 
 
-def to_disk(file: IO[bytes]) -> None:
-    """Wait until everything that was written lies on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
+def _files_in_use(folder: Path) -> set[str]:
+    """The files that the bank in the folder consists of."""
+    if not (folder / HEADER).is_file():
+        return set()
+    try:
+        return set(_names(_read_object(folder / HEADER)))
+    except DAMAGED:
+        return {FEATURES, LABELS}  # those of format 1; what is damaged need not stay
+
+
+def _require_own_files(folder: Path, header: Mapping[str, Any]) -> None:
+    """What a header names lies in its folder, wherever the header comes from."""
+    for part, file in header["files"].items():
+        if not isinstance(file, dict) or not {"name", "bytes", "sha256"} <= file.keys():
+            raise DamagedBankError.of(folder, f"{HEADER} does not tell the file of its {part}", [HEADER])
+        if Path(str(file["name"])).name != file["name"]:
+            raise DamagedBankError.of(folder, f"{HEADER} names a file elsewhere, {file['name']!r}", [HEADER])
+
+
+def _names(header: Mapping[str, Any]) -> list[str]:
+    return [str(file["name"]) for file in header["files"].values()]
+
+
+def _remove(folder: Path, keep: Collection[str]) -> None:
+    names = (PROGRESS, *(f"{part}{end}" for part in _PARTS for end in (".npy", ".2.npy")), *_OLD_FILES)
+    for name in names:
+        if name not in keep:
+            (folder / name).unlink(missing_ok=True)
+    remove_unfinished(folder)
+    if (folder / DONE).is_dir():
+        shutil.rmtree(folder / DONE)

@@ -3,73 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.counts import ClassCounts, as_labels
-from longtail_lightning.features import _storage as files
-from longtail_lightning.features._fingerprint import encoder_fingerprint, require_equal
+from longtail_lightning._files import locked
+from longtail_lightning.counts import ClassCounts
+from longtail_lightning.features._bank_files import arrays_of, header_of, open_bank
+from longtail_lightning.features._checks import as_bank_labels, as_views, require_finite, require_one_each
+from longtail_lightning.features._fingerprint import encoder_fingerprint, of_a_part, require_equal
 from longtail_lightning.features._source import source_of
+from longtail_lightning.features._storage import write_bank
+from longtail_lightning.features._strings import Column, Integers, column_of
 
-_CHUNK = 1 << 26
-"""Numbers looked at at once: a mapped bank is never in memory as a whole."""
 
-
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureBank:
-    r"""Features, labels, ids and texts of the images of a split, in memory or mapped from a folder.
+    r"""Features of the inputs of a split, with labels, ids and texts, in memory or mapped from a folder.
 
     Whatever needs the backbone once and the classifier often works on a bank: re-training, class
-    means, \(\tau\)-normalization, retrieval. Several augmented views of each image can be kept;
+    means, \(\tau\)-normalization, retrieval. Several augmented views of each input can be kept;
     `features` is the first of them. All features are finite: a bank with NaN cannot be made.
 
-    On disk a bank is a folder of npy and JSON files, never pickle. Features keep their type;
+    A bank never changes: what wants another one makes another one. Labels may be absent (pictures from the web),
+    one class index per input, or multi-hot; what needs labels says so.
+
+    On disk a bank is a folder of npy files and one of JSON, never pickle. Features keep their type;
     `float16` halves the file and costs features nothing that matters: their relative error is below
     1/2000, and for values below 6e-5 the absolute one below 3e-8. (npy has no bfloat16, which would be
     eight times as coarse; bfloat16 becomes `float32`, exactly.)
+
+    Banks are made by `from_arrays`, `load` and `extract_features`.
 
     Examples:
         >>> bank = FeatureBank.from_arrays(torch.randn(3, 8), [0, 2, 0], ids=["a.jpg", "b.jpg", "c.jpg"])
         >>> len(bank), bank.num_features, bank.class_counts
         (3, 8, ClassCounts([2, 0, 1]))
         >>> from tempfile import mkdtemp
-        >>> FeatureBank.load(bank.save(mkdtemp())).subset([1]).ids
-        ['b.jpg']
+        >>> FeatureBank.load(bank.save(mkdtemp())).subset([1]).ids[0]
+        'b.jpg'
     """
 
-    def __init__(
-        self,
-        views: Tensor,
-        labels: Tensor,
-        ids: Sequence[Any] | None,
-        texts: Sequence[Any] | None,
-        num_classes: int,
-        class_names: Sequence[str] | None,
-        fingerprint: dict[str, Any],
-        path: Path | None = None,
-    ) -> None:
-        # Everything is checked in `from_arrays` and `load`, which are how banks are made.
-        self.views = views
-        self.labels = labels
-        self._ids = ids
-        self.texts = texts
-        self.num_classes = num_classes
-        self._class_names = class_names
-        self.fingerprint = fingerprint
-        self.path = path
+    views: Tensor
+    """`(views, inputs, features)`."""
+    labels: Tensor | None
+    """Class index of each input, int64; or `(inputs, classes)` of 0 and 1; or None."""
+    ids: Sequence[Any]
+    """What each input is called, strings or whole numbers; its number when nothing was given."""
+    texts: Sequence[str] | None
+    """A text for each input."""
+    num_classes: int
+    """How many classes there are; 0 when nobody knows."""
+    given_names: Sequence[str] | None = None
+    """Names of the classes, when they were given."""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    """What made the features and of what, see `check`."""
+    path: Path | None = None
+    """Folder that the bank is mapped from."""
 
     @classmethod
     def from_arrays(
         cls,
         features: Any,
-        labels: Any,
-        ids: Sequence[Any] | None = None,
-        texts: Sequence[Any] | None = None,
+        labels: Any = None,
+        ids: Any = None,
+        texts: Any = None,
         *,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
@@ -78,54 +82,40 @@ class FeatureBank:
         """Make a bank of what is in memory.
 
         Args:
-            features: `(images, features)`, or `(views, images, features)`; tensor or array.
-            labels: class index of each image.
-            ids: what each image is called; its number by default.
-            texts: a text for each image.
-            num_classes: how many classes there are; the largest label + 1 when not given.
+            features: `(inputs, features)`, or `(views, inputs, features)`; tensor or array.
+            labels: class index of each input, or a row of 0 and 1 per input; none by default.
+            ids: what each input is called, strings or whole numbers; its number by default.
+            texts: a text for each input.
+            num_classes: how many classes there are; as the labels say when not given.
             class_names: one name per class; the numbers by default.
             fingerprint: what made the features and of what, see `check`.
         """
-        views = _as_views(features)
-        if num_classes is None and class_names is not None:
-            num_classes = len(class_names)
-        labels = as_labels(labels, num_classes)
-        num_classes = num_classes or int(labels.max()) + 1
-        for name, given, expected in (
-            ("labels", labels, views.shape[1]),
-            ("ids", ids, views.shape[1]),
-            ("texts", texts, views.shape[1]),
-            ("class_names", class_names, num_classes),
-        ):
-            if given is not None and len(given) != expected:
-                unit = "classes" if name == "class_names" else "images"
-                raise LongTailError(f"A bank of {expected} {unit} got {len(given)} {name}: give one for each.")
-        bank = cls(
-            views,
-            labels,
-            _plain_list(ids),
-            _plain_list(texts),
-            num_classes,
-            _plain_list(class_names),
-            dict(fingerprint or {}),
-        )
-        bank._check_finite()
-        return bank
-
-    # -- what it holds ---------------------------------------------------------------------------
+        views = as_views(features)
+        names = None if class_names is None else tuple(map(str, class_names))
+        if num_classes is None and names is not None:
+            num_classes = len(names)
+        if labels is not None:
+            labels = as_bank_labels(labels, num_classes)
+            num_classes = num_classes or (labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1)
+        require_one_each(views.shape[1], "inputs", labels=labels, ids=ids, texts=texts)
+        require_one_each(num_classes or 0, "classes", class_names=names)
+        ids = range(views.shape[1]) if ids is None else column_of(ids, "ids")
+        texts = None if texts is None else column_of(texts, "texts")
+        require_finite(views, ids)
+        return cls(views, labels, ids, texts, num_classes or 0, names, dict(fingerprint or {}))
 
     @property
     def features(self) -> Tensor:
-        """`(images, features)`: those of the first view."""
+        """`(inputs, features)`: those of the first view."""
         return self.views[0]
 
     def view(self, index: int) -> Tensor:
-        """`(images, features)` of a view; counting goes on from the first after the last."""
+        """`(inputs, features)` of a view; counting goes on from the first after the last."""
         return self.views[index % self.num_views]
 
     @property
     def num_views(self) -> int:
-        """How many times each image was seen, differently augmented each time."""
+        """How many times each input was seen, differently augmented each time."""
         return self.views.shape[0]
 
     @property
@@ -139,19 +129,22 @@ class FeatureBank:
         return self.views.dtype
 
     @property
-    def ids(self) -> Sequence[Any]:
-        """What each image is called; its number when nothing was given."""
-        return range(len(self)) if self._ids is None else self._ids
-
-    @property
     def class_names(self) -> list[str]:
         """One name per class."""
-        return [str(c) for c in range(self.num_classes)] if self._class_names is None else list(self._class_names)
+        return [str(c) for c in range(self.num_classes)] if self.given_names is None else list(self.given_names)
+
+    @property
+    def multi_hot(self) -> bool:
+        """Whether an input may have several labels."""
+        return self.labels is not None and self.labels.ndim == 2
 
     @cached_property
     def class_counts(self) -> ClassCounts:
-        """Images of each class."""
-        return ClassCounts.from_labels(self.labels, self.num_classes)
+        """Inputs of each class; one with several labels counts for each of them."""
+        labels = self.require_labels("class_counts")
+        if labels.ndim == 2:
+            return ClassCounts(labels.sum(0, dtype=torch.int64))
+        return ClassCounts.from_labels(labels, self.num_classes)
 
     def __len__(self) -> int:
         return self.views.shape[1]
@@ -159,89 +152,102 @@ class FeatureBank:
     def __repr__(self) -> str:
         views = f", {self.num_views} views" if self.num_views > 1 else ""
         kind = str(self.dtype).removeprefix("torch.")
-        return f"FeatureBank({len(self)} x {self.num_features} {kind}{views}, {self.num_classes} classes)"
-
-    # -- what one does with it -------------------------------------------------------------------
+        labels = f"{self.num_classes} classes{', multi-hot' if self.multi_hot else ''}"
+        labels = labels if self.labels is not None else "no labels"
+        return f"FeatureBank({len(self)} x {self.num_features} {kind}{views}, {labels})"
 
     def batches(
-        self,
-        size: int = 8192,
-        *,
-        view: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and labels in order, `size` images at a time; a mapped bank is read as it goes.
+        self, size: int = 8192, *, view: int = 0, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Iterator[tuple[Tensor, Any]]:
+        """Features and labels in order, `size` inputs at a time; a mapped bank is read as it goes.
 
         Args:
-            size: images per batch.
+            size: inputs per batch.
             view: which view.
             device: where the batches go.
-            dtype: type of the features that are handed out.
+            dtype: type of the features that are handed out. Labels are None where the bank has none.
         """
         features = self.view(view)
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            yield features[part].to(device).to(dtype), self.labels[part].to(device)
+            labels = None if self.labels is None else self.labels[part].to(device)
+            yield features[part].to(device).to(dtype), labels
 
     def subset(self, indices: Any) -> FeatureBank:
-        """A bank of these images, in this order and in memory; the classes stay.
+        """A bank of these inputs, in this order and in memory; the classes stay.
 
         Args:
-            indices: numbers of the images, or one truth value per image.
+            indices: numbers of the inputs, or one truth value per input.
         """
         chosen = torch.as_tensor(indices)
         chosen = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
         if chosen.numel() == 0:
-            raise LongTailError("A subset without images is no bank: give at least one index.")
-        if int(chosen.min()) < -len(self) or int(chosen.max()) >= len(self):
-            wrong = int(chosen.max()) if int(chosen.max()) >= len(self) else int(chosen.min())
-            raise LongTailError(f"The bank has {len(self)} images, there is no image {wrong}.")
+            raise LongTailError("A subset without inputs is no bank: give at least one index.")
+        low, high = int(chosen.min()), int(chosen.max())
+        if low < -len(self) or high >= len(self):
+            wrong = high if high >= len(self) else low
+            raise LongTailError(f"The bank has {len(self)} inputs, there is no input {wrong}.")
         chosen = chosen % len(self)
-        numbers = chosen.tolist()
-        return FeatureBank(
-            self.views[:, chosen],
-            self.labels[chosen],
-            [self.ids[i] for i in numbers],
-            None if self.texts is None else [self.texts[i] for i in numbers],
-            self.num_classes,
-            self._class_names,
-            self._fingerprint_of_part(len(numbers)),
+        rows = chosen.numpy()
+        return replace(
+            self,
+            views=self.views[:, chosen],
+            labels=None if self.labels is None else self.labels[chosen],
+            ids=self.ids.take(rows) if isinstance(self.ids, Column) else Integers(rows),
+            texts=self.texts.take(rows) if isinstance(self.texts, Column) else None,
+            fingerprint=of_a_part(self.fingerprint, len(rows)),
+            path=None,
         )
 
-    def _of_classes(self, num_classes: int) -> FeatureBank:
-        """The same bank of more classes, the last ones without images; as it is when it names its classes."""
-        if self._class_names is not None or num_classes <= self.num_classes:
-            return self
-        return FeatureBank(
-            self.views, self.labels, self._ids, self.texts, num_classes, None, self.fingerprint, self.path
-        )
-
-    def _fingerprint_of_part(self, number: int) -> dict[str, Any]:
-        """Still of this data set and split, but no longer all of it."""
-        if not (data := self.fingerprint.get("data")):
-            return dict(self.fingerprint)
-        return {**self.fingerprint, "data": {**data, "number": number, "labels": None, "images": None}}
-
-    def require_all_classes(self, what: str) -> None:
-        """Refuse, in the name of `what`, a bank in which a class has no image.
+    def with_num_classes(self, num_classes: int) -> FeatureBank:
+        """The same features with more classes, the last of them without an input; names of classes are dropped.
 
         Args:
-            what: who needs every class, for the error.
+            num_classes: how many classes there are.
         """
-        missing = (self.class_counts.tensor == 0).nonzero().flatten().tolist()
-        if missing:
-            names = ", ".join(self.class_names[c] for c in missing[:3])
+        if num_classes == self.num_classes:
+            return self
+        if num_classes < self.num_classes:
             raise LongTailError(
-                f"{what} needs at least one feature of each class, but the bank has none of {len(missing)} of "
-                f"{self.num_classes} classes ({names}{', ...' if len(missing) > 3 else ''}): "
-                "add images of them, or leave the classes out."
+                f"The bank has {self.num_classes} classes, which cannot become {num_classes}: choose the inputs of "
+                "the classes that stay with subset."
+            )
+        labels = F.pad(self.labels, (0, num_classes - self.num_classes)) if self.multi_hot else self.labels  # type: ignore[arg-type]
+        return replace(self, num_classes=num_classes, given_names=None, labels=labels)
+
+    def require_labels(self, what: str) -> Tensor:
+        """The labels; refuse, in the name of `what`, a bank that has none."""
+        if self.labels is None:
+            raise LongTailError(f"{what} needs labels, and the bank has none: make it with labels=...")
+        return self.labels
+
+    def require_single_labels(self, what: str) -> Tensor:
+        """The class index of each input; refuse, in the name of `what`, a bank without labels or with several."""
+        if self.multi_hot:
+            raise LongTailError(
+                f"{what} needs one label per input, but the labels of the bank are multi-hot: take the inputs of "
+                "one class each, or fit_head with a multi-label loss."
+            )
+        return self.require_labels(what)
+
+    def require_all_classes(self, what: str) -> None:
+        """Refuse, in the name of `what`, a bank in which a class has no input."""
+        if told := self.missing_classes:
+            raise LongTailError(
+                f"{what} needs at least one feature of each class, but the bank has none of {told}: "
+                "add inputs of them, or leave the classes out."
             )
 
-    # -- files -----------------------------------------------------------------------------------
+    @property
+    def missing_classes(self) -> str:
+        """In words, which classes have no input; empty when all have one."""
+        missing = (self.class_counts.tensor == 0).nonzero().flatten().tolist()
+        names = ", ".join(self.class_names[c] for c in missing[:3])
+        listed = f"{len(missing)} of {self.num_classes} classes ({names}{', ...' if len(missing) > 3 else ''})"
+        return listed if missing else ""
 
     def save(self, path: str | Path) -> Path:
-        """Write the bank to a folder, which is a bank only when everything is written.
+        """Write the bank to a folder. Stopped anywhere, the folder is the bank that it was before, or this one.
 
         Args:
             path: the folder; a bank that is there is replaced.
@@ -249,64 +255,25 @@ class FeatureBank:
         folder = Path(path)
         if folder.is_file():
             raise LongTailError(f"{folder} is a file, a bank is a folder: give another path.")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._write(folder)
-        except OSError as error:
-            raise LongTailError(
-                f"The bank {folder} cannot be written ({error.strerror}): give the path of a folder that can."
-            ) from error
+        with locked(folder):
+            write_bank(folder, {"features": self.views.numpy(), **arrays_of(self)}, header_of(self))
         return folder
 
-    def _write(self, folder: Path) -> None:
-        # Without its header a folder is no bank: it goes first and comes last.
-        (folder / files.HEADER).unlink(missing_ok=True)
-        files.write_array(folder / files.FEATURES, self.views.numpy())
-        write_items(folder, self.labels, self._ids, self.texts)
-        files.write_json(folder / files.HEADER, self.header())
-
-    def header(self) -> dict[str, Any]:
-        """What `bank.json` holds."""
-        return {
-            "format": files.FORMAT,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "shape": list(self.views.shape),
-            "num_classes": self.num_classes,
-            "class_names": None if self._class_names is None else list(self._class_names),
-            "fingerprint": self.fingerprint,
-        }
-
     @classmethod
-    def load(cls, path: str | Path, *, mmap: bool = True, expect: dict[str, Any] | None = None) -> FeatureBank:
-        """Open a bank.
+    def load(
+        cls, path: str | Path, *, mmap: bool = True, verify: bool = False, expect: dict[str, Any] | None = None
+    ) -> FeatureBank:
+        """Open a bank. Labels, shapes, names and counts are checked always; what the files hold only on demand.
 
         Args:
             path: its folder.
-            mmap: read features from the file as they are needed, instead of all at once.
+            mmap: read features, labels, ids and texts from the files as they are needed, instead of all at once.
+            verify: compare every file with the checksum that was written with it, which reads all of them.
             expect: the fingerprint that it must have, or the part of it that matters.
         """
-        folder = Path(path)
-        header = read_header(folder)
-        try:
-            views = files.as_tensor(files.read_array(folder / files.FEATURES, mmap=mmap))
-            labels = files.as_tensor(files.read_array(folder / files.LABELS))
-            ids, texts = (
-                files.read_lines(folder / name) if (folder / name).exists() else None
-                for name in (files.IDS, files.TEXTS)
-            )
-        except files.DAMAGED as error:
-            raise LongTailError(f"The bank {folder} is damaged ({error}): extract the features again.") from error
-        found = {"shape": list(views.shape), "labels": len(labels)}
-        if found != {"shape": header["shape"], "labels": header["shape"][1]}:
-            raise LongTailError(
-                f"The bank {folder} is damaged: {files.HEADER} tells {header['shape']}, the files hold {found}; "
-                "extract the features again."
-            )
-        bank = cls(
-            views, labels, ids, texts, header["num_classes"], header["class_names"], header["fingerprint"], folder
-        )
+        bank = cls(**open_bank(Path(path), mmap=mmap, verify=verify))
         if expect is not None:
-            require_equal(expect, bank.fingerprint, bank._named(), "extract the features again")
+            require_equal(expect, bank.fingerprint, f"The bank {bank.path}", "extract the features again")
         return bank
 
     def check(self, *, encoder: nn.Module | None = None, data: Any = None) -> FeatureBank:
@@ -321,123 +288,5 @@ class FeatureBank:
             expect["encoder"] = encoder_fingerprint(encoder)
         if data is not None:
             expect["data"] = source_of(data, self.fingerprint.get("data", {}).get("split")).fingerprint()
-        require_equal(expect, self.fingerprint, self._named(), "extract the features again")
+        require_equal(expect, self.fingerprint, f"The bank {self.path or ''}".rstrip(), "extract the features again")
         return self
-
-    # -- inside ----------------------------------------------------------------------------------
-
-    def _named(self) -> str:
-        return f"The bank {self.path}" if self.path else "The bank"
-
-    def _check_finite(self) -> None:
-        rows = max(1, _CHUNK // self.num_features)
-        wrong: list[int] = []
-        for view in self.views:
-            for start in range(0, len(self), rows):
-                bad = ~view[start : start + rows].isfinite().all(1)
-                wrong += (bad.nonzero().flatten() + start).tolist()
-        if wrong:
-            wrong = sorted(set(wrong))
-            raise LongTailError(not_finite(len(wrong), len(self), [self.ids[i] for i in wrong[:3]], self.dtype))
-
-
-def require_fits(train: FeatureBank, other: FeatureBank, called: str) -> None:
-    """Refuse a bank of another split that is not of the same encoder and classes."""
-    names = train._class_names, other._class_names
-    if (
-        other.num_features != train.num_features
-        or other.num_classes > train.num_classes
-        or (None not in names and list(names[0] or []) != list(names[1] or []))
-    ):
-        raise LongTailError(
-            f"{called}, {other!r}, does not go with {train!r}: extract both with one encoder, of splits with "
-            "the same classes."
-        )
-
-
-def require_bank(bank: Any, argument: str = "bank") -> None:
-    """Refuse anything but a bank, such as its folder."""
-    if isinstance(bank, (str, Path)):
-        raise LongTailError(f"{argument}={str(bank)!r} is a path: open the bank, FeatureBank.load({str(bank)!r}).")
-    if not isinstance(bank, FeatureBank):
-        raise LongTailError(
-            f"{argument} is a {type(bank).__name__}, not a FeatureBank: make one with extract_features or "
-            "FeatureBank.from_arrays."
-        )
-
-
-def refuse_test(bank: FeatureBank, what: str) -> None:
-    """Nothing is chosen on test images."""
-    data: Any = bank.fingerprint.get("data") or {}
-    if data.get("split") == "test":
-        raise LongTailError(
-            f"{what} is never chosen on test images, and this bank holds those of {data.get('name', 'a test set')}: "
-            "pass a bank of the validation or training split."
-        )
-
-
-def not_finite(number: int, total: int, first: Sequence[Any], dtype: torch.dtype, *, at_least: bool = False) -> str:
-    """The sentence about features that are no numbers."""
-    names = ", ".join(str(name) for name in first)
-    fix = "store them as float32, or look at these images" if dtype == torch.float16 else "look at these images"
-    return (
-        f"Features of {'at least ' if at_least else ''}{number} of {total} images are NaN or infinite "
-        f"(ids {names}{', ...' if number > len(first) else ''}): {fix}, and check that the encoder is trained."
-    )
-
-
-def write_items(folder: Path, labels: Tensor, ids: Sequence[Any] | None, texts: Sequence[Any] | None) -> None:
-    """Write everything but the features and the header."""
-    files.write_array(folder / files.LABELS, labels.numpy())
-    for name, items in ((files.IDS, ids), (files.TEXTS, texts)):
-        if items is None:
-            (folder / name).unlink(missing_ok=True)
-        else:
-            files.write_lines(folder / name, items)
-
-
-def read_header(folder: Path) -> dict[str, Any]:
-    """The header of a finished bank, or the reason why there is none."""
-    if (folder / files.HEADER).is_file():
-        header: dict[str, Any] = files.read_json(folder / files.HEADER)
-        if header.get("format") != files.FORMAT:
-            raise LongTailError(
-                f"The bank {folder} has format {header.get('format')}, this version of the library reads "
-                f"{files.FORMAT}: extract the features again."
-            )
-        return header
-    if (folder / files.PROGRESS).is_file():
-        progress = files.read_json(folder / files.PROGRESS)
-        done = sum(1 for _ in (folder / files.DONE).iterdir()) if (folder / files.DONE).is_dir() else 0
-        raise LongTailError(
-            f"The bank {folder} is unfinished, {done} of {progress['shards']} shards are there: "
-            f"continue with {progress['resume']}."
-        )
-    if inside := sorted(header.parent.name for header in folder.glob(f"*/{files.HEADER}")):
-        one = folder / ("train" if "train" in inside else inside[0])
-        raise LongTailError(
-            f"{folder} is no bank, but a folder of banks ({', '.join(inside)}): load one, such as {str(one)!r}."
-        )
-    raise LongTailError(f"{folder} is no bank, it has no {files.HEADER}: make one with extract_features(..., path).")
-
-
-def _as_views(features: Any) -> Tensor:
-    if isinstance(features, np.ndarray) and not features.flags.writeable:
-        features = features.copy()
-    views = torch.as_tensor(features).detach().cpu()
-    if views.dtype == torch.bfloat16 or not views.is_floating_point():
-        views = views.float()
-    if views.ndim == 2:
-        views = views[None]
-    if views.ndim != 3 or 0 in views.shape:
-        raise LongTailError(
-            f"features must be (images, features) or (views, images, features), got shape {tuple(views.shape)}: "
-            "flatten what the encoder gives."
-        )
-    return views
-
-
-def _plain_list(values: Sequence[Any] | None) -> list[Any] | None:
-    if values is None:
-        return None
-    return values.tolist() if hasattr(values, "tolist") else list(values)

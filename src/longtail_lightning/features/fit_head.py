@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import generator, isolated_rng, mix
-from longtail_lightning.features._arguments import made, require_loss
+from longtail_lightning._random import isolated_rng, mix
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._evaluate import mean_class_accuracy
-from longtail_lightning.features._memory import free_memory
-from longtail_lightning.features.bank import FeatureBank, refuse_test, require_bank, require_fits
-from longtail_lightning.samplers import ClassBalancedSampler, LongTailSampler
+from longtail_lightning.features._head_batches import Batches
+from longtail_lightning.features._require import refuse_test, require_bank, require_fits
+from longtail_lightning.features.bank import FeatureBank
+from longtail_lightning.features.head_training import HeadTraining
+from longtail_lightning.losses import LongTailLoss, WrapLoss
 
 HeadType = TypeVar("HeadType", bound=nn.Module)
-_SHARE = 0.5  # of the free memory that a bank may take
 
 
 def fit_head(
@@ -43,34 +43,19 @@ def fit_head(
     seed: int = 0,
     progress: bool = False,
 ) -> HeadType:
-    r"""Train a head on a bank, or fit it when it has a closed form.
+    r"""Train a head on a bank, or fit it when it has a closed form, `head.fit(bank, bank.class_counts)`.
 
-    Defaults are those of classifier re-training (cRT): class-balanced sampling, cross-entropy, SGD with
-    momentum 0.9, batches of 512, the learning rate falling from 0.2 to 0 along a cosine, here per
-    step: \(\eta_t = \eta \, (1 + \cos(\pi t / T)) / 2\). The head starts from the weights it has: give a new one
-    to re-train from scratch. Only parameters that require gradients are trained.
-
-    A head with a method `fit` is fitted in closed form, `head.fit(bank, bank.class_counts)`, and
-    everything else is ignored.
-
-    The bank is moved to the device when it takes less than half of the free memory, and read batch by
-    batch otherwise, with the same result. With several views, epoch e trains on view e modulo the
-    number of views. Dropout and order are a function of `seed`; the global generators are left alone.
-
-    In a process group every process does the whole work by itself, with the same result when the heads
-    they are given are the same; nothing is sent.
-
-    **Classes without features** are never drawn, so they are only learned as what others are not; a
-    warning names them. A bank without class names may lack the last classes: the head says how many there are.
+    Defaults are those of classifier re-training (cRT): class-balanced sampling, cross-entropy, SGD, the learning
+    rate falling to 0 along a cosine, here per step: \(\eta_t = \eta \, (1 + \cos(\pi t / T)) / 2\). The head
+    starts from the weights it has. See `train_head` for what happens.
 
     Args:
         bank: features to train on.
         head: from features to logits; trained in place.
-        epochs: how often as many features as the bank has are drawn; 10 for cRT, 5 for LWS in the paper's code.
-        sampler: from labels to sampler, for example `SquareRootSampler`; class-balanced by default.
-        loss: called as `loss(logits, labels)`; class counts are bound meanwhile when it takes them and has
-            none. Cross-entropy by default.
-        optimizer: from parameters to optimizer; its learning rates follow the cosine. SGD by default.
+        epochs: how often as many features as the bank has are drawn.
+        sampler: from labels to sampler; class-balanced by default, instance-balanced for multi-hot labels.
+        loss: called as `loss(logits, labels)`; cross-entropy by default, binary for multi-hot labels.
+        optimizer: from parameters to optimizer; SGD by default.
         lr: first learning rate of the default optimizer.
         momentum: its momentum.
         weight_decay: its weight decay.
@@ -88,86 +73,72 @@ def fit_head(
         >>> head(bank.features[:4].float()).argmax(1).tolist()
         [0, 1, 2, 3]
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise LongTailError(f"{name}={value} must be at least 1.")
-    bank = _check(bank, val, head)
-    require_loss(loss)
+    training = HeadTraining(epochs, sampler, loss, optimizer, lr, momentum, weight_decay, batch_size, seed)
+    return train_head(bank, head, training, device=device, val=val, progress=progress)
+
+
+def train_head(
+    bank: FeatureBank,
+    head: HeadType,
+    training: HeadTraining,
+    *,
+    device: torch.device | str = "auto",
+    val: FeatureBank | None = None,
+    progress: bool = False,
+) -> HeadType:
+    """`fit_head` with its settings as one value.
+
+    Only parameters that require gradients are trained. The bank is moved to the device when it takes less than
+    half of the free memory, and read batch by batch otherwise, with the same result. With several views, epoch e
+    trains on view e modulo the number of views. Dropout and order are a function of the seed; the global generators
+    are left alone.
+
+    In a process group every process does the whole work by itself, with the same result when the heads
+    they are given are the same; nothing is sent.
+
+    **Classes without features** are never drawn, so they are only learned as what others are not; a
+    warning names them. A bank without class names may lack the last classes: the head says how many there are.
+    """
+    bank = _checked(bank, val, head)
     if callable(closed_form := getattr(head, "fit", None)):
         closed_form(bank, bank.class_counts)
         return head
-    _tell_missing(bank)
+    if told := bank.missing_classes:
+        warnings.warn(f"The bank has no feature of {told}: the head cannot learn them.", stacklevel=3)
     where = choose_device(device, head)
     home = next((p.device for p in head.parameters()), where)
-    loss, unbind = _bound(loss, bank)
-    training = head.training
+    loss, unbind = _bound(training.loss, bank)
+    was_training = head.training
     head.to(where).train()
     loss.to(where)
     try:
-        with _seeded(seed, where):
-            _train(
-                bank,
-                head,
-                loss,
-                epochs,
-                sampler,
-                optimizer,
-                (lr, momentum, weight_decay),
-                batch_size,
-                val,
-                seed,
-                progress,
-            )
+        with _seeded(training.seed, where):
+            _train(bank, head, loss, training, val, progress)
     finally:
-        head.train(training).to(home)
+        head.train(was_training).to(home)
         unbind()
     return head
 
 
 def _train(
-    bank: FeatureBank,
-    head: nn.Module,
-    loss: nn.Module,
-    epochs: int,
-    sampler: Callable[[Any], Any] | None,
-    make_optimizer: Callable[[Iterable[Tensor]], Optimizer] | None,
-    sgd: tuple[float, float, float],
-    batch_size: int,
-    val: FeatureBank | None,
-    seed: int,
-    progress: bool,
+    bank: FeatureBank, head: nn.Module, loss: nn.Module, training: HeadTraining, val: FeatureBank | None, progress: bool
 ) -> None:
     parameters = [p for p in (*head.parameters(), *loss.parameters()) if p.requires_grad]
     if not parameters:
         raise LongTailError(
             f"{type(head).__name__} has no parameter to train: set requires_grad, or give a head that learns."
         )
-    where, kind = parameters[0].device, parameters[0].dtype
-    lr, momentum, weight_decay = sgd
-    optimizer = (
-        SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        if make_optimizer is None
-        else make_optimizer(parameters)
-    )
+    optimizer = _optimizer(parameters, training)
     rates = [group["lr"] for group in optimizer.param_groups]
-    order = _Order(bank.labels, sampler or ClassBalancedSampler, seed)
-    labels = bank.labels.to(where)
-    steps_per_epoch = -(-len(order) // batch_size)
+    where, kind = parameters[0].device, parameters[0].dtype
+    batches = Batches(bank, training, where)
     best: tuple[float, dict[str, Tensor]] | None = None
-    features: Tensor | None = None
-    for epoch in _counted(epochs, progress):
-        if features is None or bank.num_views > 1:
-            features = _placed(bank, epoch, where)
-        chosen = order.epoch(epoch)
-        # Rows are picked where the features are: on the device, or in the file.
-        rows = chosen.to(features.device).split(batch_size)  # type: ignore[no-untyped-call]
-        targets = labels.index_select(0, chosen.to(where)).split(batch_size)  # type: ignore[no-untyped-call]
-        for step, (indices, target) in enumerate(zip(rows, targets)):
-            done = (epoch * steps_per_epoch + step) / (epochs * steps_per_epoch)
+    for epoch in _counted(training.epochs, progress):
+        for step, (features, target) in enumerate(batches.epoch(epoch)):
+            done = (epoch * batches.per_epoch + step) / (training.epochs * batches.per_epoch)
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * done))
-            batch = features.index_select(0, indices).to(where).to(kind)
-            value = loss(head(batch), target)
+            value = loss(head(features.to(kind)), target.to(kind) if bank.multi_hot else target)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -183,45 +154,19 @@ def _train(
         )
 
 
-class _Order:
-    """Which features each epoch draws, as one tensor."""
-
-    def __init__(self, labels: Tensor, make: Callable[[Any], Any], seed: int) -> None:
-        self.sampler = made("sampler", make, labels)
-        if isinstance(self.sampler, LongTailSampler):
-            self.sampler.seed = self.sampler.seed or seed
-
-    def __len__(self) -> int:
-        if isinstance(self.sampler, LongTailSampler):
-            group = self.sampler.group
-            return -(-self.sampler.epoch_size // group) * group
-        return len(self.sampler)
-
-    def epoch(self, epoch: int) -> Tensor:
-        """The indices of an epoch, those of all ranks."""
-        if hasattr(self.sampler, "set_epoch"):
-            self.sampler.set_epoch(epoch)
-        if isinstance(self.sampler, LongTailSampler):
-            return torch.cat(list(self.sampler.draw(len(self), generator(self.sampler.seed, epoch)))).long()
-        return torch.tensor(list(self.sampler), dtype=torch.int64)
+def _optimizer(parameters: list[nn.Parameter], training: HeadTraining) -> Optimizer:
+    if training.optimizer is not None:
+        return training.optimizer(parameters)
+    return SGD(parameters, lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
 
 
-def _placed(bank: FeatureBank, view: int, where: torch.device) -> Tensor:
-    """A view on the device when it fits, otherwise where it is."""
-    features = bank.view(view)
-    free = free_memory(where)
-    if free is not None and features.numel() * features.element_size() > _SHARE * free:
-        return features
-    # Rows picked from a mapped file are read page by page, from a copy at the speed of the memory.
-    return features.to(where, copy=bank.path is not None)
-
-
-def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> FeatureBank:
-    """The bank, with as many classes as the head when it does not know of those without an image."""
+def _checked(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> FeatureBank:
+    """The bank, with as many classes as the head when it does not know of those without an input."""
     require_bank(bank)
+    bank.require_labels("The training of a head")
     outputs = getattr(head, "num_classes", getattr(head, "out_features", None))
-    if isinstance(outputs, int):
-        bank = bank._of_classes(outputs)
+    if isinstance(outputs, int) and outputs > bank.num_classes and bank.given_names is None:
+        bank = bank.with_num_classes(outputs)
     for what, own, torch_name in (
         ("features", "num_features", "in_features"),
         ("classes", "num_classes", "out_features"),
@@ -234,26 +179,21 @@ def _check(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> Featu
             )
     if val is not None:
         require_bank(val, "val")
+        val.require_single_labels("The choice of the best epoch")
         refuse_test(val, "The best epoch")
         require_fits(bank, val, "The validation bank")
     return bank
 
 
-def _tell_missing(bank: FeatureBank) -> None:
-    missing = (bank.class_counts.tensor == 0).nonzero().flatten().tolist()
-    if missing:
-        names = ", ".join(bank.class_names[c] for c in missing[:3])
-        warnings.warn(
-            f"The bank has no feature of {len(missing)} of {bank.num_classes} classes "
-            f"({names}{', ...' if len(missing) > 3 else ''}): the head cannot learn them.",
-            stacklevel=3,
-        )
-
-
 def _bound(loss: nn.Module | None, bank: FeatureBank) -> tuple[nn.Module, Callable[[], Any]]:
     """The loss with the class counts of this bank, and what puts it back as it was."""
     if loss is None:
-        return _CrossEntropy(), lambda: None
+        return nn.BCEWithLogitsLoss() if bank.multi_hot else _CrossEntropy(), lambda: None
+    if bank.multi_hot and isinstance(loss, LongTailLoss) and not loss.multi_label and not isinstance(loss, WrapLoss):
+        raise LongTailError(
+            f"{type(loss).__name__} takes one label per input, but the labels of the bank are multi-hot: "
+            "use DistributionBalancedLoss or WrapLoss(nn.BCEWithLogitsLoss())."
+        )
     home = next((t.device for t in (*loss.parameters(), *loss.buffers())), torch.device("cpu"))
     bind = getattr(loss, "bind_class_counts", None)
     if bind is None or getattr(loss, "class_counts", None) is not None:

@@ -113,6 +113,8 @@ class NearestClassMeanHead(Head):
             class_counts: not needed here; other closed-form heads take them.
         """
         device = self.class_means.device
+        if bank.labels is None or torch.as_tensor(bank.labels).ndim != 1:
+            raise LongTailError("NearestClassMeanHead needs one label per input, which the bank does not have.")
         labels = torch.as_tensor(bank.labels).to(device, torch.int64)
         if len(labels) == 0 or not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             found = f"labels from {int(labels.min())} to {int(labels.max())}" if len(labels) else "no features"

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from longtail_lightning._errors import LongTailError
 from longtail_lightning.features import FeatureBank
 
 Device = torch.device | str
@@ -84,10 +83,3 @@ class Retraining(ABC):
     def label(self) -> str:
         """What tables call it."""
         return self.title if self.title and self.name == type(self).name else self.name
-
-
-def at_least_one(**values: int) -> None:
-    """Refuse settings that must be positive and are not."""
-    for name, value in values.items():
-        if value < 1:
-            raise LongTailError(f"{name}={value} must be at least 1.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch import nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning._spec import build, spec_of
-from longtail_lightning.features import FeatureBank, fit_head
-from longtail_lightning.features._arguments import made, require_callable, require_loss
+from longtail_lightning.features import FeatureBank, HeadTraining
+from longtail_lightning.features._arguments import made, require_callable
+from longtail_lightning.features.fit_head import train_head
 from longtail_lightning.heads import Head, LearnableScaleHead, LinearHead, NearestClassMeanHead, TauNormalizedHead
 from longtail_lightning.losses import LongTailLoss
-from longtail_lightning.methods.base import Device, Retrained, Retraining, at_least_one
+from longtail_lightning.methods.base import Device, Retrained, Retraining
 from longtail_lightning.samplers import LongTailSampler
 
 
@@ -61,35 +63,31 @@ class CRT(Retraining):
         name: str = "crt",
     ) -> None:
         super().__init__(name)
-        at_least_one(epochs=epochs, batch_size=batch_size)
         require_callable("head", head)
-        require_callable("sampler", sampler)
-        require_loss(loss)
         self.head = head
-        self.sampler = sampler
-        self.loss = loss
-        self.seed = seed
-        self.training: dict[str, Any] = {
-            "epochs": epochs,
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "batch_size": batch_size,
-        }
+        self.training = HeadTraining(
+            epochs=epochs,
+            sampler=sampler,
+            loss=loss,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            seed=seed,
+        )
 
     def __call__(
         self, head: nn.Module, train: FeatureBank, val: FeatureBank | None = None, *, device: Device = "auto"
     ) -> Retrained:
-        with isolated_rng(self.seed):
+        with isolated_rng(self.training.seed):
             new = self._new(head, train.num_features, train.num_classes)
-        loss = copy.deepcopy(self.loss)  # the class counts of this bank are bound to it
-        fit_head(train, new, **self.training, sampler=self.sampler, loss=loss, seed=self.seed, device=device)
-        return Retrained(new, self.label)
+        training = replace(self.training, loss=copy.deepcopy(self.training.loss))  # which may learn with the head
+        return Retrained(train_head(train, new, training, device=device), self.label)
 
     def check(self, head: nn.Module, *, validation: bool = True) -> None:
         with isolated_rng(0):
             self._new(head, *_sizes(head))
-            check_sampler(self.sampler, head)
+            check_sampler(self.training.sampler, head)
 
     def _new(self, head: nn.Module, num_features: int, num_classes: int) -> Head:
         if self.head is None:

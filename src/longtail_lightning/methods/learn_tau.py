@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.features.bank import FeatureBank, refuse_test, require_bank
+from longtail_lightning.features._require import refuse_test, require_bank
+from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.fit_head import fit_head
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, tau_scale

@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from longtail_lightning._random import isolated_rng
-from longtail_lightning.features import FeatureBank, fit_head
-from longtail_lightning.features._arguments import require_callable
+from longtail_lightning.features import FeatureBank, HeadTraining
+from longtail_lightning.features.fit_head import train_head
 from longtail_lightning.heads import LearnableScaleHead
-from longtail_lightning.methods.base import Device, Retrained, Retraining, at_least_one
+from longtail_lightning.methods.base import Device, Retrained, Retraining
 from longtail_lightning.methods.crt import check_sampler
 from longtail_lightning.samplers import LongTailSampler
 
@@ -54,26 +54,24 @@ class LWS(Retraining):
         name: str = "lws",
     ) -> None:
         super().__init__(name)
-        at_least_one(epochs=epochs, batch_size=batch_size)
-        require_callable("sampler", sampler)
         self.scale_bias = scale_bias
-        self.sampler = sampler
-        self.training: dict[str, Any] = {
-            "epochs": epochs,
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "batch_size": batch_size,
-            "seed": seed,
-        }
+        self.training = HeadTraining(
+            epochs=epochs,
+            sampler=sampler,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            seed=seed,
+        )
 
     def __call__(
         self, head: nn.Module, train: FeatureBank, val: FeatureBank | None = None, *, device: Device = "auto"
     ) -> Retrained:
         new = LearnableScaleHead(head, scale_bias=self.scale_bias)
-        return Retrained(fit_head(train, new, **self.training, sampler=self.sampler, device=device), self.label)
+        return Retrained(train_head(train, new, self.training, device=device), self.label)
 
     def check(self, head: nn.Module, *, validation: bool = True) -> None:
         with isolated_rng(0):
             LearnableScaleHead(head)
-            check_sampler(self.sampler, head)
+            check_sampler(self.training.sampler, head)

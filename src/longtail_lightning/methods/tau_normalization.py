@@ -8,10 +8,10 @@ from typing import Any, Literal
 from torch import nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.features import FeatureBank
+from longtail_lightning.features import FeatureBank, HeadTraining
 from longtail_lightning.heads import TauNormalizedHead
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
-from longtail_lightning.methods.base import GIVE_VALIDATION, Device, Retrained, Retraining, at_least_one
+from longtail_lightning.methods.base import GIVE_VALIDATION, Device, Retrained, Retraining
 from longtail_lightning.methods.learn_tau import learn_tau
 from longtail_lightning.methods.tau_selection import TAUS, check_taus, select_tau
 
@@ -53,7 +53,6 @@ class TauNormalization(Retraining):
         name: str = "tau",
     ) -> None:
         super().__init__(name)
-        at_least_one(epochs=epochs, batch_size=batch_size)
         if choose not in ("val", "train", "learn"):
             raise LongTailError(f"Unknown choose={choose!r}: tau is chosen on 'val' or 'train', or by 'learn'.")
         self.choose = choose
@@ -62,7 +61,8 @@ class TauNormalization(Retraining):
         if tau is not None:
             check_taus([tau], bias)
         self.bias = bias
-        self.training: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
+        HeadTraining(epochs=epochs, batch_size=batch_size)  # which refuses what cannot be
+        self.learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
 
     def __call__(
         self, head: nn.Module, train: FeatureBank, val: FeatureBank | None = None, *, device: Device = "auto"
@@ -83,7 +83,7 @@ class TauNormalization(Retraining):
         if self.tau is not None:
             return {"tau": self.tau}
         if self.choose == "learn":
-            return {"tau": learn_tau(head, train, **self.training, bias=self.bias, device=device)}
+            return {"tau": learn_tau(head, train, **self.learning, bias=self.bias, device=device)}
         self.check(head, validation=val is not None)
         bank = train if self.choose == "train" or val is None else val
         found = select_tau(head, bank, self.taus, class_counts=train.class_counts, bias=self.bias, device=device)

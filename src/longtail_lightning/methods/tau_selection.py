@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike, split_means
 from longtail_lightning.features._encoding import choose_device
-from longtail_lightning.features.bank import FeatureBank, refuse_test, require_bank
+from longtail_lightning.features._require import refuse_test, require_bank
+from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.heads import LinearHead
 from longtail_lightning.heads._frozen import frozen_copy
 from longtail_lightning.heads.tau_normalized import BiasPolicy, check_bias, linear_of, tau_scale
@@ -160,7 +161,7 @@ def tau_correct(
         target = target.cpu()
         for i, hits in enumerate(right):
             correct[i] += torch.bincount(target[hits], minlength=linear.num_classes)
-    support = torch.bincount(bank.labels.cpu(), minlength=linear.num_classes).double()
+    support = torch.bincount(bank.require_single_labels("tau"), minlength=linear.num_classes).double()
     return correct, support
 
 

@@ -1,0 +1,55 @@
+"""How a head is trained, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.features._arguments import require_callable, require_loss
+
+
+@dataclass(frozen=True)
+class HeadTraining:
+    """Settings of the training of a head, checked when they are made; the keyword arguments of `fit_head`.
+
+    Args:
+        epochs: how often as many features as the bank has are drawn; 10 for cRT, 5 for LWS in the paper's code.
+        sampler: from labels to sampler, for example `SquareRootSampler`; class-balanced by default, and
+            instance-balanced where labels are multi-hot.
+        loss: called as `loss(logits, labels)`; class counts are bound meanwhile when it takes them and has
+            none. Cross-entropy by default, and binary cross-entropy where labels are multi-hot.
+        optimizer: from parameters to optimizer; its learning rates follow the cosine. SGD by default.
+        lr: first learning rate of the default optimizer.
+        momentum: its momentum.
+        weight_decay: its weight decay.
+        batch_size: features per step.
+        seed: seed of order and dropout; a sampler that is given a seed of its own keeps it.
+
+    Examples:
+        >>> from dataclasses import replace
+        >>> replace(HeadTraining(), epochs=5)
+        HeadTraining(epochs=5, sampler=None, loss=None, optimizer=None, lr=0.2, momentum=0.9, weight_decay=0.0005,
+            batch_size=512, seed=0)
+    """
+
+    epochs: int = 10
+    sampler: Callable[[Any], Any] | None = None
+    loss: nn.Module | None = None
+    optimizer: Callable[[Iterable[Tensor]], Optimizer] | None = None
+    lr: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise LongTailError(f"{name}={getattr(self, name)} must be at least 1.")
+        require_callable("sampler", self.sampler)
+        require_loss(self.loss)

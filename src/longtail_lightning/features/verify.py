@@ -1,0 +1,46 @@
+"""Whether the files of a bank are still what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from longtail_lightning._files import size_and_checksum
+from longtail_lightning.features._storage import read_header
+
+
+def verify_bank(path: str | Path) -> dict[str, str]:
+    """What is wrong with each damaged file of a bank; empty when all are what was written.
+
+    Every file is read from end to end, and compared with the size and the checksum in `bank.json`.
+
+    Args:
+        path: folder of the bank.
+
+    Examples:
+        >>> import torch
+        >>> from tempfile import mkdtemp
+        >>> from longtail_lightning import FeatureBank
+        >>> folder = FeatureBank.from_arrays(torch.randn(3, 8), [0, 2, 0]).save(mkdtemp())
+        >>> verify_bank(folder)
+        {}
+        >>> (folder / "labels.npy").unlink()
+        >>> verify_bank(folder)
+        {'labels.npy': 'is missing'}
+    """
+    found = {}
+    for file in read_header(Path(path))["files"].values():
+        if wrong := _wrong(Path(path) / file["name"], file):
+            found[file["name"]] = wrong
+    return found
+
+
+def _wrong(path: Path, written: dict[str, object]) -> str:
+    try:
+        found = size_and_checksum(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read, {error.strerror}"
+    if found["bytes"] != written["bytes"]:
+        return f"has {found['bytes']} bytes instead of {written['bytes']}"
+    return "" if found["sha256"] == written["sha256"] else "is not what was written"
