@@ -31,6 +31,8 @@ class LWS(Retraining):
         name: what files are called.
 
     Examples:
+        >>> import torch
+        >>> from longtail_lightning import LinearHead
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> LWS()(LinearHead(4, 4), bank).head.scale.shape
         torch.Size([4])

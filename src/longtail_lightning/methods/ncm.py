@@ -22,6 +22,8 @@ class NCM(Retraining):
         name: what files are called.
 
     Examples:
+        >>> import torch
+        >>> from longtail_lightning import LinearHead
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> NCM()(LinearHead(4, 4), bank).head(bank.features[:4].float()).argmax(1).tolist()
         [0, 1, 2, 3]

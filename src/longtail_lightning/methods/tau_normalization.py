@@ -32,6 +32,8 @@ class TauNormalization(Retraining):
         name: what files are called.
 
     Examples:
+        >>> import torch
+        >>> from longtail_lightning import LinearHead
         >>> bank = FeatureBank.from_arrays(torch.eye(4).repeat(8, 1), [0, 1, 2, 3] * 8)
         >>> TauNormalization(tau=0.5)(LinearHead(4, 4), bank).details
         {'tau': 0.5}
