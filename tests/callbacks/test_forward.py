@@ -269,7 +269,7 @@ def test_parts_that_do_not_fit_are_told_before_the_training():
     model = Between()
     model.backbone = nn.Conv2d(3, 8, 3)
     model.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
-    with pytest.raises(LongTailError, match=r"Conv2d gives \(1, 8, 6, 6\) for 1 images, .*: pool or flatten"):
+    with pytest.raises(LongTailError, match=r"Conv2d gives \(1, 8, 6, 6\) for 1 inputs, .*: pool or flatten"):
         run(retrain(["ncm"]), model)
     assert model.steps == 0
 
