@@ -461,6 +461,18 @@ def test_the_settings_are_the_arguments():
         settings.views = 1
 
 
+@pytest.mark.parametrize("folder", [None, "bank"])
+def test_inputs_without_labels(folder, monkeypatch):
+    module = sys.modules[extract.__module__]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "labels_of_batch", lambda batch, num_classes=None: None)
+        bank = extract_features(encoder(), loader(), folder, num_classes=7, **QUIET)
+    assert (bank.labels, bank.num_classes) == (None, 7)
+    assert torch.equal(bank.features, extract_features(encoder(), loader(), **QUIET).features)
+    if folder:
+        assert {path.name for path in Path(folder).iterdir()} == {"bank.json", "features.npy"}
+
+
 def test_only_one_process_extracts_to_a_folder_and_many_open_it(tmp_path):
     with locked(tmp_path), pytest.raises(LongTailError, match="Another process is writing to"):
         extract_features(encoder(), loader(), tmp_path, **QUIET)

@@ -34,6 +34,7 @@ class Folder:
         shards: how the work is cut.
         width: number of features.
         dtype: type of the features.
+        labeled: whether the inputs come with labels.
         device: type of the device that computes them.
         fingerprint: that of the bank.
         resume: what continues it, in the words of the user.
@@ -44,6 +45,7 @@ class Folder:
     shards: Shards
     width: int
     dtype: torch.dtype
+    labeled: bool
     device: str
     fingerprint: dict[str, Any]
     resume: str
@@ -89,11 +91,15 @@ class Folder:
         require_equal(self.fingerprint, before["fingerprint"], named, self.instead)
         require_equal({"extraction": self._plan()}, {"extraction": before["plan"]}, named, self.instead)
         try:
-            FolderWriter(self.path, self.shards).close()
+            self.writer().close()
         except (LongTailError, *files.DAMAGED) as error:
             self._tell_damage(error)
             return False
         return True
+
+    def writer(self) -> FolderWriter:
+        """What writes to the folder, when it is ready."""
+        return FolderWriter(self.path, self.shards, self.labeled)
 
     def finalize(self, writer: FolderWriter, source: Source) -> None:
         """Turn the finished shards into a bank."""
@@ -105,8 +111,9 @@ class Folder:
             )
         # Who began may have named the split, who goes on need not.
         fingerprint = files.read_progress(self.path)["fingerprint"]
-        features, labels = (files.as_tensor(files.read_array(self.path / n)) for n in (files.FEATURES, files.LABELS))
-        bank = bank_of_source(source, features, labels, fingerprint)
+        names = (files.FEATURES, *([files.LABELS] if self.labeled else []))
+        features, *labels = (files.as_tensor(files.read_array(self.path / name)) for name in names)
+        bank = bank_of_source(source, features, labels[0] if labels else None, fingerprint)
         with writable(self.path):
             files.write_bank(self.path, arrays_of(bank), header_of(bank), there=("features",))
 
@@ -123,14 +130,16 @@ class Folder:
                     f"The bank {self.path} needs {needed / 1e9:.2f} GB but {free / 1e9:.2f} GB are free: "
                     "give another path, fewer views, or keep them as float16."
                 )
-            for name, kind, size in ((files.FEATURES, dtype, shape), (files.LABELS, np.int64, shape[1:2])):
-                np.lib.format.open_memmap(self.path / name, mode="w+", dtype=kind, shape=size)
+            np.lib.format.open_memmap(self.path / files.FEATURES, mode="w+", dtype=dtype, shape=shape)
+            if self.labeled:
+                np.lib.format.open_memmap(self.path / files.LABELS, mode="w+", dtype=np.int64, shape=shape[1:2])
             state = {"shards": self.shards.total, "plan": self._plan()}
             told = {"fingerprint": self.fingerprint, "resume": self.resume}
             write_json(self.path / files.PROGRESS, {**state, **told})
 
     def _plan(self) -> Mapping[str, Any]:
-        return {**self.shards.as_dict(), "num_features": self.width, "device": self.device}
+        own = {"num_features": self.width, "labels": self.labeled, "device": self.device}
+        return {**self.shards.as_dict(), **own}
 
     def _tell_damage(self, error: Exception) -> None:
         warnings.warn(f"What is in {self.path} is damaged and made again: {error}", stacklevel=2)

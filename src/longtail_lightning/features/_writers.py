@@ -32,7 +32,7 @@ class Writer(ABC):
         """Tasks that are finished."""
 
     @abstractmethod
-    def write(self, view: int, inputs: range, features: Tensor, labels: Tensor) -> None:
+    def write(self, view: int, inputs: range, features: Tensor, labels: Tensor | None) -> None:
         """Put a batch in its place."""
 
     @abstractmethod
@@ -43,18 +43,18 @@ class Writer(ABC):
 class MemoryWriter(Writer):
     """Keeps everything in memory."""
 
-    def __init__(self, shards: Shards, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, shards: Shards, width: int, dtype: torch.dtype, labeled: bool) -> None:
         self.shards = shards
         self.features = torch.zeros(shards.views, shards.number, width, dtype=dtype)
-        self.labels = torch.zeros(shards.number, dtype=torch.int64)
+        self.labels = torch.zeros(shards.number, dtype=torch.int64) if labeled else None
 
     def done(self) -> set[int]:
         return set()
 
-    def write(self, view: int, inputs: range, features: Tensor, labels: Tensor) -> None:
+    def write(self, view: int, inputs: range, features: Tensor, labels: Tensor | None) -> None:
         part = slice(inputs.start, inputs.stop)
         self.features[view, part] = features
-        if view == 0:
+        if view == 0 and self.labels is not None and labels is not None:
             self.labels[part] = labels
 
     def finish(self, view: int, shard: int) -> None:
@@ -65,7 +65,7 @@ class MemoryWriter(Writer):
         if rank_and_world_size()[1] == 1:
             return
         on_gpu = dist.get_backend() == "nccl"
-        for tensor in (self.features, self.labels):
+        for tensor in (self.features, *([] if self.labels is None else [self.labels])):
             # As bytes, whose sum with zeros is exact; -0.0 + 0.0 would lose its sign.
             for chunk in tensor.view(-1).view(torch.uint8).split(_CHUNK):  # type: ignore[no-untyped-call]
                 moved = chunk.cuda() if on_gpu else chunk
@@ -77,8 +77,8 @@ class MemoryWriter(Writer):
 class FolderWriter(Writer):
     """Writes each batch to its place in files that have their final size from the beginning."""
 
-    def __init__(self, folder: Path, shards: Shards) -> None:
-        if not (folder / LABELS).is_file():
+    def __init__(self, folder: Path, shards: Shards, labeled: bool) -> None:
+        if not (folder / FEATURES).is_file():
             raise LongTailError(
                 f"This process does not see {folder}, which the first one has made: give a path on a disk that "
                 "all processes share."
@@ -87,26 +87,27 @@ class FolderWriter(Writer):
         self.shards = shards
         with_offset = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
         self._offset, self._row = with_offset.offset, with_offset.strides[1]
-        self._labels_offset = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False).offset
+        if labeled:
+            self._labels_offset = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False).offset
         # Written to, not mapped: on a full disk a write gives an error, a mapped page ends the process.
         self._features = open(folder / FEATURES, "r+b")  # noqa: SIM115
-        self._labels = open(folder / LABELS, "r+b")  # noqa: SIM115
+        self._labels = open(folder / LABELS, "r+b") if labeled else None  # noqa: SIM115
 
     def done(self) -> set[int]:
         return finished_shards(self.folder)
 
-    def write(self, view: int, inputs: range, features: Tensor, labels: Tensor) -> None:
+    def write(self, view: int, inputs: range, features: Tensor, labels: Tensor | None) -> None:
         with self._full_disk_in_words():
             self._features.seek(self._offset + (view * self.shards.number + inputs.start) * self._row)
             self._features.write(features.contiguous().numpy().tobytes())
-            if view == 0:
+            if view == 0 and self._labels is not None and labels is not None:
                 self._labels.seek(self._labels_offset + inputs.start * 8)
                 self._labels.write(labels.contiguous().numpy().tobytes())
 
     def finish(self, view: int, shard: int) -> None:
         with self._full_disk_in_words():
             to_disk(self._features)
-            if view == 0:
+            if view == 0 and self._labels is not None:
                 to_disk(self._labels)
             (self.folder / DONE / str(view * self.shards.per_view + shard)).touch()
 
@@ -125,4 +126,5 @@ class FolderWriter(Writer):
     def close(self) -> None:
         """Close the files."""
         self._features.close()
-        self._labels.close()
+        if self._labels is not None:
+            self._labels.close()

@@ -22,7 +22,7 @@ from longtail_lightning.features._folder import Folder, bank_of_source
 from longtail_lightning.features._progress import progress_bar
 from longtail_lightning.features._shards import Shards
 from longtail_lightning.features._source import Source, images_of, labels_of_batch, source_of
-from longtail_lightning.features._writers import FolderWriter, MemoryWriter, Writer
+from longtail_lightning.features._writers import MemoryWriter, Writer
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.extraction import Extraction
 
@@ -115,15 +115,16 @@ def extract(
     _require_alike(fingerprint)
     # Loaders draw seeds for their workers.
     with encoding, source.loading(batch_size, num_workers), isolated_rng(0):
-        width = _width(encoding, source)
+        width, labeled = _first(encoding, source)
         _warn_of_logits(encoding.encoder, width, source.classes()[0])
         if path is None:
-            writer = MemoryWriter(shards, width, settings.dtype)
+            writer = MemoryWriter(shards, width, settings.dtype, labeled)
             _fill(writer, encoding, source, settings)
             writer.gather()
             return bank_of_source(source, writer.features, writer.labels, fingerprint)
         resume = resume or f"the same extract_features call for {str(path)!r}"
-        folder = Folder(Path(path), shards, width, settings.dtype, encoding.device.type, fingerprint, resume, instead)
+        device = encoding.device.type
+        folder = Folder(Path(path), shards, width, settings.dtype, labeled, device, fingerprint, resume, instead)
         return _extract_into(folder, encoding, source, settings)
 
 
@@ -136,7 +137,7 @@ def _extract_into(folder: Folder, encoding: Encoding, source: Source, settings: 
                     f"The bank {bank.path} is of {bank.num_classes} classes, not of {num_classes}: {folder.instead}."
                 )
             return bank
-        with closing(raise_on_all_ranks(lambda: FolderWriter(folder.path, folder.shards))) as writer:
+        with closing(raise_on_all_ranks(folder.writer)) as writer:
             _fill(writer, encoding, source, settings, folder.resume)
             on_rank_zero(lambda: folder.finalize(writer, source))
     return FeatureBank.load(folder.path)
@@ -194,12 +195,13 @@ def _require_alike(fingerprint: dict[str, Any]) -> None:
             )
 
 
-def _width(encoding: Encoding, source: Source) -> int:
-    """Number of features, from the first input."""
+def _first(encoding: Encoding, source: Source) -> tuple[int, bool]:
+    """What the first input tells: the number of features, and whether there are labels."""
     with source.loading(1, 0), isolated_rng(0):
         batch = next(iter(source.loader([0], augment=False, view=0)))
         images = images_of(batch, source.name).to(encoding.device)
-        return encoding(source.prepare(images, augment=False, key=(0, 0))).shape[1]
+        width = encoding(source.prepare(images, augment=False, key=(0, 0))).shape[1]
+        return width, labels_of_batch(batch) is not None
 
 
 def _fill(writer: Writer, encoding: Encoding, source: Source, settings: Extraction, resume: str = "") -> None:
