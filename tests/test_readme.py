@@ -28,7 +28,18 @@ def test_the_loss_takes_six_lines_and_lightning_eight():
 
 
 def test_every_component_is_listed():
-    for room in ("losses", "samplers", "heads", "metrics", "features", "callbacks"):
+    for room in (
+        "losses",
+        "samplers",
+        "heads",
+        "metrics",
+        "features",
+        "methods",
+        "datasets",
+        "data",
+        "curation",
+        "callbacks",
+    ):
         (row,) = re.findall(rf"^\| {room} \| (.*) \|$", README, re.MULTILINE)
         names = {name for name in exports(room) if name not in ("LongTailLoss", "LongTailSampler", "Head")}
         assert set(re.findall(r"`(\w+)`", row)) == names

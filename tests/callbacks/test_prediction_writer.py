@@ -15,7 +15,8 @@ from tests.tiny import tiny_data, tiny_model, tiny_trainer
 def test_rows_are_the_predictions_by_name():
     data = tiny_data()
     model = tiny_model(data)
-    probabilities = torch.cat(tiny_trainer(callbacks=[PredictionWriter("deep/p.csv", top_k=3)]).predict(model, data))
+    outputs = tiny_trainer(callbacks=[PredictionWriter("deep/p.csv", top_k=3)]).predict(model, data)
+    probabilities = torch.cat([output["logits"].softmax(1) for output in outputs])
     with open("deep/p.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["item"] for row in rows] == [str(i) for i in range(18)]

@@ -31,7 +31,7 @@ def test_fits_tests_and_predicts():
     )
     (results,) = trainer.test(model, data, verbose=False)
     assert set(results) == {"test/loss", "test/acc", "test/acc_many", "test/acc_medium", "test/acc_few", "test/ece"}
-    probabilities = torch.cat(trainer.predict(model, data))
+    probabilities = torch.cat([output["logits"].softmax(1) for output in trainer.predict(model, data)])
     assert probabilities.shape == (18, 6)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(18))
 
@@ -50,7 +50,8 @@ def test_logged_metrics_are_those_of_the_predictions():
     model, trainer = tiny_model(data), tiny_trainer()
     trainer.fit(model, data)
     (results,) = trainer.test(model, data, verbose=False)
-    predicted, target = torch.cat(trainer.predict(model, data)).argmax(1), data.labels("test")
+    outputs = trainer.predict(model, data)
+    predicted, target = torch.cat([output["logits"] for output in outputs]).argmax(1), data.labels("test")
     per_class = torch.stack([(predicted[target == c] == c).float().mean() for c in range(6)])
     assert results["test/acc"] == pytest.approx(per_class.mean().item())
     assert results["test/acc_many"] == pytest.approx(per_class[:2].mean().item())

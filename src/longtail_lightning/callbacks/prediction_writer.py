@@ -57,7 +57,8 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         if batch_indices is None or dataloader_idx:
             raise LongTailError("PredictionWriter needs a single predict loader with indices: a map-style data set.")
-        top = prediction.float().topk(min(self.top_k, prediction.shape[1]), dim=1)
+        probabilities = prediction["logits"].softmax(1)
+        top = probabilities.topk(min(self.top_k, probabilities.shape[1]), dim=1)
         self._rows.append((torch.as_tensor(batch_indices), top.indices.cpu(), top.values.cpu()))
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -35,6 +35,8 @@ from longtail_lightning.modules._checkpoint import (
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 
 HeadCallable = Callable[[int, int], Head]
+StepOutput = dict[str, Tensor]
+_MORE = ("target", "index")  # what a batch holds behind the images
 
 
 class BaseClassifier(L.LightningModule):
@@ -133,17 +135,20 @@ class BaseClassifier(L.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(batch, self.val_metrics, self.val_loss)
+    def validation_step(self, batch: Any, batch_idx: int) -> StepOutput:
+        return self._evaluate(batch)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(batch, self.test_metrics, self.test_loss)
+    def test_step(self, batch: Any, batch_idx: int) -> StepOutput:
+        return self._evaluate(batch)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Class probabilities of a batch; its labels, if any, are ignored."""
-        images = batch[0] if isinstance(batch, (list, tuple)) else batch
-        logits: Tensor = self(images)
-        return logits.float().softmax(1)
+    def predict_step(self, batch: Any, batch_idx: int) -> StepOutput:
+        return self._evaluate(batch)
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._score(outputs, "validation_step", self.val_metrics, self.val_loss)
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._score(outputs, "test_step", self.test_metrics, self.test_loss)
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val/loss", self.val_metrics, self.val_loss)
@@ -151,11 +156,23 @@ class BaseClassifier(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test/loss", self.test_metrics, self.test_loss)
 
-    def _evaluate(self, batch: Any, metrics: MetricCollection, mean_loss: MeanLoss) -> None:
-        images, target = batch[0], batch[1]
-        logits = self(images)
+    def _evaluate(self, batch: Any) -> StepOutput:
+        """Logits, at least in float32; labels and places of the items in the split, if the batch has them."""
+        images, *more = batch if isinstance(batch, (list, tuple)) else (batch,)
+        logits: Tensor = self(images)
+        return {"logits": logits.to(torch.promote_types(logits.dtype, torch.float32)), **dict(zip(_MORE, more))}
+
+    def _score(self, outputs: Any, step: str, metrics: MetricCollection, mean_loss: MeanLoss) -> None:
+        """Metrics and loss of a batch, from the logits as callbacks have left them."""
+        if not isinstance(outputs, dict) or not {"logits", "target"} <= outputs.keys():
+            raise LongTailError(
+                f"{step} of {type(self).__name__} returned {type(outputs).__name__}: return what super().{step}(...) "
+                'gives, {"logits": logits, "target": labels}, which metrics and callbacks read.'
+            )
+        logits, target = outputs["logits"], outputs["target"]
         metrics.update(logits, target)
-        loss = self.loss(logits, target)
+        with self.trainer.precision_plugin.forward_context():
+            loss = self.loss(logits, target)
         mean_loss.update(loss / len(target) if getattr(self.loss, "reduction", "") == "sum" else loss, len(target))
 
     def _log_metrics(self, loss_key: str, metrics: MetricCollection, mean_loss: MeanLoss) -> None:

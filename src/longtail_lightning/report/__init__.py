@@ -1,1 +1,3 @@
 """Tables and plots."""
+
+__all__: list[str] = []
