@@ -24,7 +24,7 @@ from longtail_lightning.datasets._text import shown
 from longtail_lightning.datasets.class_names import as_class_names
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
 from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.loader import item_name
+from longtail_lightning.datasets.nested import item_name
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_json
@@ -18,7 +18,7 @@ from longtail_lightning.counts import ClassCounts
 from longtail_lightning.curation._parts import Part, Parts, parts_of
 from longtail_lightning.curation._probe import ELONGATED, ODD, TINY, Probe, Seen
 from longtail_lightning.data.datamodule import LongTailDataModule
-from longtail_lightning.datasets.loader import one_thread, worker_died
+from longtail_lightning.datasets.loader import ResumableLoader, WorkerDiedError, one_thread
 
 _BATCH = 16
 
@@ -231,10 +231,8 @@ def check_parts(
                 progress(report.read, len(digests))
     except KeyboardInterrupt:
         report.stopped = "interrupted"
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if num_workers == 0 or "Caught " in str(error):
-            raise
-        report.stopped = worker_died(error)
+    except WorkerDiedError as error:
+        report.stopped = str(error)
     for group in _groups(digests, readable):
         faults += _same_image([place(position) for position in group])
     order = list(FAULTS)
@@ -245,7 +243,7 @@ def check_parts(
 
 
 def _looks(probe: Probe, num_workers: int) -> Iterator[list[Seen]]:
-    loader: DataLoader[Any] = DataLoader(
+    yield from ResumableLoader(
         probe,
         batch_size=_BATCH,
         num_workers=num_workers,
@@ -253,7 +251,6 @@ def _looks(probe: Probe, num_workers: int) -> Iterator[list[Seen]]:
         worker_init_fn=one_thread,
         prefetch_factor=4 if num_workers else None,
     )
-    yield from loader
 
 
 def _label_faults(parts: Sequence[Part], report: DataReport, class_names: Sequence[str] | None) -> list[Fault]:

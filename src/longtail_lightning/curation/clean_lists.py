@@ -12,7 +12,7 @@ from longtail_lightning._files import write_text
 from longtail_lightning.curation._parts import Parts
 from longtail_lightning.curation.check import DataReport, first_label
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.loader import below
+from longtail_lightning.datasets.nested import innermost
 
 
 def list_files(target: str, found: Parts) -> dict[str, Path]:
@@ -43,7 +43,7 @@ def root_of(found: Parts) -> Path | None:
     """The folder that the paths of all splits start from; None when items are no files."""
     roots = set()
     for part in found.parts:
-        dataset, _ = below(part.dataset, 0)
+        dataset, _ = innermost(part.dataset, 0)
         if not isinstance(dataset, ImageList):
             return None
         roots.add(dataset.root or Path())

@@ -23,13 +23,14 @@ from torchvision.transforms.v2 import functional as F
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_json
 from longtail_lightning.curation._parts import SPLITS
-from longtail_lightning.curation._probe import source_of
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.datasets._text import few, shown
 from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
 from longtail_lightning.datasets.image_shards import MANIFEST, VERSION, import_arrow, open_arrow, read_manifest
 from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.loader import ResumableLoader, item_name, one_thread
+from longtail_lightning.datasets.loader import ResumableLoader, one_thread
+from longtail_lightning.datasets.nested import encoded_image, item_name
+from longtail_lightning.datasets.seeded_dataset import SeededDataset
 
 _PLAN = "unfinished.json"
 _BATCH_BYTES = 16 << 20
@@ -137,7 +138,7 @@ class _Contents(Dataset[Content]):
 
     def __getitem__(self, index: int) -> Content:
         name = item_name(self.dataset, index)
-        source = source_of(self.dataset, index)
+        source = encoded_image(self.dataset, index)
         if source is None:
             return Content(_png(self.dataset[index], name), name)
         data = source if isinstance(source, bytes) else _read(source)
@@ -247,11 +248,9 @@ def _take(contents: Iterator[Content], limit: int) -> list[Content]:
 
 
 def _in_order(contents: Dataset[Content], num_workers: int) -> Iterator[Content]:
-    loader = ResumableLoader(
-        contents, batch_size=16, num_workers=num_workers, collate_fn=list, worker_init_fn=one_thread
-    )
-    for batch in loader:
-        yield from batch
+    loader = ResumableLoader(SeededDataset(contents), batch_size=16, num_workers=num_workers, worker_init_fn=one_thread)
+    for images, paths, _ in loader:
+        yield from map(Content, images, paths)
 
 
 def _columns(file: Path) -> Any:
@@ -330,7 +329,7 @@ def _estimated_bytes(dataset: Dataset[Any]) -> int:
     size = _length(dataset)
     sizes = []
     for index in range(0, size, max(1, size // 500)):
-        source = source_of(dataset, index)
+        source = encoded_image(dataset, index)
         if isinstance(source, bytes):
             sizes.append(len(source))
         elif source is not None and os.path.exists(source):

@@ -5,23 +5,24 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data._checks import require_files
 from longtail_lightning.data._classes import Classes, Listing, Stated
-from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
+from longtail_lightning.data.datamodule import LongTailDataModule, Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets._text import few, shown
 from longtail_lightning.datasets.class_names import ClassNamesLike, as_class_names
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.loader import ResumableLoader
-from longtail_lightning.datasets.long_tail import Profile
-from longtail_lightning.datasets.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets.presets import TransformsLike
 
 
 class FileDataModule(LongTailDataModule):
@@ -40,31 +41,11 @@ class FileDataModule(LongTailDataModule):
         transforms: TransformsLike,
         relabel: bool = False,
         check_files: bool = False,
-        batch_size: int,
-        num_workers: int,
-        sampler: SamplerCallable | None,
-        val_split: float,
-        imbalance_factor: float | None,
-        profile: Profile,
-        subset_seed: int,
-        on_error: Literal["raise", "skip"],
-        seed: int,
-        mixup_alpha: float,
-        cutmix_alpha: float,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
-            transforms=as_transforms(transforms),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            transforms=transforms,
+            **options,
         )
         self.root = Path(root).expanduser()
         self.relabel = relabel

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.data._checks import data_folder
 from longtail_lightning.data._classes import Listing, Stated
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets._text import find_file
 from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_bytes import ImageBytes
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_table import (
     Column,
@@ -58,17 +59,7 @@ class CSVLT(FileDataModule):
         relabel: number the classes anew, for labels that are numbers with a meaning of their own.
         check_files: look whether every file exists, before training starts.
         transforms: a preset (`"imagenet"`, `"clip"`, ...) or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out when there are no validation images.
-        imbalance_factor: make the training set long-tailed; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -97,17 +88,7 @@ class CSVLT(FileDataModule):
         relabel: bool = False,
         check_files: bool = True,
         transforms: TransformsLike = "imagenet",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
             root if root is not None else Path(file).parent,
@@ -115,17 +96,7 @@ class CSVLT(FileDataModule):
             relabel=relabel,
             check_files=check_files,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if split_column is not None and (val_file is not None or test_file is not None):
             raise LongTailError("split_column is for one file with all splits: drop it, or val_file and test_file.")

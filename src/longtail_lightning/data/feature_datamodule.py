@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from typing_extensions import Self
 
 from longtail_lightning._distributed import on_rank_zero
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import isolated_rng, random_integers
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.features._encoding import choose_device
@@ -45,6 +46,7 @@ class FeatureDataModule(LongTailDataModule):
             by default.
         val_split: share of each training class to hold out, when there is no validation bank.
         seed: seed of order and split.
+        with_index: give batches as `(features, labels, index)`, the places of the items in their split.
 
     Examples:
         >>> from longtail_lightning import BaseClassifier, CIFARResNet, IdentityBackbone, SyntheticLongTail
@@ -53,7 +55,7 @@ class FeatureDataModule(LongTailDataModule):
         >>> dm.num_features, dm.class_counts
         (64, ClassCounts([6, 4, 3]))
         >>> model = BaseClassifier(dm.class_counts, backbone=IdentityBackbone(dm.num_features))
-        >>> features, labels = next(iter(dm.train_dataloader()))
+        >>> features, labels, items = next(iter(dm.train_dataloader()))
         >>> model(features.float()).shape
         torch.Size([13, 3])
     """
@@ -67,9 +69,15 @@ class FeatureDataModule(LongTailDataModule):
         sampler: SamplerCallable | None = None,
         val_split: float = 0.0,
         seed: int = 0,
+        with_index: bool = False,
     ) -> None:
         super().__init__(
-            batch_size=batch_size, num_workers=num_workers, sampler=sampler, val_split=val_split, seed=seed
+            batch_size=batch_size,
+            num_workers=num_workers,
+            sampler=sampler,
+            val_split=val_split,
+            seed=seed,
+            with_index=with_index,
         )
         self.banks = banks
         self._opened = _open(banks)
@@ -140,16 +148,16 @@ class FeatureDataModule(LongTailDataModule):
         """Width of the features."""
         return self._opened["train"].num_features
 
-    def augment_batch(self, images: Tensor) -> Tensor:
+    def augment_batch(self, images: Tensor, keys: np.ndarray) -> Tensor:
         """One of the views of each item."""
         if images.ndim == 2:
             return images
-        chosen = torch.randint(images.shape[1], (len(images),))
+        chosen = torch.from_numpy(random_integers(keys, [images.shape[1]])[0])
         return images[torch.arange(len(images), device=images.device), chosen.to(images.device)]
 
-    def _normalize(self, images: Tensor) -> Tensor:
-        features = images[:, 0] if images.ndim == 3 else images
-        return super()._normalize(features.float())
+    def prepare_batch(self, images: Tensor, *, items: np.ndarray | None = None, augment: bool = False) -> Tensor:
+        features = super().prepare_batch(images, items=items, augment=augment)
+        return (features[:, 0] if features.ndim == 3 else features).float()
 
 
 def _sources(

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.data._classes import Listing, Stated
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_bytes import ImageBytes
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
 
 _OTHER_NAMES: dict[Split, tuple[str, ...]] = {"train": (), "val": ("valid", "val", "dev"), "test": ()}
@@ -42,17 +43,7 @@ class HuggingFaceLT(FileDataModule):
         class_names: a list, or a file that `read_class_names` understands; by default those of the data set.
         relabel: number the classes anew, for labels that are numbers with a meaning of their own.
         transforms: a preset (`"imagenet"`, `"cifar100"`, ...) or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out when there is no validation split.
-        imbalance_factor: make the training set long-tailed; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> dm = HuggingFaceLT("cifar100", image_column="img", label_column="fine_label", transforms="cifar100")
@@ -77,34 +68,14 @@ class HuggingFaceLT(FileDataModule):
         class_names: ClassNamesLike | None = None,
         relabel: bool = False,
         transforms: TransformsLike = "imagenet",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
             path,
             class_names=class_names,
             relabel=relabel,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if val is not None and val == test:
             raise LongTailError(

@@ -10,16 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.data._checks import data_folder
 from longtail_lightning.data._classes import Listing, Stated
 from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets._text import few, find_file, read_text, suffix_of
 from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_image_list import read_image_list
 
@@ -51,17 +52,7 @@ class INaturalist(FileDataModule):
         class_names: a list, or a file that `read_class_names` understands; by default the names in the json.
         check_files: look whether every listed file exists, before training starts.
         transforms: a preset or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out; 0 leaves validation out, as the papers do.
-        imbalance_factor: make the training set more long-tailed than it is; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -91,34 +82,14 @@ class INaturalist(FileDataModule):
         class_names: ClassNamesLike | None = None,
         check_files: bool = True,
         transforms: TransformsLike = "inaturalist",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
             root,
             class_names=class_names,
             check_files=check_files,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if str(version) not in map(str, _VERSIONS):
             raise LongTailError(f"version={version!r}: choose one of {', '.join(map(str, _VERSIONS))}.")

@@ -164,7 +164,7 @@ def collate(samples: Any) -> Any:
         return default_collate(samples)
     if samples.error is not None:
         return samples.error
-    batch = list(samples) if samples.whole else default_collate(list(samples))
+    batch = list(samples) if samples.whole else default_collate(samples)
     return [*batch, samples.items] if isinstance(batch, (list, tuple)) else batch
 
 
@@ -181,6 +181,6 @@ def _generators_kept() -> Iterator[None]:
 
 
 def _seed_generators(key: int) -> None:
-    random.seed(key)
+    random.seed(key & ((1 << 63) - 1))  # which takes -5 for 5
     np.random.seed(key & 0xFFFFFFFF)
-    torch.default_generator.manual_seed(key & ((1 << 63) - 1))  # torch.manual_seed seeds every accelerator as well
+    torch.default_generator.manual_seed(key)  # torch.manual_seed seeds every accelerator as well
