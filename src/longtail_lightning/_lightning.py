@@ -5,6 +5,7 @@ Each function has a test that says which name is gone.
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any
 
@@ -41,13 +42,14 @@ def reason_of_death(batches: Any, *, wait: bool = False) -> str | None:
     return None
 
 
-def tells_of_a_dead_worker(error: BaseException) -> bool:
-    """Whether torch's signal handler raised this because a loading process died; it has no type of its own.
+def signal_of_a_dead_worker(error: BaseException) -> str | None:
+    """What killed a loading process, when torch's signal handler raised this; it has no type of its own.
 
     Args:
         error: what was raised in the main process, at any place.
     """
-    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+    match = re.match(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (\w+)|exited)", str(error))
+    return None if match is None or not isinstance(error, RuntimeError) else match[1] or "it ended by itself"
 
 
 # -- lightning.pytorch -----------------------------------------------------------------------------
@@ -65,3 +67,41 @@ def trained_batches(trainer: Any) -> int:
     # A batch that is ready but not processed was interrupted by an exception: it is due again.
     done: int = progress.current.processed
     return 0 if progress.is_last_batch and done == progress.current.ready else done
+
+
+def loaders(trainer: Any, split: str) -> list[Any]:
+    """The loaders of a split of the running fit or validation, made if Lightning has not asked for them yet."""
+    loop = _loop(trainer, split)
+    # Lightning asks for no loader that it does not use.
+    given = loop._data_source.dataloader() if loop._combined_loader is None else loop._combined_loader.iterables
+    return list(given) if isinstance(given, (list, tuple)) and given else [given]
+
+
+def has_loader(trainer: Any, split: str) -> bool:
+    """Whether loaders of a split were given, before they are made."""
+    return bool(_loop(trainer, split)._data_source.is_defined())
+
+
+def data_source(trainer: Any) -> Any:
+    """The data module, or the module, that gives the loaders; trainer.datamodule may be that of a fit before."""
+    return trainer.fit_loop._data_source.instance
+
+
+def _loop(trainer: Any, split: str) -> Any:
+    if split == "train":
+        return trainer.fit_loop
+    return trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
+
+
+def through_hooks(trainer: Any, pl_module: Any, batch: Any) -> Any:
+    """A batch as the module gets it: converted, on its device, after the transfer hooks."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = pl_module._on_before_batch_transfer(batch)
+    return pl_module._apply_batch_transfer_handler(batch)
+
+
+def stop_progress(trainer: Any) -> None:
+    """End Lightning's progress display, which is done with: two live displays would write over each other."""
+    stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
+    if stop is not None:
+        stop()

@@ -159,9 +159,9 @@ class LongTailDataModule(ResumableData, ABC):
         """
         return self.transforms.augment(images, keys)
 
-    def item_name(self, index: int) -> str:
-        """What predictions call item `index` of the test set: its file, or its index when there is none."""
-        return item_name(self.dataset("test"), index)
+    def item_name(self, index: int, split: Split = "test") -> str:
+        """What predictions and banks call an item of a split: its file, or its index when there is none."""
+        return item_name(self.dataset(split), index)
 
     def subset_name(self) -> str:
         """What a long-tailed subset of the training set is called, without the shape of its tail."""

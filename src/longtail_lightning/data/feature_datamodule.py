@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from typing_extensions import Self
 
 from longtail_lightning._distributed import on_rank_zero
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng, random_integers
+from longtail_lightning._random import random_integers
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.features._encoding import choose_device
@@ -180,7 +181,7 @@ def _sources(
             if isinstance(loader, (list, tuple)) and len(loader) == 1:
                 loader = loader[0]
             if isinstance(loader, DataLoader):
-                yield split, _HookedSource(datamodule, device, loader, split, num_classes)
+                yield split, LoaderSource(loader, split, num_classes, hooks=partial(_through_hooks, datamodule, device))
             elif loader is not None and loader != []:
                 raise LongTailError(
                     f"{type(datamodule).__name__}.{split}_dataloader() gives a {type(loader).__name__}, not one "
@@ -189,37 +190,19 @@ def _sources(
         datamodule.teardown(stage)
 
 
-class _HookedSource(LoaderSource):
-    """The data set of a loader, whose batches go through the hooks of its data module."""
-
-    def __init__(
-        self,
-        datamodule: L.LightningDataModule,
-        device: torch.device,
-        loader: DataLoader[Any],
-        split: str,
-        num_classes: int | None,
-    ) -> None:
-        super().__init__(loader, split, num_classes)
-        self.datamodule = datamodule
-        self.device = device
-
-    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterator[Any]:
-        for number, batch in enumerate(super().loader(indices, augment=augment, view=view)):
-            # What a hook draws belongs to these images, whichever process has them.
-            with isolated_rng(view, indices[number * self.batch_size]):
-                try:
-                    batch = self.datamodule.on_before_batch_transfer(batch, 0)
-                    batch = self.datamodule.transfer_batch_to_device(batch, self.device, 0)
-                    batch = self.datamodule.on_after_batch_transfer(batch, 0)
-                except AttributeError as error:
-                    if "NoneType" not in str(error):
-                        raise
-                    raise LongTailError(
-                        f"A transfer hook of {type(self.datamodule).__name__} fails outside of a Trainer ({error}): "
-                        "let it work where self.trainer is None, as features are extracted without one."
-                    ) from error
-            yield batch
+def _through_hooks(datamodule: L.LightningDataModule, device: torch.device, batch: Any) -> Any:
+    """A batch after the transfer hooks of its data module."""
+    try:
+        batch = datamodule.on_before_batch_transfer(batch, 0)
+        batch = datamodule.transfer_batch_to_device(batch, device, 0)
+        return datamodule.on_after_batch_transfer(batch, 0)
+    except AttributeError as error:
+        if error.obj is not None:
+            raise
+        raise LongTailError(
+            f"A transfer hook of {type(datamodule).__name__} fails outside of a Trainer ({error}): "
+            "let it work where self.trainer is None, as features are extracted without one."
+        ) from error
 
 
 class BankDataset(Dataset[Any]):

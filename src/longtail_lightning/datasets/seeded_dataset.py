@@ -40,6 +40,7 @@ class SeededDataset(Dataset[Any]):
         transform: applied to each image.
         on_error: `"raise"`, or `"skip"` to put another image of the same class in the place of one
             that cannot be decoded (of any class, when its own has none left); `unreadable` lists those.
+        whole_batches: ask for whole batches where the data set can give them.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class SeededDataset(Dataset[Any]):
         view: int | None = 0,
         transform: Callable[[Any], Any] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        whole_batches: bool = True,
     ) -> None:
         self.dataset = dataset
         self.seed = seed
         self.view = view
         self.transform = transform
         self.on_error = on_error
+        self.whole_batches = whole_batches and transform is None
         # In shared memory, so that workers can tell what they skipped.
         size = len(dataset) if on_error == "skip" else 0  # type: ignore[arg-type]
         # Lightning makes evaluation loaders in inference mode, and what is made there cannot be written elsewhere.
@@ -96,7 +99,7 @@ class SeededDataset(Dataset[Any]):
 
     def _fetch(self, rows: np.ndarray) -> Fetched:
         indices = rows[:, 0].tolist()
-        if self.transform is None and (batch := whole_batch(self.dataset, indices)) is not None:
+        if self.whole_batches and (batch := whole_batch(self.dataset, indices)) is not None:
             return Fetched(batch, rows, whole=True)
         keys = item_keys(rows, seed=self.seed).tolist()
         with _generators_kept():
@@ -158,14 +161,20 @@ class Fetched(list[Any]):
         self.error = error
 
 
-def collate(samples: Any) -> Any:
-    """Stack samples, unless they come as a whole batch, and add which items they are; an error stays one."""
+def collate(samples: Any, *, stack: Callable[[Any], Any] = default_collate, with_items: bool = True) -> Any:
+    """Make a batch; an error stays one, for the main process to raise.
+
+    Args:
+        samples: what the data set gave.
+        stack: makes a batch of samples that do not come as one.
+        with_items: end the batch with the items that it holds.
+    """
     if not isinstance(samples, Fetched):
-        return default_collate(samples)
+        return stack(samples)
     if samples.error is not None:
         return samples.error
-    batch = list(samples) if samples.whole else default_collate(samples)
-    return [*batch, samples.items] if isinstance(batch, (list, tuple)) else batch
+    batch = list(samples) if samples.whole else stack(samples)
+    return [*batch, samples.items] if with_items and isinstance(batch, (list, tuple)) else batch
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from longtail_lightning.features import _storage as files
 from longtail_lightning.features._encoding import Encoding, choose_device
 from longtail_lightning.features._fingerprint import encoder_fingerprint, require_equal, unwrapped
 from longtail_lightning.features._shards import DiskStore, MemoryStore, Shards, Store, remove
-from longtail_lightning.features._source import Source, images_of, labels_of_batch, source_of
+from longtail_lightning.features._source import Source, labels_of_batch, source_of
 from longtail_lightning.features.bank import FeatureBank, not_finite, write_items
 
 _DTYPES = (torch.float16, torch.float32, torch.float64)
@@ -228,8 +228,7 @@ def _width(encoding: Encoding, source: Source) -> int:
     """Number of features, from the first image."""
     with source.loading(1, 0), isolated_rng(0):
         batch = next(iter(source.loader([0], augment=False, view=0)))
-        images = images_of(batch, source.name).to(encoding.device)
-        return encoding(source.prepare(images, augment=False, key=(0, 0))).shape[1]
+        return encoding(source.prepare(batch, encoding.device, augment=False)).shape[1]
 
 
 def _run(
@@ -262,14 +261,14 @@ def _run(
 
 
 def _features(encoding: Encoding, source: Source, batch: Any, augment: bool, key: tuple[int, int]) -> Tensor:
-    images = images_of(batch, source.name).to(encoding.device, non_blocking=True)
     with isolated_rng(*key):
-        return encoding(source.prepare(images, augment=augment, key=key))
+        return encoding(source.prepare(batch, encoding.device, augment=augment))
 
 
 def _bad(features: Tensor, images: range, source: Source) -> LongTailError:
     wrong = (~features.isfinite().all(1)).nonzero().flatten().tolist()
-    names = source.ids() or range(source.number)
+    names = source.ids()
+    names = range(source.number) if names is None else names
     first = [names[images[i]] for i in wrong[:3]]
     # Not worth another batch: how many they are in all, nobody has looked.
     return LongTailError(not_finite(len(wrong), source.number, first, features.dtype, at_least=True))
