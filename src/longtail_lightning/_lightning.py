@@ -1,6 +1,6 @@
-"""Private names of Lightning and torch: nobody else uses any, so that an upgrade breaks one file.
+"""Every private name of Lightning, jsonargparse and torch that this package uses.
 
-Each function has a test that says which name is gone.
+Each has a test in tests/test_lightning.py, which says so when a new release no longer has it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,27 @@ from __future__ import annotations
 import re
 import signal
 from typing import Any
+
+import lightning as L
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+
+HYPER_PARAMETERS = L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY
+
+
+def from_command_line() -> bool:
+    """Whether LightningCLI is building a module, whose hyper-parameters are the config then."""
+    return _given_hyperparameters.get() is not None
+
+
+def attached_trainer(module: L.LightningModule) -> Any:
+    """The trainer that runs a module, or None."""
+    return module._trainer
+
+
+def is_compiled(module: Any) -> bool:
+    """Whether `module.compile()` was called."""
+    return module._compiled_call_impl is not None
+
 
 # -- torch.utils.data ----------------------------------------------------------------------------
 
@@ -52,7 +73,7 @@ def signal_of_a_dead_worker(error: BaseException) -> str | None:
     return None if match is None or not isinstance(error, RuntimeError) else match[1] or "it ended by itself"
 
 
-# -- lightning.pytorch -----------------------------------------------------------------------------
+# -- trainers and their loops --------------------------------------------------------------------
 
 
 def training_batch(trainer: Any) -> int:

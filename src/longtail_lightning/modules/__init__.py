@@ -2,7 +2,10 @@
 
 from longtail_lightning.modules.base_classifier import BaseClassifier as BaseClassifier
 from longtail_lightning.modules.decoupled import Decoupled as Decoupled
+from longtail_lightning.modules.load import Classifier as Classifier
+from longtail_lightning.modules.load import Prediction as Prediction
+from longtail_lightning.modules.load import load as load
 from longtail_lightning.modules.schedule import WarmupCosine as WarmupCosine
 from longtail_lightning.modules.schedule import WarmupMultiStep as WarmupMultiStep
 
-__all__ = ["BaseClassifier", "Decoupled", "WarmupCosine", "WarmupMultiStep"]
+__all__ = ["BaseClassifier", "Classifier", "Decoupled", "Prediction", "WarmupCosine", "WarmupMultiStep", "load"]
