@@ -59,7 +59,7 @@ def reason_of_death(batches: Any, *, wait: bool = False) -> str | None:
         if wait:
             worker.join(1 / len(workers))
         if worker.exitcode is not None:
-            return signal.Signals(-worker.exitcode).name if worker.exitcode < 0 else f"exit code {worker.exitcode}"
+            return str(signal.strsignal(-worker.exitcode)) if worker.exitcode < 0 else f"exit code {worker.exitcode}"
     return None
 
 

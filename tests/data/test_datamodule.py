@@ -125,7 +125,7 @@ def test_augmentation_is_for_training_only_and_repeats():
         seen.append(torch.cat(watch.images))
         torch.rand(3)
     assert torch.equal(*seen)
-    plain = [data._normalize(batch[0]) for batch in data.train_dataloader()]
+    plain = [data.prepare_batch(batch[0]) for batch in data.train_dataloader()]
     assert not torch.equal(torch.cat(plain), seen[0])
 
 
@@ -184,7 +184,7 @@ class Noisy(ImageTransforms):
 
 
 def gray(loader) -> list[int]:
-    return torch.cat([images[:, 0, 0, 0] for images, _ in loader]).tolist()
+    return torch.cat([images[:, 0, 0, 0] for images, *_ in loader]).tolist()
 
 
 def test_held_out_images_are_not_augmented():
@@ -201,7 +201,7 @@ def test_ordered_batches_for_features():
     assert gray(data.ordered_dataloader("train", indices=[3, 1])) == [103, 101]
     augmented = gray(data.ordered_dataloader("train", augment=True))
     assert augmented == gray(data.ordered_dataloader("train", augment=True))
-    assert augmented != gray(data.ordered_dataloader("train", augment=True, epoch=1))
+    assert augmented != gray(data.ordered_dataloader("train", augment=True, view=1))
     with pytest.raises(LongTailError, match="Pictures has no val split"):
         data.ordered_dataloader("val")
 

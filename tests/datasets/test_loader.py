@@ -111,7 +111,7 @@ def test_a_data_set_that_gives_batches_is_asked_once_per_batch(wrap):
     whole = Whole()
     expected = [item.tolist() for item in DataLoader([wrap(whole)[i][0] for i in range(5)], batch_size=2)]
     batches = list(ResumableLoader(SeededDataset(wrap(whole)), batch_size=2, collate_fn=collate))
-    assert [images.tolist() for images, _ in batches][:2] == expected[:2]
+    assert [images.tolist() for images, *_ in batches][:2] == expected[:2]
     assert whole.asked == len(batches)
     assert batches[0][1].dtype == torch.int64
 

@@ -117,17 +117,17 @@ class FileDataModule(LongTailDataModule):
         splits: tuple[Split, ...] = ("train", "val", "test")
         for split in splits if stage == "fit" else splits[1:2] if stage == "validate" else splits[2:]:
             self._check(split)
-        if stage == "fit" and self.val_split and self.splits.whole("val") is None:
+        if stage == "fit" and self.val_split and self._splits.whole("val") is None:
             self._tell_single_images()
         super().setup(stage)
 
     def _check(self, split: Split) -> None:
-        dataset = self._train[0] if split == "train" else self.splits.whole(split)
+        dataset = self._train[0] if split == "train" else self._splits.whole(split)
         if self.check_files and isinstance(dataset, ImageList):
             require_files(dataset, self._sources[split])
 
     def _tell_single_images(self) -> None:
-        full = self.splits.whole("train")
+        full = self._splits.whole("train")
         assert full is not None
         counts = ClassCounts.from_labels(labels_of(full), self.num_classes).tensor
         if single := (counts == 1).nonzero().flatten().tolist():

@@ -17,7 +17,7 @@ class ResumableData(L.LightningDataModule):
     """Says in a checkpoint how far the epoch is and which images it is of, and goes on from there."""
 
     batch_size: int
-    splits: Splits
+    _splits: Splits
     _resume_at: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,9 +82,9 @@ class ResumableData(L.LightningDataModule):
     @property
     def subset_id(self) -> Any:
         """Which images of the training set a long-tailed subset keeps (a `SubsetId`); None when all are used."""
-        return self.splits.subset_id
+        return self._splits.subset_id
 
     @property
     def held_out(self) -> str | None:
         """Which training images validate, in words; None when none are held out."""
-        return self.splits.held_out
+        return self._splits.held_out

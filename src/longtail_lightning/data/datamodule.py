@@ -170,7 +170,7 @@ class LongTailDataModule(ResumableData, ABC):
     # -- which items a split has -----------------------------------------------------------------
 
     @cached_property
-    def splits(self) -> Splits:
+    def _splits(self) -> Splits:
         """The data sets of the splits; made from the options when it is first asked for."""
         return Splits(
             self.build,
@@ -188,7 +188,7 @@ class LongTailDataModule(ResumableData, ABC):
     @cached_property
     def class_counts(self) -> ClassCounts:
         """Images of each class in the training split, from labels only; available before `setup`."""
-        return self.splits.class_counts(self.num_classes)
+        return self._splits.class_counts(self.num_classes)
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -202,17 +202,17 @@ class LongTailDataModule(ResumableData, ABC):
 
     def labels(self, split: Split) -> Tensor:
         """Class index of each item of a split."""
-        return self.splits.labels(split)
+        return self._splits.labels(split)
 
     def dataset(self, split: Split) -> Dataset[Any] | None:
         """The data set of a split, after holding out the validation images; built once."""
-        return self.splits.dataset(split)
+        return self._splits.dataset(split)
 
     # -- loaders ---------------------------------------------------------------------------------
 
     def train_dataloader(self) -> ResumableLoader:
         """Training batches in the order of the sampler."""
-        dataset, labels = self.splits.require("train"), self.labels("train")
+        dataset, labels = self._splits.require("train"), self.labels("train")
         sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels)
         if isinstance(sampler, LongTailSampler):
             sampler.seed = sampler.seed or self.seed
@@ -260,7 +260,7 @@ class LongTailDataModule(ResumableData, ABC):
                     f"{type(self).__name__} overrides {hook}, which depends on the step of a training and is left out "
                     "when features are extracted: override prepare_batch or augment_batch instead."
                 )
-        dataset = self.splits.require(split)
+        dataset = self._splits.require(split)
         order = range(len(dataset)) if indices is None else indices  # type: ignore[arg-type]
         return self._loader(dataset, order, view=view, augment=augment, persistent=False)
 
@@ -316,7 +316,7 @@ class LongTailDataModule(ResumableData, ABC):
     # -- what happens to a batch -----------------------------------------------------------------
 
     @cached_property
-    def pipeline(self) -> BatchPipeline:
+    def _pipeline(self) -> BatchPipeline:
         """Augmentation, normalization and mixing of batches; made from the options when it is first asked for."""
         mixing = {"mixup_alpha": self.mixup_alpha, "cutmix_alpha": self.cutmix_alpha}
         num_classes = self.class_counts.num_classes if any(mixing.values()) else None
@@ -332,8 +332,8 @@ class LongTailDataModule(ResumableData, ABC):
         """
         if augment:
             items = first_items(len(images)) if items is None else items
-            images = self.pipeline.augment(images, items, self.augment_batch)
-        return self.pipeline.normalize(images)
+            images = self._pipeline.augment(images, items, self.augment_batch)
+        return self._pipeline.normalize(images)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment and mix (training only), scale to [0, 1], normalize, and say which items these are if asked."""
@@ -354,6 +354,6 @@ class LongTailDataModule(ResumableData, ABC):
             items = first_items(len(images), view=mix(*step))
         images = self.prepare_batch(images, items=items, augment=training)
         if training:
-            images, target = self.pipeline.mix(images, target, items)
+            images, target = self._pipeline.mix(images, target, items)
         shown = self.with_index or (self.trainer is not None and self.trainer.predicting)
         return [convert(images), target, *(index if shown else []), *extra]

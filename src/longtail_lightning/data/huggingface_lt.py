@@ -112,13 +112,13 @@ class HuggingFaceLT(FileDataModule):
             return None
         usual = {"train": "train", "val": "validation", "test": "test"}[split]
         names = (wanted, *_OTHER_NAMES[split]) if wanted == usual else (wanted,)
-        found = next((name for name in names if name in self._splits), None)
+        found = next((name for name in names if name in self._loaded_splits), None)
         if found is None and (split == "train" or wanted != usual):
-            raise LongTailError(f"{self.path} has no split {wanted!r}. {did_you_mean(wanted, self._splits)}")
-        return None if found is None else self._splits[found]
+            raise LongTailError(f"{self.path} has no split {wanted!r}. {did_you_mean(wanted, self._loaded_splits)}")
+        return None if found is None else self._loaded_splits[found]
 
     @cached_property
-    def _splits(self) -> Mapping[str, Any]:
+    def _loaded_splits(self) -> Mapping[str, Any]:
         datasets = _import_datasets()
         local = Path(self.path).expanduser()
         try:

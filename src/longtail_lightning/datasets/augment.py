@@ -56,7 +56,7 @@ def crop_and_flip(images: Tensor, keys: np.ndarray, *, padding: int = 4, flip: b
     rows = top + torch.arange(height, device=images.device)
     # One gather over flat pixels: four times faster than indexing rows and columns.
     pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
-    pixels = pixels.view(batch, 1, -1).expand(batch, channels, -1)
+    pixels = pixels.view(batch, 1, height * width).expand(batch, channels, height * width)
     padded = F.pad(images, (padding,) * 4).flatten(2)
     return padded.gather(2, pixels).view(images.shape)
 

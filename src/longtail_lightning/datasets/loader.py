@@ -24,7 +24,7 @@ class WorkerDiedError(LongTailError):
 
     Args:
         message: what to say.
-        reason: how it ended, as far as that is known, such as `SIGKILL`.
+        reason: how it ended, as far as that is known, such as `Killed`.
     """
 
     def __init__(self, message: str = "", *, reason: str = "") -> None:

@@ -48,7 +48,7 @@ class SeededDataset(Dataset[Any]):
         dataset: Dataset[Any],
         seed: int = 0,
         *,
-        view: int | None = 0,
+        view: int | None = None,
         transform: Callable[[Any], Any] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         whole_batches: bool = True,
