@@ -69,7 +69,7 @@ def random_integers(keys: np.ndarray, below: Sequence[int], *, purpose: int = 0)
         >>> random_integers(mix_arrays(0, np.arange(4)), [2, 100]).tolist()
         [[0, 1, 1, 0], [34, 90, 48, 71]]
     """
-    bits = scramble(keys + counters(len(below), purpose)[:, None])
+    bits: np.ndarray = scramble(keys + counters(len(below), purpose)[:, None])
     bits >>= 32
     bits &= 0xFFFFFFFF
     bits *= np.array(below)[:, None]
@@ -80,7 +80,8 @@ def random_integers(keys: np.ndarray, below: Sequence[int], *, purpose: int = 0)
 @lru_cache(64)
 def counters(number: int, purpose: int = 0) -> np.ndarray:
     """What is added to a key for its first, second, ... random number."""
-    return (np.arange(1, number + 1) + (purpose << 40)) * _STEP64
+    added: np.ndarray = (np.arange(1, number + 1) + (purpose << 40)) * _STEP64
+    return added
 
 
 def scramble(bits: Bits) -> Bits:

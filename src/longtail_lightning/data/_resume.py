@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -11,13 +12,13 @@ from longtail_lightning import _lightning
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.data._splits import Splits
 from longtail_lightning.datasets.loader import ResumableLoader
+from longtail_lightning.datasets.long_tail import SubsetId
 
 
 class ResumableData(L.LightningDataModule):
     """Says in a checkpoint how far the epoch is and which images it is of, and goes on from there."""
 
     batch_size: int
-    _splits: Splits
     _resume_at: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,6 +71,10 @@ class ResumableData(L.LightningDataModule):
         loader.begin_at(state["batches"], state["epoch"])
         return loader
 
+    @cached_property
+    def _splits(self) -> Splits:
+        raise NotImplementedError
+
     @property
     def _images_per_step(self) -> int:
         return self.batch_size * (self.trainer.world_size if self.trainer else 1)
@@ -80,8 +85,8 @@ class ResumableData(L.LightningDataModule):
         return {"subset": None if subset is None else str(subset), "held_out": self.held_out}
 
     @property
-    def subset_id(self) -> Any:
-        """Which images of the training set a long-tailed subset keeps (a `SubsetId`); None when all are used."""
+    def subset_id(self) -> SubsetId | None:
+        """Which images of the training set a long-tailed subset keeps; None when all of them are used."""
         return self._splits.subset_id
 
     @property

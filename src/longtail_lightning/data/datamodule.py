@@ -7,22 +7,19 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from longtail_lightning import _lightning
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import mix
 from longtail_lightning.counts import ClassCounts
+from longtail_lightning.data._device_batches import DeviceBatches
 from longtail_lightning.data._resume import ResumableData
 from longtail_lightning.data._splits import Splits
 from longtail_lightning.data.options import SamplerCallable as SamplerCallable
 from longtail_lightning.datasets.array_images import ResidentImages
-from longtail_lightning.datasets.batch_pipeline import BatchPipeline, first_items, take_apart
 from longtail_lightning.datasets.image_transforms import ImageTransforms
 from longtail_lightning.datasets.loader import ResumableLoader, one_thread
 from longtail_lightning.datasets.long_tail import Draw, Profile
@@ -33,7 +30,7 @@ from longtail_lightning.datasets.splits import Split as Split
 from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
 
 
-class LongTailDataModule(ResumableData, ABC):
+class LongTailDataModule(ResumableData, DeviceBatches, ABC):
     """Base of all data modules: class counts, samplers, held-out validation, batch augmentation.
 
     A child answers `build(split)`; the rest follows. Items are `(image, label)`, images plain:
@@ -76,10 +73,6 @@ class LongTailDataModule(ResumableData, ABC):
         >>> Mine(val_split=0.34).class_counts
         ClassCounts([6, 3])
     """
-
-    mean: Sequence[float] | None = None
-    """Channel means of images in [0, 1]; with `std`, batches are normalized by them; those of `transforms` win."""
-    std: Sequence[float] | None = None
 
     def __init__(
         self,
@@ -146,18 +139,6 @@ class LongTailDataModule(ResumableData, ABC):
     def build_class_names(self) -> list[str]:
         """One name per class; the numbers by default."""
         return [str(c) for c in range(self.class_counts.num_classes)]
-
-    def augment_batch(self, images: Tensor, keys: np.ndarray) -> Tensor:
-        """Random augmentation of a training batch, before scaling; that of `transforms` by default.
-
-        Args:
-            images: the batch on its device.
-            keys: an int64 number for each image, a hash of (seed, view, place in the split): `crop_and_flip(images,
-                keys)` and its like in `longtail_lightning.datasets.augment` treat an image the same in any batch.
-                What is drawn from torch's global generator instead, as batch transforms of torchvision do, is the
-                same whenever the batch is the same.
-        """
-        return self.transforms.augment(images, keys)
 
     def item_name(self, index: int, split: Split = "test") -> str:
         """What predictions and banks call an item of a split: its file, or its index when there is none."""
@@ -312,48 +293,3 @@ class LongTailDataModule(ResumableData, ABC):
                 f"The test set has no image of {len(missing)} of {self.class_counts.num_classes} classes "
                 f"({names}{', ...' if len(missing) > 3 else ''}): they are left out of every average, not counted as 0."
             )
-
-    # -- what happens to a batch -----------------------------------------------------------------
-
-    @cached_property
-    def _pipeline(self) -> BatchPipeline:
-        """Augmentation, normalization and mixing of batches; made from the options when it is first asked for."""
-        mixing = {"mixup_alpha": self.mixup_alpha, "cutmix_alpha": self.cutmix_alpha}
-        num_classes = self.class_counts.num_classes if any(mixing.values()) else None
-        return BatchPipeline(seed=self.seed, mean=self.mean, std=self.std, num_classes=num_classes, **mixing)
-
-    def prepare_batch(self, images: Tensor, *, items: np.ndarray | None = None, augment: bool = False) -> Tensor:
-        """Augment (when asked), scale to [0, 1] and normalize a batch on its device.
-
-        Args:
-            images: as the loader gives them.
-            items: what the batch holds, as the loader says it; the first items of the split by default.
-            augment: apply `augment_batch`.
-        """
-        if augment:
-            items = first_items(len(images)) if items is None else items
-            images = self._pipeline.augment(images, items, self.augment_batch)
-        return self._pipeline.normalize(images)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Augment and mix (training only), scale to [0, 1], normalize, and say which items these are if asked."""
-        # Lightning has converted the batch for bf16-true and the like, while it was still uint8.
-        convert = self.trainer.precision_plugin.convert_input if self.trainer else lambda images: images
-        if isinstance(batch, Tensor):
-            return convert(self.prepare_batch(batch))
-        images, target, extra, items = take_apart(batch, type(self).__name__)
-        index = [] if items is None else [torch.from_numpy(items[:, 0].copy()).to(images.device, non_blocking=True)]
-        if self.with_index and not index:
-            raise LongTailError(
-                f"with_index=True, but a loader of {type(self).__name__} does not say which items its batches hold: "
-                "use those that the data module makes."
-            )
-        training = self.trainer is not None and self.trainer.training
-        if training and items is None:  # of a loader that is not ours: others in each step, the same when repeated
-            step = self.trainer.current_epoch, _lightning.training_batch(self.trainer), self.trainer.global_rank
-            items = first_items(len(images), view=mix(*step))
-        images = self.prepare_batch(images, items=items, augment=training)
-        if training:
-            images, target = self._pipeline.mix(images, target, items)
-        shown = self.with_index or (self.trainer is not None and self.trainer.predicting)
-        return [convert(images), target, *(index if shown else []), *extra]

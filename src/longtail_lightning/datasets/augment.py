@@ -58,7 +58,8 @@ def crop_and_flip(images: Tensor, keys: np.ndarray, *, padding: int = 4, flip: b
     pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
     pixels = pixels.view(batch, 1, height * width).expand(batch, channels, height * width)
     padded = F.pad(images, (padding,) * 4).flatten(2)
-    return padded.gather(2, pixels).view(images.shape)
+    moved: Tensor = padded.gather(2, pixels).view(images.shape)
+    return moved
 
 
 def cutout(images: Tensor, keys: np.ndarray, *, size: int = 16) -> Tensor:
@@ -113,7 +114,8 @@ def gaussian_noise(images: Tensor, keys: np.ndarray, *, sigma: float = 0.01) -> 
 def _normal_quantiles() -> Tensor:
     with torch.inference_mode(False):
         middles = (torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)
-        return torch.special.ndtri(middles).float()
+        quantiles: Tensor = torch.special.ndtri(middles)
+        return quantiles.float()
 
 
 def to_device(numbers: Tensor, device: torch.device) -> Tensor:

@@ -103,7 +103,7 @@ class SeededDataset(Dataset[Any]):
             return Fetched(batch, rows, whole=True)
         keys = item_keys(rows, seed=self.seed).tolist()
         with _generators_kept():
-            return Fetched([self._item(*row, key) for row, key in zip(rows.tolist(), keys)], rows)
+            return Fetched([self._item(index, view, key) for (index, view), key in zip(rows.tolist(), keys)], rows)
 
     def _item(self, index: int, view: int, key: int) -> Any:
         _seed_generators(key)

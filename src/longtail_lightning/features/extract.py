@@ -254,7 +254,9 @@ def _run(
                 features = _features(encoding, source, batch, augment, (view, images.start)).to(dtype)
                 if not bool(features.isfinite().all()):
                     raise _bad(features, images, source)
-                store.write(view, images, features.cpu(), labels_of_batch(batch, num_classes))
+                if (labels := labels_of_batch(batch, num_classes)) is None:
+                    raise LongTailError(f"{source.name} gives images alone, expected (images, labels): return both.")
+                store.write(view, images, features.cpu(), labels)
                 if last:
                     store.finish(view, shard)
                 advance(len(images))
