@@ -40,8 +40,14 @@ class Component:
     def _arguments(self) -> ast.arguments | None:
         if isinstance(self.node, ast.FunctionDef):
             return self.node.args
-        arguments = _arguments_of(self.node)
-        return None if arguments is None else _spelled_out(arguments)
+        node, arguments = self.node, _arguments_of(self.node)
+        while arguments is None:  # a base in the same file may have them
+            near = _classes(self.file)
+            if (base := next((b.id for b in node.bases if isinstance(b, ast.Name) and b.id in near), None)) is None:
+                return None
+            node = near[base]
+            arguments = _arguments_of(node)
+        return _spelled_out(arguments)
 
     @property
     def signature(self) -> str:
@@ -63,7 +69,7 @@ def _spelled_out(arguments: ast.arguments) -> ast.arguments:
     if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value) != "Unpack":
         return arguments
     names = _option_names(ast.unparse(annotation.slice))
-    base = _arguments_of(_classes("data/datamodule.py")["LongTailDataModule"])
+    base = _arguments_of(_classes(ROOT / "data/datamodule.py")["LongTailDataModule"])
     assert base is not None
     shared = [pair for pair in zip(base.kwonlyargs, base.kw_defaults) if pair[0].arg in names]
     return ast.arguments(
@@ -76,7 +82,7 @@ def _spelled_out(arguments: ast.arguments) -> ast.arguments:
 
 
 def _option_names(options: str) -> set[str]:
-    node = _classes("data/options.py").get(options)
+    node = _classes(ROOT / "data/options.py").get(options)
     if node is None:  # TypedDict itself
         return set()
     own = {
@@ -86,8 +92,8 @@ def _option_names(options: str) -> set[str]:
 
 
 @cache
-def _classes(file: str) -> dict[str, ast.ClassDef]:
-    nodes = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+def _classes(file: Path) -> dict[str, ast.ClassDef]:
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body
     return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
 
 
