@@ -54,8 +54,8 @@ class Classifier:
     Examples:
         >>> from longtail_lightning import BaseClassifier, CIFARResNet
         >>> module = BaseClassifier([9, 3], backbone=CIFARResNet(8), class_names=["cat", "dog"])
-        >>> described = {"resize": None, "crop": None, "crops": 1, "interpolation": "bilinear", "mean": None, "std": None}
-        >>> classifier = Classifier(module.eval(), Preparation({"shape": [3, 32, 32], **described}))
+        >>> described = {"shape": [3, 32, 32], "mean": None, "std": None, **ImageTransforms().describe_evaluation()}
+        >>> classifier = Classifier(module.eval(), Preparation(described))
         >>> [p.name in ("cat", "dog") for p in classifier.predict(torch.zeros(2, 3, 40, 30, dtype=torch.uint8))]
         [True, True]
     """
@@ -95,8 +95,8 @@ class Classifier:
         offset = self._offset(prior)
         if self._prepare is None:
             raise LongTailError(
-                "The checkpoint does not say how its images were prepared, as it was trained on loaders or transforms of "
-                "your own: say it with load(path, transforms=ResizedCropTransforms(...))."
+                "The checkpoint does not say how its images were prepared, as it was trained on loaders or transforms "
+                "of your own: say it with load(path, transforms=ResizedCropTransforms(...))."
             )
         read = read_pictures(pictures, self._prepare)
         with progress_bar("Predicting", len(pictures), shown=progress) as advance:
@@ -137,13 +137,10 @@ class Classifier:
                 raise LongTailError(f"prior has a class {unknown[0]!r}. {did_you_mean(unknown[0], names)}")
             prior = [float(prior.get(name, 0.0)) for name in names]
         wanted = torch.as_tensor(prior, dtype=torch.float64)
-        if (
-            wanted.shape != (len(counts),)
-            or not bool((wanted >= 0).all())
-            or not 0 < float(wanted.sum()) < float("inf")
-        ):
+        total = float(wanted.sum())
+        if wanted.shape != (len(counts),) or not bool((wanted >= 0).all()) or not 0 < total < float("inf"):
             raise LongTailError(f"prior needs one frequency, 0 or more, for each of the {len(counts)} classes.")
-        return (wanted / wanted.sum()).log() - counts.log_prior()
+        return (wanted / total).log() - counts.log_prior()
 
 
 def load(
@@ -173,9 +170,8 @@ def load(
     described = dict(module.input or {})
     if transforms is not None:
         if (told := transforms.describe_evaluation()) is None:
-            raise LongTailError(
-                f"{type(transforms).__name__} does not say what it does: use ResizedCropTransforms(...)."
-            )
+            name = type(transforms).__name__
+            raise LongTailError(f"{name} does not say what it does to an image: use ResizedCropTransforms(...).")
         described |= {**told, "mean": transforms.mean, "std": transforms.std}
         described.setdefault("shape", [3, told["crop"], told["crop"]])
     known = "interpolation" in described and len(described.get("shape", ())) == 3
