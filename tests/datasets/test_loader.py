@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from longtail_lightning import InstanceBalancedSampler
+from longtail_lightning import InstanceBalancedSampler, LongTailError
 from longtail_lightning.datasets.loader import ResumableLoader, SeededDataset, collate
 
 
@@ -87,6 +87,30 @@ def test_the_global_generators_are_left_alone():
     list(loader())
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tolist() == states[1]
+
+
+class FaultError(LongTailError):
+    """Says which item is at fault."""
+
+    def __init__(self, message="", *, item=None):
+        super().__init__(message)
+        self.item = item
+
+
+class Faulty(Noisy):
+    def __getitem__(self, index):
+        if index == 4:
+            raise FaultError("Caught FaultError: 4, and\nmore: of it.", item=4)
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_a_loading_process_arrives_whole(workers):
+    batches = ResumableLoader(SeededDataset(Faulty()), batch_size=3, num_workers=workers)
+    with pytest.raises(FaultError) as error:
+        list(batches)
+    assert error.value.item == 4
+    assert str(error.value) == "Caught FaultError: 4, and\nmore: of it."
 
 
 class Whole(Dataset):
