@@ -71,12 +71,10 @@ class Counting(Dataset):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_how_a_loading_process_died_is_known_and_the_others_are_ended():
     loader = DataLoader(Counting(), num_workers=2, persistent_workers=True)
-    batches = iter(loader)
-    assert _lightning.reason_of_death(batches) is None
-    workers = batches._workers
     # A process that dies while it hands over a batch breaks the connection before torch misses it.
-    with pytest.raises((RuntimeError, ConnectionError, EOFError)) as error:
-        list(batches)
+    with pytest.raises((RuntimeError, ConnectionError, EOFError)) as error:  # torch's signal handler raises anywhere
+        list(batches := iter(loader))
+    workers = batches._workers
     assert _lightning.reason_of_death(batches, wait=True) == "Killed"
     if isinstance(error.value, RuntimeError):
         assert _lightning.signal_of_a_dead_worker(error.value)
@@ -86,8 +84,10 @@ def test_how_a_loading_process_died_is_known_and_the_others_are_ended():
     assert loader._iterator is None
 
 
-def test_a_loader_without_processes_has_no_dead_ones():
-    assert _lightning.reason_of_death(iter(DataLoader(Counting()))) is None
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_as_long_as_they_live_nobody_has_died(num_workers):
+    batches = iter(DataLoader(range(3), num_workers=num_workers))
+    assert _lightning.reason_of_death(batches) is None
 
 
 def test_how_far_an_epoch_is():

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_json
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.curation._parts import Part, Parts, parts_of
 from longtail_lightning.curation._probe import ELONGATED, ODD, TINY, Probe, Seen
+from longtail_lightning.curation._splits import CheckedSplit, CheckedSplits, splits_of
 from longtail_lightning.data.datamodule import LongTailDataModule
 from longtail_lightning.datasets.loader import ResumableLoader, WorkerDiedError, one_thread
 
@@ -181,14 +181,14 @@ def check_images(
         >>> [(fault.kind, fault.where) for fault in check_images({"train": train}).faults]
         [('single', 'class 1'), ('duplicate', 'train[2]')]
     """
-    found = parts_of(data)
+    found = splits_of(data)
     if class_names is not None:
         found.class_names = list(class_names)
-    return check_parts(found, num_workers=num_workers, pixels=pixels, progress=progress)
+    return check_splits(found, num_workers=num_workers, pixels=pixels, progress=progress)
 
 
-def check_parts(
-    found: Parts,
+def check_splits(
+    found: CheckedSplits,
     *,
     num_workers: int = 0,
     pixels: bool = False,
@@ -211,7 +211,7 @@ def check_parts(
     digests = np.zeros((int(ends[-1]), 2), dtype="<u8")
     readable = np.zeros(len(digests), dtype=bool)
 
-    def place(position: int) -> tuple[Part, int]:
+    def place(position: int) -> tuple[CheckedSplit, int]:
         part = int(np.searchsorted(ends, position, side="right"))
         return parts[part], int(position - (ends[part - 1] if part else 0))
 
@@ -253,7 +253,7 @@ def _looks(probe: Probe, num_workers: int) -> Iterator[list[Seen]]:
     )
 
 
-def _label_faults(parts: Sequence[Part], report: DataReport, class_names: Sequence[str] | None) -> list[Fault]:
+def _label_faults(parts: Sequence[CheckedSplit], report: DataReport, class_names: Sequence[str] | None) -> list[Fault]:
     """What the labels alone tell; also puts counts and names of the classes into the report."""
     train, *others = parts
     everything = np.concatenate([part.labels for part in parts])
@@ -279,7 +279,7 @@ def _label_faults(parts: Sequence[Part], report: DataReport, class_names: Sequen
     return found
 
 
-def first_label(parts: Sequence[Part], class_names: Sequence[str] | None) -> int:
+def first_label(parts: Sequence[CheckedSplit], class_names: Sequence[str] | None) -> int:
     """The label of the first class: 0, unless plain numbers start elsewhere."""
     return 0 if class_names is not None else min(int(part.labels.min()) for part in parts)
 
@@ -298,7 +298,7 @@ def _groups(digests: np.ndarray, readable: np.ndarray) -> Iterator[list[int]]:
             yield order[run[0] : run[-1] + 2].tolist()
 
 
-def _same_image(places: list[tuple[Part, int]]) -> Iterator[Fault]:
+def _same_image(places: list[tuple[CheckedSplit, int]]) -> Iterator[Fault]:
     """The faults of one image that occurs several times; what training should leave out is no longer kept."""
     labels = [int(part.labels[index]) for part, index in places]
     names = [part.name(index) for part, index in places]

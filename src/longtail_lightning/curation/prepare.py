@@ -22,14 +22,14 @@ from torchvision.transforms.v2 import functional as F
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_json
-from longtail_lightning.curation._parts import SPLITS
+from longtail_lightning.curation._splits import SPLITS
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
-from longtail_lightning.datasets._text import few, shown
 from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
 from longtail_lightning.datasets.image_shards import MANIFEST, VERSION, import_arrow, open_arrow, read_manifest
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.loader import ResumableLoader, one_thread
 from longtail_lightning.datasets.nested import encoded_image, item_name
+from longtail_lightning.datasets.read_text import few, shown
 from longtail_lightning.datasets.seeded_dataset import SeededDataset
 
 _PLAN = "unfinished.json"

@@ -19,7 +19,7 @@ from longtail_lightning.datasets.joined_images import JoinedImages
 from longtail_lightning.datasets.long_tail import SubsetId
 from longtail_lightning.datasets.presets import TransformsLike
 
-Classes = Literal["shared", "offset", "merged"] | Mapping[str, str]
+SharedClasses = Literal["shared", "offset", "merged"] | Mapping[str, str]
 
 
 class ConcatLT(LongTailDataModule):
@@ -54,7 +54,7 @@ class ConcatLT(LongTailDataModule):
         self,
         parts: Sequence[LongTailDataModule],
         *,
-        classes: Classes = "shared",
+        classes: SharedClasses = "shared",
         names: Sequence[str] | None = None,
         transforms: TransformsLike | None = None,
         **options: Unpack[DataOptions],

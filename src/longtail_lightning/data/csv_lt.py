@@ -12,16 +12,15 @@ from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data._checks import data_folder
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import data_folder
+from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
-from longtail_lightning.datasets._text import find_file
-from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_bytes import ImageBytes
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
 from longtail_lightning.datasets.read_table import (
     Column,
     Table,
@@ -30,6 +29,7 @@ from longtail_lightning.datasets.read_table import (
     read_table,
     rows_of_split,
 )
+from longtail_lightning.datasets.read_text import find_file
 
 LAYOUT = """
 root/
@@ -104,7 +104,7 @@ class CSVLT(FileDataModule):
         self.path_column, self.label_column, self.split_column = path_column, label_column, split_column
         self.suffix = suffix
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         given: str | Path | None = self.file
         if self.split_column is None:
             given = {"train": self.file, "val": self.val_file, "test": self.test_file}[split]
@@ -116,7 +116,7 @@ class CSVLT(FileDataModule):
         if not rows:
             return None
         labels = label_values(table, rows, file, as_names=split != "train" and isinstance(self._classes.keys[0], str))
-        return Listing(file.name, labels, lambda indices: self._dataset(table, rows, indices, file))
+        return LabeledFiles(file.name, labels, lambda indices: self._dataset(table, rows, indices, file))
 
     @cached_property
     def _whole(self) -> Table:
@@ -130,9 +130,9 @@ class CSVLT(FileDataModule):
             return ImageBytes(table.images, indices, rows=rows, root=self.root, name=file.name)
         return ImageList([f"{table.images[row]}{self.suffix}" for row in rows], indices, root=self.root)
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         names = parquet_class_names(find_file(self.file, self.root, "the table"), self.label_column)
-        return None if names is None else Stated(range(len(names)), names)
+        return None if names is None else NamedClasses(range(len(names)), names)
 
     def setup(self, stage: str) -> None:
         data_folder(self.root, LAYOUT)

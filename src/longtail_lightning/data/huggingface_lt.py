@@ -11,13 +11,13 @@ import numpy as np
 from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
-from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_bytes import ImageBytes
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
 
 _OTHER_NAMES: dict[Split, tuple[str, ...]] = {"train": (), "val": ("valid", "val", "dev"), "test": ()}
 
@@ -86,7 +86,7 @@ class HuggingFaceLT(FileDataModule):
         self.image_column, self.label_column = image_column, label_column
         self.train, self.val, self.test = train, val, test
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         if (part := self._part(split)) is None:
             return None
         for column in (self.image_column, self.label_column):
@@ -98,13 +98,13 @@ class HuggingFaceLT(FileDataModule):
         labels = part.select_columns([self.label_column]).with_format(None)[self.label_column][:]
         images = _Column(_undecoded(part, self.image_column), self.image_column)
         source = f"the split {part.split} of {self.path}" if part.split else self.path
-        return Listing(source, _plain(labels, source), lambda indices: ImageBytes(images, indices, name=self.path))
+        return LabeledFiles(source, _plain(labels, source), lambda indices: ImageBytes(images, indices, name=self.path))
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         part = self._part("train")
         assert part is not None
         names = getattr(part.features[self.label_column], "names", None)
-        return None if names is None else Stated(range(len(names)), names)
+        return None if names is None else NamedClasses(range(len(names)), names)
 
     def _part(self, split: Split) -> Any | None:
         wanted = {"train": self.train, "val": self.val, "test": self.test}[split]

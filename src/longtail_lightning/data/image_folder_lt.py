@@ -15,16 +15,16 @@ from torch.utils.data import Dataset, Subset
 from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._checks import data_folder, is_hidden, subfolders, unpack
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import data_folder, is_hidden, subfolders, unpack
+from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import SubsetOptions
-from longtail_lightning.datasets._text import few, shown
-from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES, ImageList
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
+from longtail_lightning.datasets.read_text import few, shown
 from longtail_lightning.datasets.splits import hold_out
 
 LAYOUT = """
@@ -128,18 +128,18 @@ class ImageFolderLT(FileDataModule):
                 f"and {sizes[2]} to test."
             )
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         folder = self._folders[split]
         if folder is None:
             return None
         files, labels = images_by_class(folder, self.root)
-        return Listing(str(folder), labels, lambda indices: ImageList(files, indices, root=self.root))
+        return LabeledFiles(str(folder), labels, lambda indices: ImageList(files, indices, root=self.root))
 
-    def stated_classes(self) -> Stated:
+    def named_classes(self) -> NamedClasses:
         folder = self._folders["train"]
         assert folder is not None
         names = [path.name for path in subfolders(folder)]
-        return Stated(names, names)
+        return NamedClasses(names, names)
 
     @property
     def _flat(self) -> bool:

@@ -7,16 +7,16 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import Unpack
 
-from longtail_lightning.data._checks import data_folder
-from longtail_lightning.data._classes import Listing
-from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._class_numbering import LabeledFiles
+from longtail_lightning.data._file_checks import data_folder
+from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
-from longtail_lightning.datasets._text import find_file, shown
-from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
 from longtail_lightning.datasets.read_image_list import read_image_list
+from longtail_lightning.datasets.read_text import find_file, shown
 
 LAYOUT = """
 root/
@@ -78,7 +78,7 @@ class ImageListLT(FileDataModule):
         )
         self.train_list, self.val_list, self.test_list = train_list, val_list, test_list
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         file = {"train": self.train_list, "val": self.val_list, "test": self.test_list}[split]
         if file is None:
             return None
@@ -103,7 +103,7 @@ class ImageListLT(FileDataModule):
         return names
 
 
-def listing(file: Path, root: Path) -> Listing:
+def listing(file: Path, root: Path) -> LabeledFiles:
     """The images of a list.
 
     Args:
@@ -111,7 +111,7 @@ def listing(file: Path, root: Path) -> Listing:
         root: the folder that the paths start from.
     """
     files, labels = read_image_list(file)
-    return Listing(file.name, labels, lambda indices: ImageList(files, indices, root=root))
+    return LabeledFiles(file.name, labels, lambda indices: ImageList(files, indices, root=root))
 
 
 def folder_names(images: object) -> dict[int, str]:

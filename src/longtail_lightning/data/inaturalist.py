@@ -13,16 +13,16 @@ from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._checks import data_folder
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import data_folder
+from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
-from longtail_lightning.datasets._text import few, find_file, read_text, suffix_of
-from longtail_lightning.datasets.class_names import ClassNamesLike
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
 from longtail_lightning.datasets.read_image_list import read_image_list
+from longtail_lightning.datasets.read_text import few, find_file, read_text, suffix_of
 
 LAYOUT = """
 root/
@@ -103,7 +103,7 @@ class INaturalist(FileDataModule):
         self.level = level
         self._annotated: list[Mapping[str, Any]] = []  # the categories of the training json
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         wanted = {"train": self.train, "val": self.val, "test": self.test}[split]
         if wanted is None:
             return None
@@ -116,16 +116,16 @@ class INaturalist(FileDataModule):
             if split == "train":
                 self._annotated = content["categories"]
         labels = ids if self.level is None else self._levels(ids, file)
-        return Listing(file.name, labels, lambda indices: ImageList(files, indices, root=self.root))
+        return LabeledFiles(file.name, labels, lambda indices: ImageList(files, indices, root=self.root))
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         categories = self._categories
         if not categories:
             return None
         if self.level is not None:
             names = sorted({str(category[self.level]) for category in categories.values()})
-            return Stated(names, names)
-        return Stated(list(categories), [str(category["name"]) for category in categories.values()])
+            return NamedClasses(names, names)
+        return NamedClasses(list(categories), [str(category["name"]) for category in categories.values()])
 
     @cached_property
     def _categories(self) -> dict[int, Mapping[str, Any]]:

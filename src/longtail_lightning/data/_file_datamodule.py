@@ -13,16 +13,16 @@ from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.data._checks import require_files
-from longtail_lightning.data._classes import Classes, Listing, Stated
+from longtail_lightning.data._class_numbering import ClassNumbering, LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import require_files
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.data.options import DataOptions
-from longtail_lightning.datasets._text import few, shown
-from longtail_lightning.datasets.class_names import ClassNamesLike, as_class_names
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.loader import ResumableLoader
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike, as_class_names
+from longtail_lightning.datasets.read_text import few, shown
 
 
 class FileDataModule(LongTailDataModule):
@@ -57,10 +57,10 @@ class FileDataModule(LongTailDataModule):
     """How to name a test split, where there is none."""
 
     @abstractmethod
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         """Items and labels of a split as the files have them, or None when there is none."""
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         """The classes, when the data name them."""
         return None
 
@@ -71,23 +71,23 @@ class FileDataModule(LongTailDataModule):
         listing = self._listing(split)
         return None if listing is None else listing.make(classes.encode(listing))
 
-    def _listing(self, split: Split) -> Listing | None:
+    def _listing(self, split: Split) -> LabeledFiles | None:
         listing = self.read(split)
         if listing is not None:
             self._sources[split] = listing.source
         return listing
 
     @cached_property
-    def _train(self) -> tuple[Dataset[Any], Classes]:
+    def _train(self) -> tuple[Dataset[Any], ClassNumbering]:
         listing = self._listing("train")
         if listing is None:
             raise LongTailError(f"{type(self).__name__} has no training split.")
         names = None if self._given_names is None else as_class_names(self._given_names)
-        classes = Classes(listing, stated=self.stated_classes(), names=names, relabel=self.relabel)
+        classes = ClassNumbering(listing, stated=self.named_classes(), names=names, relabel=self.relabel)
         return listing.make(classes.encode(listing)), classes
 
     @property
-    def _classes(self) -> Classes:
+    def _classes(self) -> ClassNumbering:
         return self._train[1]
 
     @property
