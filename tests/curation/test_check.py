@@ -19,8 +19,9 @@ from longtail_lightning import CSVLT, ConcatLT, ImageFolderLT, ImageList, ImageL
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.curation._probe import BROKEN, ODD
 from longtail_lightning.curation._splits import splits_of
-from longtail_lightning.curation.check import FAULTS, NOTES, Fault, check_splits
+from longtail_lightning.curation.check import check_splits
 from longtail_lightning.curation.clean_lists import list_files, write_lists
+from longtail_lightning.curation.data_report import FAULTS, NOTES, Fault
 from tests.curation.faults import CLASSES, clean_tree, lists, picture, plant
 
 

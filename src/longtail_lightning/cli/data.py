@@ -84,8 +84,9 @@ def check(args: list[str]) -> int:
     num_workers = _whole_number("--num_workers", given["--num_workers"])
 
     from longtail_lightning.curation._splits import splits_of
-    from longtail_lightning.curation.check import check_splits, is_report
+    from longtail_lightning.curation.check import check_splits
     from longtail_lightning.curation.clean_lists import list_files, refuse_existing, write_lists
+    from longtail_lightning.curation.data_report import is_report
 
     out = Path(given["--out"])
     if out.exists() and not is_report(out):
@@ -254,7 +255,7 @@ def _print_report(report: Any, out: Path) -> None:
     from rich.console import Console
 
     from longtail_lightning.counts import ClassCounts
-    from longtail_lightning.curation.check import FAULTS, NOTES
+    from longtail_lightning.curation.data_report import FAULTS, NOTES
     from longtail_lightning.datasets.read_text import shown
     from longtail_lightning.report.tables import print_class_counts
 

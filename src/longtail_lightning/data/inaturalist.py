@@ -21,8 +21,9 @@ from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_class_names import ClassNamesLike
+from longtail_lightning.datasets.read_coco import files_and_labels, read_coco
 from longtail_lightning.datasets.read_image_list import read_image_list
-from longtail_lightning.datasets.read_text import few, find_file, read_text, suffix_of
+from longtail_lightning.datasets.read_text import find_file, read_text, suffix_of
 
 LAYOUT = """
 root/
@@ -112,7 +113,9 @@ class INaturalist(FileDataModule):
             files, ids = read_image_list(file)
         else:
             content = read_coco(file)
-            files, ids = images_of(content, file)
+            files, ids = files_and_labels(content, file)
+            if lacking := len(content["images"]) - len(files):
+                rank_zero_warn(f"{lacking} of {len(content['images'])} images of {file.name} have no label, left out.")
             if split == "train":
                 self._annotated = content["categories"]
         labels = ids if self.level is None else self._levels(ids, file)
@@ -169,36 +172,3 @@ class INaturalist(FileDataModule):
     def setup(self, stage: str) -> None:
         data_folder(self.root, LAYOUT)
         super().setup(stage)
-
-
-def read_coco(file: Path) -> dict[str, Any]:
-    """The content of a COCO-style file: images, annotations and categories."""
-    try:
-        content: dict[str, Any] = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise LongTailError(
-            f"{file.name} is no JSON (line {error.lineno}: {error.msg}); was the download interrupted?"
-        ) from error
-    lacking = [
-        key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or not content.get(key)
-    ]
-    if lacking:
-        secret = " The labels of official test images are not public." if lacking[0] == "annotations" else ""
-        raise LongTailError(f"{file.name} has no {few(lacking)}, expected images, annotations and categories.{secret}")
-    return content
-
-
-def images_of(content: Mapping[str, Any], file: Path) -> tuple[list[str], np.ndarray]:
-    """Files and category ids of a COCO-style file, in the order of its images."""
-    try:
-        category = {entry["image_id"]: entry["category_id"] for entry in content["annotations"]}
-        images = [(entry["file_name"], category.get(entry["id"])) for entry in content["images"]]
-        known = {entry["id"] for entry in content["categories"]}
-    except KeyError as error:
-        raise LongTailError(f"{file.name}: an entry has no {error}, expected a COCO-style file.") from error
-    labeled = [(name, number) for name, number in images if number is not None]
-    if unknown := sorted({number for _, number in labeled} - known):
-        raise LongTailError(f"{file.name} annotates categories that it does not list ({few(unknown)}).")
-    if len(labeled) < len(images):
-        rank_zero_warn(f"{len(images) - len(labeled)} of {len(images)} images of {file.name} have no label, left out.")
-    return [name for name, _ in labeled], np.array([number for _, number in labeled])

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from longtail_lightning import _lightning
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import mix_arrays
 from longtail_lightning.datasets.nested import item_name
@@ -84,7 +83,9 @@ class ResumableLoader(DataLoader[Any]):
                     yield batch
         except (Exception, KeyboardInterrupt):
             if self.num_workers and batches is not None:
-                _lightning.end_workers(self, batches)
+                from longtail_lightning._lightning import end_workers  # Lightning is not needed to load data
+
+                end_workers(self, batches)
             raise
         finally:
             self._tell_skipped()  # of an epoch that was cut short
@@ -194,8 +195,10 @@ def dead_workers_named(batches: Any) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
+        from longtail_lightning._lightning import reason_of_death
+
         # A process that dies while it hands over a batch breaks the connection before torch misses it.
-        if (reason := _lightning.reason_of_death(batches, wait=not isinstance(error, RuntimeError))) is None:
+        if (reason := reason_of_death(batches, wait=not isinstance(error, RuntimeError))) is None:
             raise
         raise WorkerDiedError(reason=reason) from error
 
