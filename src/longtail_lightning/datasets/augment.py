@@ -81,7 +81,8 @@ def cutout(images: Tensor, keys: np.ndarray, *, size: int = 16) -> Tensor:
         for start, steps in zip(first, (torch.arange(side, device=images.device) for side in images.shape[2:]))
     )
     kept = (rows[:, :, None] | columns[:, None, :]).unsqueeze(1)
-    return images * kept  # twenty times faster than masked_fill
+    blanked: Tensor = images * kept  # twenty times faster than masked_fill
+    return blanked
 
 
 def gaussian_noise(images: Tensor, keys: np.ndarray, *, sigma: float = 0.01) -> Tensor:
