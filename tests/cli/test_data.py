@@ -302,7 +302,7 @@ def test_interrupted_while_preparing(ltl, tree, monkeypatch):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "_write_split", interrupt)
+    monkeypatch.setattr(prepare, "write_split", interrupt)
     status, _, err = ltl("data", "prepare", tree, "--out=a")
     assert status == 130
     assert "the same command continues a" in err

@@ -64,32 +64,31 @@ def prepare_shards(
         (8, ClassCounts([4, 2, 2]))
     """
     import_arrow()
-    found = {split: data.build(split) for split in SPLITS}
-    datasets = {split: dataset for split, dataset in found.items() if dataset is not None}
+    datasets = {split: dataset for split in SPLITS if (dataset := data.build(split)) is not None}
     folder = Path(out).expanduser()
     plan = {"source": _fingerprint(datasets), **_settings(shard_size, resize, quality)}
     total = sum(_length(dataset) for dataset in datasets.values())
+    tell = _teller(progress, total)
+    sizes: dict[str, int] = {split: _length(dataset) for split, dataset in datasets.items()}
     if _begin(folder, plan):
-        if progress is not None:
-            progress(total, total)
-        return {split: _length(dataset) for split, dataset in datasets.items()}
+        tell(total)
+        return sizes
     if resize is None:
         _require_space(folder, datasets)
-
-    def tell(images: int) -> None:
-        if progress is not None:
-            progress(images, total)
-
     done = 0
     splits: dict[str, Any] = {}
     for split, dataset in datasets.items():
-        contents = Contents(dataset, resize, quality)
-        splits[split] = write_split(folder, split, contents, shard_size << 20, num_workers, counted_from(done, tell))
-        done += len(contents)
+        contents, told = Contents(dataset, resize, quality), counted_from(done, tell)
+        splits[split] = write_split(folder, split, contents, shard_size << 20, num_workers, told)
+        done += sizes[split]
     manifest = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names, **plan, "splits": splits}
     write_json(folder / MANIFEST, manifest)
     (folder / _PLAN).unlink()
-    return {split: entry["images"] for split, entry in splits.items()}
+    return sizes
+
+
+def _teller(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
+    return lambda images: None if progress is None else progress(images, total)
 
 
 def _settings(shard_size: int, resize: int | None, quality: int) -> dict[str, int | None]:
