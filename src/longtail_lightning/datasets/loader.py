@@ -136,11 +136,13 @@ class ResumableLoader(DataLoader[Any]):
         """
         if not isinstance(self.dataset, SeededDataset) or not isinstance(indices, (list, tuple)):
             return indices
-        if self.dataset.view is None:
-            views = mix_arrays(self._epoch, shared_positions(self.sampler, first, len(indices)))
-        else:
-            views = np.full(len(indices), self.dataset.view)
-        return np.stack([np.asarray(indices, dtype=np.int64), views], axis=1)
+        rows = np.empty((len(indices), 2), dtype=np.int64)
+        rows[:, 0] = indices
+        view = self.dataset.view
+        if view is None:
+            view = mix_arrays(self._epoch, shared_positions(self.sampler, first, len(indices)))
+        rows[:, 1] = view
+        return rows
 
 
 def shared_positions(sampler: Any, first: int, number: int) -> np.ndarray:
@@ -158,13 +160,13 @@ def shared_positions(sampler: Any, first: int, number: int) -> np.ndarray:
         >>> shared_positions(sampler, 0, 4).tolist()
         [2, 3, 6, 7]
     """
-    group, replicas, rank = (getattr(sampler, name, default) for name, default in _ALONE.items())
-    groups, within = np.divmod(np.arange(first, first + number), group)
-    positions: np.ndarray = (groups * replicas + rank) * group + within
+    own = np.arange(first, first + number)
+    group, replicas = getattr(sampler, "group", 1), getattr(sampler, "num_replicas", 1)
+    if replicas == 1:
+        return own
+    groups, within = np.divmod(own, group)
+    positions: np.ndarray = (groups * replicas + sampler.rank) * group + within
     return positions
-
-
-_ALONE = {"group": 1, "num_replicas": 1, "rank": 0}
 
 
 class _Batches:
