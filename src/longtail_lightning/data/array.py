@@ -17,8 +17,8 @@ from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_arrays import (
     ArraySource,
     Layout,
+    class_names_in,
     has_split,
-    read_class_names,
     read_images,
     read_source,
 )
@@ -114,7 +114,7 @@ class ArrayLT(LongTailDataModule):
 
     @cached_property
     def _names(self) -> list[str] | None:
-        return list(self._given_names) if self._given_names is not None else read_class_names(self._train_arrays)
+        return list(self._given_names) if self._given_names is not None else class_names_in(self._train_arrays)
 
     @property
     def num_classes(self) -> int:
