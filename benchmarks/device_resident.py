@@ -126,9 +126,9 @@ def our_way(pixels: np.ndarray, labels: np.ndarray, device: torch.device, **opti
     loader = data.train_dataloader()
 
     def epoch() -> Iterator[torch.Tensor]:
-        for step, (images, _) in enumerate(loader):
+        for images, _, items in loader:
             images = images.to(device, non_blocking=True)
-            yield data.prepare_batch(images, augment=True, key=(0, step, 0))
+            yield data.prepare_batch(images, items=items, augment=True)
 
     return epoch
 
@@ -136,11 +136,11 @@ def our_way(pixels: np.ndarray, labels: np.ndarray, device: torch.device, **opti
 def augmentation(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> Way:
     """Without fetching: the same batch again and again."""
     data = module(pixels, labels, device, device_resident=True)
-    batch = next(iter(data.train_dataloader()))[0]
+    batch, _, items = next(iter(data.train_dataloader()))
 
     def epoch() -> Iterator[torch.Tensor]:
-        for step in range(IMAGES // BATCH):
-            yield data.prepare_batch(batch, augment=True, key=(0, step, 0))
+        for _ in range(IMAGES // BATCH):
+            yield data.prepare_batch(batch, items=items, augment=True)
 
     return epoch
 

@@ -14,7 +14,6 @@ import torch
 from _record import record
 
 from longtail_lightning import BaseClassifier, LogitAdjustedLoss, SyntheticLongTail
-from longtail_lightning._random import isolated_rng
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 
 ROUNDS, WARM, STEPS = 9, 3, 25
@@ -77,14 +76,13 @@ def plain_loop(data: SyntheticLongTail, device: str) -> float:
     model = make_model(data).to(device).train()
     optimizer = default_sgd(model.parameters())
     schedule = WarmupCosine(optimizer, total_steps=WARM + STEPS)
-    for step, (images, target) in enumerate(data.train_dataloader()):
+    for step, (images, target, items) in enumerate(data.train_dataloader()):
         if step == WARM:
             start = time.perf_counter()
         if step == WARM + STEPS:
             break
         images, target = images.to(device), target.to(device)
-        with isolated_rng(0, 0, step):
-            images = data._normalize(data.augment_batch(images))
+        images = data.prepare_batch(images, items=items, augment=True)
         loss = model.loss(model(images), target)
         optimizer.zero_grad()
         loss.backward()

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from longtail_lightning import BaseClassifier, _lightning
 from tests.callbacks.test_classifier_retraining import Own, loaders
@@ -50,11 +57,112 @@ def test_a_compiled_module_is_known():
 def test_the_source_of_a_fit_is_the_data_module_or_the_module_itself():
     data, trainer = tiny_data(num_classes=3), tiny_trainer(max_epochs=0)
     trainer.fit(tiny_model(data), data)
-    assert _lightning.source_of_fit(trainer) is data, (
+    assert _lightning.data_source(trainer) is data, (
         "fit_loop._data_source.instance is no longer the data module of a fit"
     )
     trainer.fit(Own(), *loaders())
-    assert _lightning.source_of_fit(trainer) is not data, (
+    assert _lightning.data_source(trainer) is not data, (
         "of a fit with loaders, _data_source.instance is that of the fit before"
     )
-    assert trainer.datamodule is data, "trainer.datamodule tells by itself now: source_of_fit can go"
+    assert trainer.datamodule is data, "trainer.datamodule tells by itself now: data_source can go"
+
+
+FLOATS = DataLoader([(torch.zeros(3, 32, 32), 0), (torch.ones(3, 32, 32), 1)], batch_size=2)
+
+
+class Counting(Dataset):
+    """Its items are numbers; item 5 ends the process that asks for it."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 5 and torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_how_a_loading_process_died_is_known_and_the_others_are_ended():
+    loader = DataLoader(Counting(), num_workers=2, persistent_workers=True)
+    # A process that dies while it hands over a batch breaks the connection before torch misses it.
+    with pytest.raises((RuntimeError, ConnectionError, EOFError)) as error:  # torch's signal handler raises anywhere
+        list(batches := iter(loader))
+    workers = batches._workers
+    assert _lightning.reason_of_death(batches, wait=True) == "Killed"
+    if isinstance(error.value, RuntimeError):
+        assert _lightning.signal_of_a_dead_worker(error.value)
+    assert _lightning.signal_of_a_dead_worker(RuntimeError("something else")) is None
+    _lightning.end_workers(loader, batches)
+    assert not any(worker.is_alive() for worker in workers)
+    assert loader._iterator is None
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_as_long_as_they_live_nobody_has_died(num_workers):
+    batches = iter(DataLoader(range(3), num_workers=num_workers))
+    assert _lightning.reason_of_death(batches) is None
+
+
+def test_how_far_an_epoch_is():
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append((_lightning.training_batch(trainer), _lightning.trained_batches(trainer)))
+
+    data = tiny_data()
+    trainer = tiny_trainer(max_epochs=2, callbacks=[Watch()])
+    trainer.fit(tiny_model(data), data)
+    assert seen == [(step + 1, step) for step in range(5)] * 2
+    assert _lightning.trained_batches(trainer) == 0, "between epochs"
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
+def test_where_loaders_come_from():
+    data = tiny_data()
+    trainer = tiny_trainer(max_epochs=1, limit_val_batches=0)
+    trainer.fit(tiny_model(data), data)
+    assert _lightning.data_source(trainer) is data
+    (train,), (val,) = _lightning.loaders(trainer, "train"), _lightning.loaders(trainer, "val")
+    assert train is trainer.train_dataloader
+    assert len(val.dataset) == 18, "made although Lightning has not asked for it"
+    assert _lightning.has_loader(trainer, "val")
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(tiny_model(data), train_dataloaders=FLOATS)
+    assert _lightning.has_loader(trainer, "train")
+    assert not _lightning.has_loader(trainer, "val")
+
+
+def test_a_batch_goes_through_the_hooks_of_the_module():
+    seen = []
+
+    class Hooked(L.LightningModule):
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            return batch + 1
+
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return batch * 10
+
+        def test_step(self, batch, batch_idx):
+            seen.append((batch, _lightning.through_hooks(self.trainer, self, torch.ones(2))))
+
+    tiny_trainer(precision="64-true").test(Hooked(), DataLoader(torch.ones(2), batch_size=2), verbose=False)
+    ((given, batch),) = seen
+    assert batch.tolist() == given.tolist() == [20, 20]
+    assert batch.dtype == given.dtype == torch.float64
+
+
+def test_a_progress_display_is_ended():
+    bar = RichProgressBar()
+    trainer = tiny_trainer(enable_progress_bar=True, callbacks=[bar])
+    ended = []
+    bar._stop_progress = lambda: ended.append(True)
+    _lightning.stop_progress(trainer)
+    assert ended == [True]
+    assert callable(RichProgressBar._stop_progress), "Lightning calls it otherwise now"
+    _lightning.stop_progress(tiny_trainer())
+
+
+def test_the_batches_of_a_loader_can_be_replaced():
+    assert isinstance(DataLoader._index_sampler, property), "ResumableLoader replaces it"

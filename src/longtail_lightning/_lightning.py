@@ -5,6 +5,8 @@ Each has a test in tests/test_lightning.py, which says so when a new release no 
 
 from __future__ import annotations
 
+import re
+import signal
 from typing import Any
 
 import lightning as L
@@ -31,9 +33,99 @@ def is_compiled(module: Any) -> bool:
     return module._compiled_call_impl is not None
 
 
-def source_of_fit(trainer: L.Trainer) -> Any:
-    """What gives a fit its loaders: a data module, or the module that was fitted with loaders.
+# -- torch.utils.data ----------------------------------------------------------------------------
 
-    `trainer.datamodule` may still be that of a fit before.
+
+def end_workers(loader: Any, batches: Any) -> None:
+    """End the processes of a loader now.
+
+    The traceback of an error keeps the iterator alive until the garbage collector finds it, which would close the
+    pipes to the workers while the threads that feed them do the same.
+
+    Args:
+        loader: a `DataLoader` with workers.
+        batches: its iterator.
     """
+    batches._shutdown_workers()
+    loader._iterator = None  # of persistent workers
+
+
+def reason_of_death(batches: Any, *, wait: bool = False) -> str | None:
+    """How a loading process has ended by itself: the name of a signal, an exit code; None when all of them live.
+
+    Args:
+        batches: the iterator of a `DataLoader`.
+        wait: give a process that is about to end a second.
+    """
+    workers = getattr(batches, "_workers", ())
+    for worker in workers:
+        if wait:
+            worker.join(1 / len(workers))
+        if worker.exitcode is not None:
+            return str(signal.strsignal(-worker.exitcode)) if worker.exitcode < 0 else f"exit code {worker.exitcode}"
+    return None
+
+
+def signal_of_a_dead_worker(error: BaseException) -> str | None:
+    """What killed a loading process, when torch's signal handler raised this; it has no type of its own.
+
+    Args:
+        error: what was raised in the main process, at any place.
+    """
+    match = re.match(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (\w+)|exited)", str(error))
+    return None if match is None or not isinstance(error, RuntimeError) else match[1] or "it ended by itself"
+
+
+# -- trainers and their loops --------------------------------------------------------------------
+
+
+def training_batch(trainer: Any) -> int:
+    """How many batches of this epoch have been given to the module, the one in hand included."""
+    ready: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return ready
+
+
+def trained_batches(trainer: Any) -> int:
+    """How many batches of the running epoch have been trained on; 0 between epochs."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    # A batch that is ready but not processed was interrupted by an exception: it is due again.
+    done: int = progress.current.processed
+    return 0 if progress.is_last_batch and done == progress.current.ready else done
+
+
+def loaders(trainer: Any, split: str) -> list[Any]:
+    """The loaders of a split of the running fit or validation, made if Lightning has not asked for them yet."""
+    loop = _loop(trainer, split)
+    # Lightning asks for no loader that it does not use.
+    given = loop._data_source.dataloader() if loop._combined_loader is None else loop._combined_loader.iterables
+    return list(given) if isinstance(given, (list, tuple)) and given else [given]
+
+
+def has_loader(trainer: Any, split: str) -> bool:
+    """Whether loaders of a split were given, before they are made."""
+    return bool(_loop(trainer, split)._data_source.is_defined())
+
+
+def data_source(trainer: Any) -> Any:
+    """The data module, or the module, that gives the loaders; trainer.datamodule may be that of a fit before."""
     return trainer.fit_loop._data_source.instance
+
+
+def _loop(trainer: Any, split: str) -> Any:
+    if split == "train":
+        return trainer.fit_loop
+    return trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
+
+
+def through_hooks(trainer: Any, pl_module: Any, batch: Any) -> Any:
+    """A batch as the module gets it: converted, on its device, after the transfer hooks."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = pl_module._on_before_batch_transfer(batch)
+    return pl_module._apply_batch_transfer_handler(batch)
+
+
+def stop_progress(trainer: Any) -> None:
+    """End Lightning's progress display, which is done with: two live displays would write over each other."""
+    stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
+    if stop is not None:
+        stop()

@@ -435,7 +435,7 @@ def test_a_cosine_head_is_retrained_as_one():
 def test_a_class_without_training_images():
     data = tiny_data()
     train = [i for i, label in enumerate(data.labels("train").tolist()) if label != 4]
-    data._datasets["train"] = torch.utils.data.Subset(data.dataset("train"), train)
+    data._splits._parts["train"] = torch.utils.data.Subset(data.dataset("train"), train)
     assert data.class_counts.tolist()[4] == 0
     retraining = retrain()
     fit(retraining, data, tiny_model(data))
@@ -928,7 +928,7 @@ def test_a_head_that_a_method_cannot_work_on_is_told(method, head, message):
 
 def without_val(**options):
     data = tiny_data(**options)
-    data._datasets["val"] = None
+    data._splits._parts["val"] = None
     return data
 
 

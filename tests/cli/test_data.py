@@ -19,7 +19,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli.catalog import ROOT
 from longtail_lightning.cli.main import main
-from longtail_lightning.curation.check import FAULTS
+from longtail_lightning.curation.data_report import FAULTS
 from tests.curation.faults import CLASSES, clean_tree, lists, picture, plant
 from tests.curation.test_check import Stopping, die
 
@@ -302,7 +302,7 @@ def test_interrupted_while_preparing(ltl, tree, monkeypatch):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "_write_split", interrupt)
+    monkeypatch.setattr(prepare, "write_split", interrupt)
     status, _, err = ltl("data", "prepare", tree, "--out=a")
     assert status == 130
     assert "the same command continues a" in err

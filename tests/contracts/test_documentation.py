@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 import longtail_lightning
+from longtail_lightning import LongTailDataModule
 from longtail_lightning._rooms import ROOMS, exports
-from longtail_lightning.cli.catalog import ROOT, components
+from longtail_lightning.cli.catalog import ROOT, all_components, components
+from longtail_lightning.data import options as data_options
+from longtail_lightning.data.options import DataOptions
 from tests.contracts.discover import public_classes
 
 REPOSITORY = ROOT.parent.parent
@@ -38,10 +41,11 @@ def test_documented_arguments_are_the_real_ones(room, name):
     if inspect.isabstract(component) and "Args:" not in (component.__doc__ or ""):
         return
     documented = _documented_arguments(inspect.getdoc(component) or "")
+    # Options that a room shares are one entry, which points to where they are described.
     real = [
         parameter.name
         for parameter in inspect.signature(component).parameters.values()
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or _shared_options(parameter)
     ]
     if name in ("ShotSplits", "SyntheticImages", "Backbone", "FeatureBank"):  # fields and items are described in prose
         real = [argument for argument in real if argument in documented]
@@ -73,10 +77,28 @@ def test_has_a_row_in_contents(room, name):
 
 def test_no_kwargs_hide_parameters():
     # jsonargparse and the reader see only what is spelled out. Metrics pass torchmetrics' own options on.
+    # Options that a room shares are spelled out in a TypedDict.
     for room in ("losses", "samplers", "heads", "backbones", "features", "data", "modules", "callbacks"):
         for cls in public_classes(room):
-            kinds = {parameter.kind for parameter in inspect.signature(cls).parameters.values()}
-            assert inspect.Parameter.VAR_KEYWORD not in kinds, cls
+            for parameter in inspect.signature(cls).parameters.values():
+                assert parameter.kind != parameter.VAR_KEYWORD or _shared_options(parameter), cls
+
+
+def test_shared_options_are_described_where_they_are_pointed_to():
+    base = inspect.signature(LongTailDataModule).parameters
+    described = set(_documented_arguments(inspect.getdoc(LongTailDataModule) or ""))
+    assert set(DataOptions.__annotations__) | {"transforms"} == described
+    for name, kind in DataOptions.__annotations__.items():
+        assert base[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert kind.__forward_arg__ == base[name].annotation, f"{name} has another type in LongTailDataModule"
+    for cls in public_classes("data"):
+        for parameter in inspect.signature(cls).parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                (entry,) = re.findall(r"^    options: (.*(?:\n {8}.*)*)", inspect.getdoc(cls) or "", re.MULTILINE)
+                assert "`LongTailDataModule`" in entry
+                shown = all_components()[cls.__name__].options
+                assert set(_shared_options(parameter)) <= set(shown), f"`ltl show {cls.__name__}` leaves options out"
+                assert "options" not in shown
 
 
 def test_rooms_import_only_downward():
@@ -90,6 +112,12 @@ def test_rooms_import_only_downward():
                     parts = imported.split(".")
                     if parts[0] == "longtail_lightning" and len(parts) > 1 and parts[1] in order:
                         assert order.index(parts[1]) <= order.index(room), f"{file} imports {imported}"
+
+
+def _shared_options(parameter: inspect.Parameter) -> list[str]:
+    """What a parameter `**options: Unpack[SomeTypedDict]` stands for; nothing for another one."""
+    match = re.fullmatch(r"Unpack\[(\w+)\]", str(parameter.annotation))
+    return list(getattr(data_options, match[1]).__annotations__) if match else []
 
 
 def _documented_arguments(doc: str) -> list[str]:

@@ -35,7 +35,7 @@ def test_one_file_with_all_splits():
     data = ArrayLT(str(medmnist(Path("tiny.npz"))))
     assert data.class_counts.tolist() == [20, 10, 5]
     assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [35, 6, 9]
-    images, labels = next(iter(data.test_dataloader()))
+    images, labels, _ = next(iter(data.test_dataloader()))
     assert images.shape == (9, 3, 8, 8)
     assert images[:, 0, 0, 0].tolist() == labels.tolist()
     assert data.class_names == ["0", "1", "2"]
@@ -95,4 +95,4 @@ def test_trains_tests_and_predicts(workers):
     trainer.fit(model, data)
     (results,) = trainer.test(model, data, verbose=False)
     assert 0 <= results["test/acc"] <= 1
-    assert torch.cat(trainer.predict(model, data)).shape == (9, 3)
+    assert torch.cat([some["logits"] for some in trainer.predict(model, data)]).shape == (9, 3)

@@ -109,7 +109,7 @@ def test_a_run_on_other_subsets_is_refused():
 def test_a_run_with_other_held_out_images_is_refused():
     def state(**options):
         data = ConcatLT([part([4, 4]), part([4, 4], **options)])
-        return {"batches": 0, "epoch": 0, "held_out": data._held_out}, data
+        return {"batches": 0, "epoch": 0, "held_out": data.held_out}, data
 
     saved, _ = state(val_split=0.5)
     state(val_split=0.5)[1].load_state_dict(saved)
@@ -131,7 +131,7 @@ def test_parts_that_come_image_by_image():
     mine = Mine(train=torch.tensor([0, 1]), test=None)
     data = ConcatLT([mine, Mine(train=torch.tensor([1, 0]), test=None)], batch_size=3)
     assert data.dataset("train").batch([0, 3]) is None
-    assert sorted(torch.cat([labels for _, labels in data.train_dataloader()]).tolist()) == [0, 0, 1, 1]
+    assert sorted(torch.cat([labels for _, labels, _ in data.train_dataloader()]).tolist()) == [0, 0, 1, 1]
     assert data.dataset("test") is None
 
 
@@ -144,14 +144,14 @@ def test_images_of_several_sizes_need_transforms():
             self.train = lambda image: image[:, :6, :6]
 
     data = ConcatLT(sizes, transforms=Cropped())
-    images, _ = next(iter(data.train_dataloader()))
+    images, *_ = next(iter(data.train_dataloader()))
     assert images.shape == (7, 3, 6, 6)
 
 
 def test_the_first_part_says_how_images_are_augmented():
     data = ConcatLT([tiny_data(augment=False), tiny_data(seed=1)])
     images = torch.rand(4, 3, 8, 8)
-    assert data.augment_batch(images) is images
+    assert data.augment_batch(images, np.arange(4)) is images
     assert data.mean == SyntheticLongTail.mean
     other = ConcatLT([tiny_data(), tiny_data()], transforms="cifar10")
     assert other.mean == (0.4914, 0.4822, 0.4465)
@@ -162,7 +162,7 @@ def test_trains_tests_and_predicts():
     model, trainer = tiny_model(data), tiny_trainer(max_epochs=1)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
-    assert sum(map(len, trainer.predict(model, data))) == 36
+    assert torch.cat([some["index"] for some in trainer.predict(model, data)]).tolist() == list(range(36))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_column_of_splits():
     assert dm.class_names == ["cat", "dog", "owl"]
     assert dm.labels("val").tolist() == [0, 1, 2]
     dm.setup("fit")
-    images, labels = next(iter(dm.test_dataloader()))
+    images, labels, _ = next(iter(dm.test_dataloader()))
     assert images.shape == (4, 3, 16, 20)
     assert labels.tolist() == [0, 0, 1, 1]
     assert dm.item_name(0) == "test/cat/0.jpg"
@@ -162,7 +162,7 @@ def test_parquet_with_bytes(workers):
     dm = data(file, path_column="image", split_column="split", num_workers=workers)
     dm.setup("fit")
     assert dm.class_counts.tolist() == [2, 1]
-    images, labels = next(iter(dm.test_dataloader()))
+    images, labels, _ = next(iter(dm.test_dataloader()))
     assert labels.tolist() == [0, 1]
     assert [round(float(image.float().mean()), -1) for image in images] == [120, 160]
     assert dm.item_name(0) == "table.parquet:3"

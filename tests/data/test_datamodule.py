@@ -125,7 +125,7 @@ def test_augmentation_is_for_training_only_and_repeats():
         seen.append(torch.cat(watch.images))
         torch.rand(3)
     assert torch.equal(*seen)
-    plain = [data._normalize(batch[0]) for batch in data.train_dataloader()]
+    plain = [data.prepare_batch(batch[0]) for batch in data.train_dataloader()]
     assert not torch.equal(torch.cat(plain), seen[0])
 
 
@@ -184,7 +184,7 @@ class Noisy(ImageTransforms):
 
 
 def gray(loader) -> list[int]:
-    return torch.cat([images[:, 0, 0, 0] for images, _ in loader]).tolist()
+    return torch.cat([images[:, 0, 0, 0] for images, *_ in loader]).tolist()
 
 
 def test_held_out_images_are_not_augmented():
@@ -201,7 +201,7 @@ def test_ordered_batches_for_features():
     assert gray(data.ordered_dataloader("train", indices=[3, 1])) == [103, 101]
     augmented = gray(data.ordered_dataloader("train", augment=True))
     assert augmented == gray(data.ordered_dataloader("train", augment=True))
-    assert augmented != gray(data.ordered_dataloader("train", augment=True, epoch=1))
+    assert augmented != gray(data.ordered_dataloader("train", augment=True, view=1))
     with pytest.raises(LongTailError, match="Pictures has no val split"):
         data.ordered_dataloader("val")
 
@@ -299,3 +299,63 @@ def test_data_that_were_built_in_inference_mode_can_be_trained_on():
     with torch.inference_mode():  # in which Lightning sets data up for an evaluation
         assert data.class_counts.total == 38
     next(iter(data.train_dataloader()))
+
+
+class Batches(L.Callback):
+    """Keeps what the module is given."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def keep(self, stage, batch):
+        self.kept.setdefault(stage, []).append(batch)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.keep("train", batch)
+
+    def on_test_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.keep("test", batch)
+
+    def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.keep("predict", batch)
+
+
+@pytest.mark.parametrize("with_index", [False, True])
+def test_which_items_a_batch_holds(with_index):
+    data, keep = tiny_data(with_index=with_index), Batches()
+    model, trainer = tiny_model(data), tiny_trainer(max_epochs=1, callbacks=[keep])
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    trainer.predict(model, data)
+    for stage, batches in keep.kept.items():
+        split = "train" if stage == "train" else "test"
+        if not with_index and stage != "predict":
+            assert all(len(batch) == 2 for batch in batches)
+            continue
+        index = torch.cat([batch[2] for batch in batches])
+        assert index.dtype == torch.int64
+        assert index.sort().values.tolist() == list(range(len(data.labels(split))))
+        assert torch.equal(torch.cat([batch[1] for batch in batches]), data.labels(split)[index])
+
+
+def test_more_that_an_item_has_comes_after_its_place():
+    class Longer(Mine):
+        def build(self, split):
+            dataset = super().build(split)
+            return dataset and TensorDataset(*dataset.tensors[:1], torch.arange(27) + 100, dataset.tensors[1])
+
+        def labels(self, split):
+            return LABELS
+
+    data = Longer(with_index=True, batch_size=4)
+    batch = next(iter(data._loader(data.dataset("train"), range(27))))
+    _, numbers, index, labels = data.on_after_batch_transfer(batch, 0)
+    assert numbers.tolist() == [100, 101, 102, 103]
+    assert index.tolist() == [0, 1, 2, 3]
+    assert labels.tolist() == [0, 0, 0, 0]
+
+
+def test_a_loader_that_does_not_say_its_items_cannot_give_their_places():
+    data = tiny_data(with_index=True)
+    with pytest.raises(LongTailError, match="does not say which items its batches hold"):
+        data.on_after_batch_transfer([torch.zeros(2, 3, 4, 4), torch.zeros(2)], 0)

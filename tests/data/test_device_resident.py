@@ -124,7 +124,7 @@ def test_two_ranks_equal_loading(pool):
 def test_nothing_is_copied_where_the_images_are_already():
     data = small(device_resident=True)
     inner = data.train_dataloader().dataset.dataset
-    assert inner.dataset is data._built("train")
+    assert inner.dataset is data._splits.whole("train")
     assert data.val_dataloader().dataset.dataset.dataset is inner.dataset
 
 
@@ -133,7 +133,7 @@ def test_evaluation_may_come_first():
     with torch.inference_mode():
         images = data.prepare_batch(next(iter(data.val_dataloader()))[0])
     assert images.is_inference()
-    assert not data._kept.popitem()[1][0].is_inference(), "what is kept serves training, too"
+    assert not data._pipeline._kept.popitem()[1][0].is_inference(), "what is kept serves training, too"
 
 
 def test_order_and_names_stay():

@@ -18,6 +18,7 @@ from longtail_lightning import (
     extract_features,
 )
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.datasets.batch_pipeline import first_items
 from tests.features.data import encoder, images
 from tests.modules.test_resume import Stop
 from tests.tiny import tiny_data, tiny_trainer
@@ -68,12 +69,13 @@ def test_training_takes_a_view_at_random_and_evaluation_the_first():
     data = features(views=3)
     train = data.banks["train"]
     stacked = train.views.transpose(0, 1).float()
-    drawn = [data.prepare_batch(train.views.transpose(0, 1), augment=True, key=(epoch,)) for epoch in range(3)]
+    items = [first_items(len(train), view=view) for view in range(3)]
+    drawn = [data.prepare_batch(train.views.transpose(0, 1), items=some, augment=True) for some in items]
     chosen = torch.stack([(one[:, None] == stacked).all(2).int().argmax(1) for one in drawn])
     for one, which in zip(drawn, chosen):
         assert torch.equal(one, stacked[torch.arange(len(train)), which])
     assert set(chosen.unique().tolist()) == {0, 1, 2}
-    again = data.prepare_batch(train.views.transpose(0, 1), augment=True, key=(0,))
+    again = data.prepare_batch(train.views.transpose(0, 1), items=items[0], augment=True)
     assert torch.equal(again, drawn[0])
     assert torch.equal(data.prepare_batch(train.views.transpose(0, 1)), train.features.float())
     trainer = tiny_trainer(max_epochs=1)

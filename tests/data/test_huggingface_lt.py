@@ -55,7 +55,7 @@ def test_a_folder_of_save_to_disk(datasets):
     assert dm.class_names == ["cat", "dog", "owl"]
     dm.setup("fit")
     assert dm.labels("val").tolist() == [0, 1, 2]
-    images, labels = next(iter(dm.test_dataloader()))
+    images, labels, _ = next(iter(dm.test_dataloader()))
     assert labels.tolist() == [0, 0, 1, 1]
     assert [round(float(image.float().mean()), -1) for image in images] == [0, 40, 0, 40]
     assert dm.item_name(1).endswith("1.jpg")

@@ -25,7 +25,7 @@ def test_the_layout_of_the_benchmarks():
     assert data.class_names == ["cat", "dog", "owl"]
     assert [len(data.labels(split)) for split in ("train", "val", "test")] == [11, 3, 6]
     data.setup("fit")
-    images, labels = next(iter(data.val_dataloader()))
+    images, labels, _ = next(iter(data.val_dataloader()))
     assert images.shape == (3, 3, 16, 20)
     assert labels.tolist() == [0, 1, 2]
     assert data.item_name(2) == "test/dog/0.jpg"
@@ -208,7 +208,7 @@ def test_images_of_many_kinds():
         Image.new(mode, (20, 16)).save(Path("places") / name)
     Path("kinds.txt").write_text("".join(f"{name} 0\n" for name in kinds))
     data = ImageListLT("places", "kinds.txt", transforms="none")
-    images, _ = next(iter(data.train_dataloader()))
+    images, *_ = next(iter(data.train_dataloader()))
     assert images.shape == (4, 3, 16, 20)
     assert images.dtype == torch.uint8
 

@@ -62,7 +62,7 @@ def seen(data, epoch=0):
     loader.sampler.set_epoch(epoch)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        batches = [(images[:, 0, 0, 0] // 10, labels) for images, labels in loader]
+        batches = [(images[:, 0, 0, 0] // 10, labels) for images, labels, _ in loader]
     return batches, [str(warning.message) for warning in told if "decoded" in str(warning.message)]
 
 
@@ -206,7 +206,7 @@ def test_data_sets_from_elsewhere(write):
         list(Folder().train_dataloader())
     data = Folder(on_error="skip", batch_size=19)
     with pytest.warns(UserWarning, match=r"2 of the images .*Error: "):
-        ((images, labels),) = list(data.train_dataloader())
+        ((images, labels, _),) = list(data.train_dataloader())
     assert torch.bincount(labels).tolist() == torch.bincount(labels_of(data.dataset("train"))).tolist()
     assert len(images) == 19
 

@@ -8,7 +8,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from longtail_lightning import ArrayImages, SyntheticImages, labels_of
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.array_images import on_device
+from longtail_lightning.datasets.array_images import ResidentImages
 
 
 def numbered(count=6):
@@ -52,15 +52,15 @@ def test_wrong_arrays_are_named(images, labels, message):
 
 
 def test_subsets_on_a_device_share_their_images():
-    dataset, moved = numbered(), {}
+    dataset, on_device = numbered(), ResidentImages()
     outer = Subset(Subset(dataset, [4, 2, 0]), [2, 1])
     cpu, meta = torch.device("cpu"), torch.device("meta")
-    there = on_device(outer, cpu, moved)
+    there = on_device(outer, cpu)
     assert there.dataset is dataset, "what is there already is not copied"
     assert there.indices == [0, 2]
-    assert on_device(dataset, meta, moved).images.device == meta
-    assert on_device(outer, meta, moved).dataset is on_device(dataset, meta, moved)
-    assert len(moved) == 1, "the copy on the device before is given up"
+    assert on_device(dataset, meta).images.device == meta
+    assert on_device(outer, meta).dataset is on_device(dataset, meta)
+    assert len(on_device._moved) == 1, "the copy on the device before is given up"
 
 
 def test_drawn_images_are_drawn_once_and_for_all():
@@ -72,4 +72,4 @@ def test_drawn_images_are_drawn_once_and_for_all():
 
 def test_what_has_no_images_in_memory_is_named():
     with pytest.raises(LongTailError, match="TensorDataset has none to move"):
-        on_device(TensorDataset(torch.zeros(2, 3)), torch.device("cpu"), {})
+        ResidentImages()(TensorDataset(torch.zeros(2, 3)), "cpu")

@@ -8,6 +8,8 @@ from torchvision.transforms import v2
 
 from longtail_lightning import ImageTransforms, PaddedCropTransforms, ResizedCropTransforms
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.datasets.augment import item_keys
+from longtail_lightning.datasets.batch_pipeline import first_items
 from longtail_lightning.datasets.presets import PRESETS, as_transforms
 
 
@@ -55,23 +57,23 @@ def test_presets_keep_bytes_until_the_batch(name, photo):
         if transform is not None:
             assert transform(image).dtype == torch.uint8
     side = 32 if name.startswith("cifar") else 48
-    batch = transforms.augment(torch.zeros(2, 3, side, side, dtype=torch.uint8))
+    batch = transforms.augment(torch.zeros(2, 3, side, side, dtype=torch.uint8), np.arange(2))
     assert batch.dtype == torch.uint8
 
 
 def test_only_the_augmented_teacher_of_distillation_sees_noise():
     gray = torch.full((64, 3, 16, 16), 128, dtype=torch.uint8)
     torch.manual_seed(0)
-    noisy = as_transforms("cbd_augmented").augment(gray).float() / 255
+    noisy = as_transforms("cbd_augmented").augment(gray, np.arange(len(gray))).float() / 255
     assert noisy.std() == pytest.approx(0.01, rel=0.1)
-    assert torch.equal(as_transforms("cbd_standard").augment(gray), gray)
+    assert torch.equal(as_transforms("cbd_standard").augment(gray, np.arange(len(gray))), gray)
     assert as_transforms("cbd_standard").mean is None
 
 
 def test_cutout_and_autoaugment_for_small_images():
     transforms = PaddedCropTransforms(padding=0, flip=False, auto_augment="auto_cifar", cutout_size=8)
     assert transforms.train(torch.zeros(3, 32, 32, dtype=torch.uint8)).shape == (3, 32, 32)
-    blank = (transforms.augment(torch.ones(200, 1, 32, 32)) == 0).sum((1, 2, 3))
+    blank = (transforms.augment(torch.ones(200, 1, 32, 32), item_keys(first_items(200))) == 0).sum((1, 2, 3))
     assert blank.max() == 64  # whole squares
     assert blank.min() >= 16  # the middle lies inside the image
 

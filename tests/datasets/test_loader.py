@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from longtail_lightning import InstanceBalancedSampler
+from longtail_lightning import InstanceBalancedSampler, LongTailError
 from longtail_lightning.datasets.loader import ResumableLoader, SeededDataset, collate
 
 
@@ -89,6 +89,30 @@ def test_the_global_generators_are_left_alone():
     assert np.random.get_state()[1].tolist() == states[1]
 
 
+class FaultError(LongTailError):
+    """Says which item is at fault."""
+
+    def __init__(self, message="", *, item=None):
+        super().__init__(message)
+        self.item = item
+
+
+class Faulty(Noisy):
+    def __getitem__(self, index):
+        if index == 4:
+            raise FaultError("Caught FaultError: 4, and\nmore: of it.", item=4)
+        return index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_a_loading_process_arrives_whole(workers):
+    batches = ResumableLoader(SeededDataset(Faulty()), batch_size=3, num_workers=workers)
+    with pytest.raises(FaultError) as error:
+        list(batches)
+    assert error.value.item == 4
+    assert str(error.value) == "Caught FaultError: 4, and\nmore: of it."
+
+
 class Whole(Dataset):
     """Gives batches in one piece, and counts how often it is asked."""
 
@@ -111,7 +135,7 @@ def test_a_data_set_that_gives_batches_is_asked_once_per_batch(wrap):
     whole = Whole()
     expected = [item.tolist() for item in DataLoader([wrap(whole)[i][0] for i in range(5)], batch_size=2)]
     batches = list(ResumableLoader(SeededDataset(wrap(whole)), batch_size=2, collate_fn=collate))
-    assert [images.tolist() for images, _ in batches][:2] == expected[:2]
+    assert [images.tolist() for images, *_ in batches][:2] == expected[:2]
     assert whole.asked == len(batches)
     assert batches[0][1].dtype == torch.int64
 

@@ -7,8 +7,8 @@ import torch
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.read_arrays import (
     as_uint8_images,
+    class_names_in,
     has_split,
-    read_class_names,
     read_images,
     read_source,
 )
@@ -141,9 +141,9 @@ def test_labels_that_are_none(labels, message):
 
 
 def test_class_names_in_the_file():
-    assert read_class_names({"classes": np.array(["cat", "dog"])}) == ["cat", "dog"]
-    assert read_class_names({"class_names": ["cat"]}) == ["cat"]
-    assert read_class_names({"images": PIXELS}) is None
+    assert class_names_in({"classes": np.array(["cat", "dog"])}) == ["cat", "dog"]
+    assert class_names_in({"class_names": ["cat"]}) == ["cat"]
+    assert class_names_in({"images": PIXELS}) is None
 
 
 def test_files(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from torch.utils.data import DataLoader
 
+from longtail_lightning import _lightning
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.callbacks._forward import check_forward
@@ -24,7 +25,7 @@ from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import Extraction, FeatureBank
 from longtail_lightning.features._checks import NotFiniteError
 from longtail_lightning.features._encoding import Encoding
-from longtail_lightning.features._source import LoaderSource, Source, images_of, labels_of_batch, source_of
+from longtail_lightning.features._source import LoaderSource, Source, labels_of_batch, source_of
 from longtail_lightning.features.extract import extract
 
 Split = Literal["train", "val", "test"]
@@ -48,7 +49,7 @@ def has_split(trainer: L.Trainer, split: Split) -> bool:
     """Whether there are images of a split, before they are loaded."""
     if (datamodule := _own_datamodule(trainer)) is not None:
         return datamodule.dataset(split) is not None
-    return split != "test" and bool(_loop(trainer, split)._data_source.is_defined())
+    return split != "test" and _lightning.has_loader(trainer, split)
 
 
 def probe(
@@ -62,14 +63,14 @@ def probe(
 ) -> None:
     """Refuse before the training what features cannot be extracted from after it: one image is loaded and encoded."""
     source, device = _source(trainer, pl_module, split), trainer.strategy.root_device
-    if isinstance(source, _Loader) and source.loaders > 1:
+    if isinstance(source, LoaderSource) and (number := len(_lightning.loaders(trainer, split))) > 1:
         rank_zero_warn(
-            f"Of the {source.loaders} {split} loaders, classifiers are re-trained, compared and chosen on the first "
+            f"Of the {number} {split} loaders, classifiers are re-trained, compared and chosen on the first "
             "alone: pass the one that is meant first."
         )
     with _stage(trainer, pl_module, augment=views > 1), source.loading(1, 0), isolated_rng(0):
         batch = next(iter(source.loader([0], augment=views > 1, view=0)))
-        images = source.prepare(images_of(batch, source.name).to(device), augment=False, key=(0, 0))
+        images = source.prepare(batch, device, augment=False)
         labels_of_batch(batch)
     parts = parts_of(pl_module, "Extraction", backbone, head)
     with _stage(trainer, pl_module, augment=False):
@@ -94,7 +95,7 @@ def bank_of(
     more, in float32.
     """
     source = _source(trainer, pl_module, split)
-    _stop_progress(trainer)
+    _lightning.stop_progress(trainer)
     with _stage(trainer, pl_module, augment=views > 1):
         run = partial(
             extract,
@@ -123,27 +124,6 @@ def bank_of(
     return bank
 
 
-class _Loader(LoaderSource):
-    """The data set of a loader, whose batches go through the hooks of the user as in the training."""
-
-    def __init__(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, loader: DataLoader[Any], split: str, loaders: int
-    ) -> None:
-        super().__init__(loader, split)
-        self.loaders = loaders
-        self.trainer = trainer
-        self.pl_module = pl_module
-
-    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterator[Any]:
-        for number, batch in enumerate(super().loader(indices, augment=augment, view=view)):
-            # What a hook draws belongs to these images, whichever process has them.
-            with isolated_rng(view, indices[number * self.batch_size]):
-                batch = self.trainer.precision_plugin.convert_input(batch)
-                batch = self.pl_module._on_before_batch_transfer(batch)
-                batch = self.pl_module._apply_batch_transfer_handler(batch)
-            yield batch
-
-
 @contextmanager
 def _stage(trainer: L.Trainer, pl_module: L.LightningModule, *, augment: bool) -> Iterator[None]:
     """The module where the Trainer works; it and the hooks are told that it validates, or else that it trains."""
@@ -164,38 +144,19 @@ def _stage(trainer: L.Trainer, pl_module: L.LightningModule, *, augment: bool) -
 def _source(trainer: L.Trainer, pl_module: L.LightningModule, split: Split) -> Source:
     if (datamodule := _own_datamodule(trainer)) is not None:
         return source_of(datamodule, split)
-    loop = _loop(trainer, split)
-    # Lightning asks for no loader that it does not use.
-    given = loop._data_source.dataloader() if loop._combined_loader is None else loop._combined_loader.iterables
-    loaders = given if isinstance(given, (list, tuple)) and given else [given]
-    loader = loaders[0]
+    loader = _lightning.loaders(trainer, split)[0]
     if not isinstance(loader, DataLoader):
         raise LongTailError(
             f"Features are extracted from a DataLoader, but the {split} loader is a {type(loader).__name__}: "
             "give the Trainer one DataLoader, or a data module of this library."
         )
-    return _Loader(trainer, pl_module, loader, split, len(loaders))
-
-
-def _loop(trainer: L.Trainer, split: Split) -> Any:
-    """The loop that has the loader of a split."""
-    if split == "train":
-        return trainer.fit_loop
-    return trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
+    return LoaderSource(loader, split, hooks=partial(_lightning.through_hooks, trainer, pl_module))
 
 
 def _own_datamodule(trainer: L.Trainer) -> Any:
-    # All loops have the same; trainer.datamodule may be that of a fit before, when this one has loaders.
-    source = trainer.fit_loop._data_source.instance
+    source = _lightning.data_source(trainer)
     return source if isinstance(source, LongTailDataModule) else None
 
 
 def _autocast(trainer: L.Trainer) -> str | None:
     return str(trainer.precision) if trainer.precision in _MIXED else None
-
-
-def _stop_progress(trainer: L.Trainer) -> None:
-    """Two live displays would write over each other; Lightning's is done with by now."""
-    stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
-    if stop is not None:
-        stop()

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._lightning import source_of_fit
+from longtail_lightning._lightning import data_source
 from longtail_lightning.counts import ClassCounts, ShotSplits
 
 _BOUNDS = {"many": 100, "few": 20}
@@ -24,7 +24,7 @@ def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCo
 def datamodule_of(trainer: L.Trainer) -> Any:
     """The data module of the trainer; None when it is that of an earlier fit and this fit has loaders."""
     datamodule = getattr(trainer, "datamodule", None)
-    stale = trainer.state.fn == "fit" and source_of_fit(trainer) is not datamodule
+    stale = trainer.state.fn == "fit" and data_source(trainer) is not datamodule
     return None if stale else datamodule
 
 

@@ -10,8 +10,9 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._lightning import signal_of_a_dead_worker
 from longtail_lightning.cli.catalog import all_components
-from longtail_lightning.datasets.loader import worker_died
+from longtail_lightning.datasets.loader import WorkerDiedError
 
 
 @contextmanager
@@ -31,8 +32,8 @@ def one_sentence() -> Iterator[None]:
             raise LongTailError(parser_message(str(error))) from error
         if isinstance(error, MisconfigurationException) or "loading state_dict" in str(error):
             raise LongTailError(" ".join(str(error).split())[:600]) from error
-        if "DataLoader worker (" in str(error):  # told while the model was busy, outside of the loader
-            raise LongTailError(worker_died(error)) from error
+        if reason := signal_of_a_dead_worker(error):  # told while the model was busy, outside of the loader
+            raise WorkerDiedError(reason=reason) from error
         raise
 
 

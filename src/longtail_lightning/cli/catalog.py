@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from longtail_lightning._rooms import ROOMS, ROOT, exports
@@ -39,8 +40,14 @@ class Component:
     def _arguments(self) -> ast.arguments | None:
         if isinstance(self.node, ast.FunctionDef):
             return self.node.args
-        inits = (n for n in self.node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
-        return next((init.args for init in inits), None)
+        node, arguments = self.node, _arguments_of(self.node)
+        while arguments is None:  # a base in the same file may have them
+            near = _classes(self.file)
+            if (base := next((b.id for b in node.bases if isinstance(b, ast.Name) and b.id in near), None)) is None:
+                return None
+            node = near[base]
+            arguments = _arguments_of(node)
+        return _spelled_out(arguments)
 
     @property
     def signature(self) -> str:
@@ -49,6 +56,45 @@ class Component:
             return f"{self.name}(...)"
         arguments = ast.unparse(self._arguments).removeprefix("self, ").removeprefix("self")
         return f"{self.name}({arguments})"
+
+
+def _arguments_of(node: ast.ClassDef) -> ast.arguments | None:
+    inits = (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    return next((init.args for init in inits), None)
+
+
+def _spelled_out(arguments: ast.arguments) -> ast.arguments:
+    """The options that all data modules share, in the place of `**options: Unpack[DataOptions]`."""
+    annotation = arguments.kwarg.annotation if arguments.kwarg else None
+    if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value) != "Unpack":
+        return arguments
+    names = _option_names(ast.unparse(annotation.slice))
+    base = _arguments_of(_classes(ROOT / "data/datamodule.py")["LongTailDataModule"])
+    assert base is not None
+    shared = [pair for pair in zip(base.kwonlyargs, base.kw_defaults) if pair[0].arg in names]
+    return ast.arguments(
+        posonlyargs=arguments.posonlyargs,
+        args=arguments.args,
+        defaults=arguments.defaults,
+        kwonlyargs=[*arguments.kwonlyargs, *(option for option, _ in shared)],
+        kw_defaults=[*arguments.kw_defaults, *(default for _, default in shared)],
+    )
+
+
+def _option_names(options: str) -> set[str]:
+    node = _classes(ROOT / "data/options.py").get(options)
+    if node is None:  # TypedDict itself
+        return set()
+    own = {
+        line.target.id for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+    }
+    return own.union(*(_option_names(ast.unparse(base)) for base in node.bases))
+
+
+@cache
+def _classes(file: Path) -> dict[str, ast.ClassDef]:
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body
+    return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
 
 
 def components(room: str) -> list[Component]:

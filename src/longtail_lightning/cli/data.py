@@ -83,19 +83,20 @@ def check(args: list[str]) -> int:
     given, switches, rest = options_of(args, {**values, **_SOURCE_OPTIONS}, _SWITCHES)
     num_workers = _whole_number("--num_workers", given["--num_workers"])
 
-    from longtail_lightning.curation._parts import parts_of
-    from longtail_lightning.curation.check import check_parts, is_report
+    from longtail_lightning.curation._splits import splits_of
+    from longtail_lightning.curation.check import check_splits
     from longtail_lightning.curation.clean_lists import list_files, refuse_existing, write_lists
+    from longtail_lightning.curation.data_report import is_report
 
     out = Path(given["--out"])
     if out.exists() and not is_report(out):
         raise LongTailError(f"--out {out}: the file exists and is no report of `ltl data check`, give another name.")
-    found = parts_of(_source(given, rest, "check", [*values, *_SWITCHES]))
+    found = splits_of(_source(given, rest, "check", [*values, *_SWITCHES]))
     lists = list_files(given["--fix"], found) if given["--fix"] else {}
     refuse_existing(list(lists.values()))
     total = sum(len(part.labels) for part in found.parts)
     with _progress_bar("Reading", total, quiet="--json" in switches) as progress:
-        report = check_parts(
+        report = check_splits(
             found,
             num_workers=_workers(num_workers, total),
             pixels="--pixels" in switches,
@@ -186,8 +187,8 @@ def source_of_path(path: Path, options: dict[str, str]) -> Any:
         options: `root`, `val`, `test`, `path_column`, `label_column`, `split_column`, as far as given.
     """
     from longtail_lightning.data import CSVLT, ImageFolderLT, ImageListLT, ShardsLT
-    from longtail_lightning.datasets._text import suffix_of
     from longtail_lightning.datasets.image_shards import MANIFEST
+    from longtail_lightning.datasets.read_text import suffix_of
 
     if not path.exists():
         raise LongTailError(f"{path}: there is no such folder, list or table.")
@@ -254,8 +255,8 @@ def _print_report(report: Any, out: Path) -> None:
     from rich.console import Console
 
     from longtail_lightning.counts import ClassCounts
-    from longtail_lightning.curation.check import FAULTS, NOTES
-    from longtail_lightning.datasets._text import shown
+    from longtail_lightning.curation.data_report import FAULTS, NOTES
+    from longtail_lightning.datasets.read_text import shown
     from longtail_lightning.report.tables import print_class_counts
 
     console = Console()
@@ -281,7 +282,7 @@ def _print_found(console: Any, title: str, kinds: Any, found: Sequence[Any]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    from longtail_lightning.datasets._text import shown
+    from longtail_lightning.datasets.read_text import shown
 
     table = Table(title=title, title_justify="left")
     table.add_column("what")

@@ -18,9 +18,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from longtail_lightning.data.concat import JoinedImages
-from longtail_lightning.datasets.decode import ImageSource, UnreadableImageError, decode_image
-from longtail_lightning.datasets.loader import below
+from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
+from longtail_lightning.datasets.nested import encoded_image
 
 BROKEN = ("missing", "empty", "truncated", "unreadable")
 """What keeps an image from being decoded."""
@@ -65,7 +64,7 @@ class Probe(Dataset[Seen]):
 
 def look(dataset: Dataset[Any], index: int, *, pixels: bool = False) -> Seen:
     """Read and decode one image."""
-    source = source_of(dataset, index)
+    source = encoded_image(dataset, index)
     if source is None:
         return _look_at_item(dataset, index)
     if isinstance(source, bytes):
@@ -86,20 +85,6 @@ def look(dataset: Dataset[Any], index: int, *, pixels: bool = False) -> Seen:
         return _broken("truncated" if data.startswith(_BEGINNINGS) else "unreadable", _reason(error))
     digest = _digest_of(image) if pixels else hashlib.sha256(data).digest()
     return Seen(None, "", digest, (*_odd_shape(image), *_odd_file(data)))
-
-
-def source_of(dataset: Any, index: int) -> ImageSource | None:
-    """The file or the bytes that an item is decoded from, below subsets and joined sets; None when there are none."""
-    dataset, index = below(dataset, index)
-    if isinstance(dataset, JoinedImages):
-        part, index = dataset.locate(index)
-        return source_of(dataset.parts[part], index)
-    for method in ("source", "path"):
-        if callable(ask := getattr(dataset, method, None)):
-            source: ImageSource | None = ask(index)
-            return source
-    pairs = getattr(dataset, "samples", None)  # torchvision's folders
-    return pairs[index][0] if isinstance(pairs, list) and isinstance(pairs[index], tuple) else None
 
 
 def _broken(kind: str, detail: str) -> Seen:

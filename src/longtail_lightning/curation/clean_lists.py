@@ -9,13 +9,14 @@ import numpy as np
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_text
-from longtail_lightning.curation._parts import Parts
-from longtail_lightning.curation.check import DataReport, first_label
+from longtail_lightning.curation._splits import CheckedSplits
+from longtail_lightning.curation.check import first_label
+from longtail_lightning.curation.data_report import DataReport
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.loader import below
+from longtail_lightning.datasets.nested import innermost
 
 
-def list_files(target: str, found: Parts) -> dict[str, Path]:
+def list_files(target: str, found: CheckedSplits) -> dict[str, Path]:
     """The files that `--fix TARGET` writes: `train_clean.txt` ... for `list`, else `TARGET`, `TARGET_val` ...
 
     Args:
@@ -39,18 +40,18 @@ def refuse_existing(files: Sequence[Path]) -> None:
         raise LongTailError(f"{taken[0]} exists already and is not overwritten: give another name with --fix FILE.txt.")
 
 
-def root_of(found: Parts) -> Path | None:
+def root_of(found: CheckedSplits) -> Path | None:
     """The folder that the paths of all splits start from; None when items are no files."""
     roots = set()
     for part in found.parts:
-        dataset, _ = below(part.dataset, 0)
+        dataset, _ = innermost(part.dataset, 0)
         if not isinstance(dataset, ImageList):
             return None
         roots.add(dataset.root or Path())
     return roots.pop() if len(roots) == 1 else None
 
 
-def write_lists(found: Parts, report: DataReport, files: dict[str, Path]) -> dict[str, int]:
+def write_lists(found: CheckedSplits, report: DataReport, files: dict[str, Path]) -> dict[str, int]:
     """Write the images that are kept, one list per split, and the names of the classes that are left.
 
     Classes without training images are left out, and the others are numbered anew if need be.

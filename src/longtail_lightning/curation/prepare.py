@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset, Subset
-from torchvision.transforms.v2 import functional as F
+from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_json
-from longtail_lightning.curation._parts import SPLITS
-from longtail_lightning.curation._probe import source_of
+from longtail_lightning.curation._splits import SPLITS
+from longtail_lightning.curation.write_shards import Contents, counted_from, write_split
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
-from longtail_lightning.datasets._text import few, shown
-from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
-from longtail_lightning.datasets.image_shards import MANIFEST, VERSION, import_arrow, open_arrow, read_manifest
+from longtail_lightning.datasets.image_shards import MANIFEST, VERSION, import_arrow, read_manifest
 from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.loader import ResumableLoader, item_name, one_thread
+from longtail_lightning.datasets.nested import encoded_image, item_name
+from longtail_lightning.datasets.read_text import few
 
 _PLAN = "unfinished.json"
-_BATCH_BYTES = 16 << 20
-_BATCH_ROWS = 256
-
-
-class Content(NamedTuple):
-    """What a shard holds of an item."""
-
-    image: bytes
-    path: str
 
 
 def prepare_shards(
@@ -81,201 +63,45 @@ def prepare_shards(
         ...     written["train"], ShardsLT(folder).class_counts
         (8, ClassCounts([4, 2, 2]))
     """
+    import_arrow()
+    datasets = {split: dataset for split in SPLITS if (dataset := data.build(split)) is not None}
+    folder = Path(out).expanduser()
+    plan = {"source": _fingerprint(datasets), **_settings(shard_size, resize, quality)}
+    total = sum(_length(dataset) for dataset in datasets.values())
+    tell = _teller(progress, total)
+    sizes: dict[str, int] = {split: _length(dataset) for split, dataset in datasets.items()}
+    if _begin(folder, plan):
+        tell(total)
+        return sizes
+    if resize is None:
+        _require_space(folder, datasets)
+    done = 0
+    splits: dict[str, Any] = {}
+    for split, dataset in datasets.items():
+        contents, told = Contents(dataset, resize, quality), counted_from(done, tell)
+        splits[split] = write_split(folder, split, contents, shard_size << 20, num_workers, told)
+        done += sizes[split]
+    manifest = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names, **plan, "splits": splits}
+    write_json(folder / MANIFEST, manifest)
+    (folder / _PLAN).unlink()
+    return sizes
+
+
+def _teller(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
+    return lambda images: None if progress is None else progress(images, total)
+
+
+def _settings(shard_size: int, resize: int | None, quality: int) -> dict[str, int | None]:
     if shard_size < 1 or (resize is not None and resize < 1) or not 1 <= quality <= 100:
         raise LongTailError(
             f"shard_size={shard_size}, resize={resize}, quality={quality}: megabytes and pixels are at least 1, "
             "the quality lies between 1 and 100."
         )
-    import_arrow()
-    found = {split: data.build(split) for split in SPLITS}
-    datasets = {split: dataset for split, dataset in found.items() if dataset is not None}
-    folder = Path(out).expanduser()
-    settings = {"shard_size": shard_size, "resize": resize, "quality": quality if resize else None}
-    plan = {"source": _fingerprint(datasets), **settings}
-    total = sum(_length(dataset) for dataset in datasets.values())
-    if _begin(folder, plan):
-        if progress is not None:
-            progress(total, total)
-        return {split: _length(dataset) for split, dataset in datasets.items()}
-    if resize is None:
-        _require_space(folder, datasets)
-
-    def tell(images: int) -> None:
-        if progress is not None:
-            progress(images, total)
-
-    done = 0
-    splits: dict[str, Any] = {}
-    for split, dataset in datasets.items():
-        contents = _Contents(dataset, resize, quality)
-        splits[split] = _write_split(
-            folder, split, contents, shard_size << 20, num_workers, partial(_further, tell, done)
-        )
-        done += len(contents)
-    manifest = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names, **plan, "splits": splits}
-    write_json(folder / MANIFEST, manifest)
-    (folder / _PLAN).unlink()
-    return {split: entry["images"] for split, entry in splits.items()}
-
-
-def _further(tell: Callable[[int], None], before: int, images: int) -> None:
-    tell(before + images)
+    return {"shard_size": shard_size, "resize": resize, "quality": quality if resize else None}
 
 
 def _length(dataset: Dataset[Any]) -> int:
     return len(dataset)  # type: ignore[arg-type]
-
-
-class _Contents(Dataset[Content]):
-    """Items as the bytes of image files."""
-
-    def __init__(self, dataset: Dataset[Any], resize: int | None, quality: int) -> None:
-        self.dataset, self.resize, self.quality = dataset, resize, quality
-
-    def __len__(self) -> int:
-        return _length(self.dataset)
-
-    def __getitem__(self, index: int) -> Content:
-        name = item_name(self.dataset, index)
-        source = source_of(self.dataset, index)
-        if source is None:
-            return Content(_png(self.dataset[index], name), name)
-        data = source if isinstance(source, bytes) else _read(source)
-        if not data:
-            raise UnreadableImageError(f"{name} is empty (0 bytes): `ltl data check --fix list` leaves it out.")
-        return Content(data if self.resize is None else self._smaller(data, name), name)
-
-    def _smaller(self, data: bytes, name: str) -> bytes:
-        assert self.resize is not None
-        try:
-            image = decode_image(data)
-        except UnreadableImageError as error:
-            raise UnreadableImageError(str(error).replace("The image", name, 1)) from error
-        if min(image.shape[-2:]) <= self.resize:
-            return data
-        return _encoded(F.resize(image, [self.resize], antialias=True), "JPEG", quality=self.quality)
-
-
-def _read(path: str | Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        fix = "`ltl data check --fix list` leaves it out"
-        raise UnreadableImageError(f"{path} cannot be read ({error.strerror}): {fix}.") from error
-
-
-def _png(item: Any, name: str) -> bytes:
-    """Images that are no files are kept without loss."""
-    image = item[0] if isinstance(item, (tuple, list)) else item
-    pixels = image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) and image.ndim == 3 else np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
-        raise LongTailError(
-            f"Item {name} is no 8-bit image but {pixels.dtype} of shape {pixels.shape}: shards hold images."
-        )
-    return _encoded(pixels, "PNG")
-
-
-def _encoded(image: Tensor | np.ndarray, kind: str, **options: Any) -> bytes:
-    pixels = image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file, kind, **options)
-    return file.getvalue()
-
-
-def _write_split(
-    folder: Path,
-    split: str,
-    contents: _Contents,
-    shard_bytes: int,
-    num_workers: int,
-    tell: Callable[[int], None],
-) -> dict[str, Any]:
-    """Write the shards that are not there yet, and the index of all."""
-    labels = labels_of(contents.dataset).numpy()
-    shards: list[dict[str, Any]] = []
-    while (file := folder / f"{split}-{len(shards):05}.arrow").exists():
-        shards.append({"file": file.name, "images": len(_columns(file))})
-    rows = sum(shard["images"] for shard in shards)
-    todo = _in_order(Subset(contents, range(rows, len(contents))), num_workers)
-    while rows < len(contents):
-        tell(rows)
-        file = folder / f"{split}-{len(shards):05}.arrow"
-        images = _write_shard(file, todo, labels[rows:], shard_bytes, partial(_further, tell, rows))
-        shards.append({"file": file.name, "images": images})
-        rows += images
-    index = folder / f"{split}-index.arrow"
-    arrow = import_arrow()
-    with _whole(index) as sink:
-        table = arrow.concat_tables([_columns(folder / shard["file"]) for shard in shards])
-        with arrow.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-    return {"images": rows, "index": index.name, "shards": shards}
-
-
-def _write_shard(
-    file: Path, contents: Iterator[Content], labels: np.ndarray, shard_bytes: int, tell: Callable[[int], None]
-) -> int:
-    """Write images until the shard is full; how many there were."""
-    arrow = import_arrow()
-    schema = arrow.schema([("image", arrow.binary()), ("label", arrow.int64()), ("path", arrow.string())])
-    images = size = 0
-    with _whole(file) as sink, arrow.ipc.new_file(sink, schema) as writer:
-        while size < shard_bytes and (batch := _take(contents, min(_BATCH_BYTES, shard_bytes))):
-            columns = [
-                arrow.array([content.image for content in batch], arrow.binary()),
-                arrow.array(labels[images : images + len(batch)], arrow.int64()),
-                arrow.array([shown(content.path) for content in batch], arrow.string()),
-            ]
-            writer.write_batch(arrow.record_batch(columns, schema=schema))
-            images += len(batch)
-            size += sum(len(content.image) for content in batch)
-            tell(images)
-    return images
-
-
-def _take(contents: Iterator[Content], limit: int) -> list[Content]:
-    """Some images: about `limit` bytes of them."""
-    batch: list[Content] = []
-    size = 0
-    for content in contents:
-        batch.append(content)
-        size += len(content.image)
-        if size >= limit or len(batch) == _BATCH_ROWS:
-            break
-    return batch
-
-
-def _in_order(contents: Dataset[Content], num_workers: int) -> Iterator[Content]:
-    loader = ResumableLoader(
-        contents, batch_size=16, num_workers=num_workers, collate_fn=list, worker_init_fn=one_thread
-    )
-    for batch in loader:
-        yield from batch
-
-
-def _columns(file: Path) -> Any:
-    """Labels and paths of a shard; its images stay on the disk."""
-    return open_arrow(file).read_all().select(["label", "path"])
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Any]:
-    """Write a file under another name until it is whole and on the disk."""
-    part = file.with_name(f"{file.name}.part")
-    try:
-        with open(part, "wb") as sink:
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(part, file)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise LongTailError(
-            f"{file} cannot be written ({reason}): make room and run the same again, it continues."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _fingerprint(datasets: Mapping[Split, Dataset[Any]]) -> str:
@@ -330,7 +156,7 @@ def _estimated_bytes(dataset: Dataset[Any]) -> int:
     size = _length(dataset)
     sizes = []
     for index in range(0, size, max(1, size // 500)):
-        source = source_of(dataset, index)
+        source = encoded_image(dataset, index)
         if isinstance(source, bytes):
             sizes.append(len(source))
         elif source is not None and os.path.exists(source):

@@ -7,16 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Unpack
+
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
+from longtail_lightning.data.datamodule import LongTailDataModule, Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.array_images import ArrayImages
-from longtail_lightning.datasets.long_tail import Draw, Profile
-from longtail_lightning.datasets.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_arrays import (
     ArraySource,
     Layout,
+    class_names_in,
     has_split,
-    read_class_names,
     read_images,
     read_source,
 )
@@ -40,19 +42,7 @@ class ArrayLT(LongTailDataModule):
         layout: `"hwc"` or `"chw"`, when the shape does not tell where the channels are.
         name: what subsets are called; by default the name of the file.
         transforms: transforms, or the name of a preset such as `"cifar10"`.
-        batch_size: images per batch and process.
-        num_workers: processes that gather batches; 0 is fastest, the images are in memory.
-        device_resident: keep all images on the trainer's device.
-        sampler: training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out when there is no validation split.
-        imbalance_factor: make the training set long-tailed; None takes all of it.
-        profile: shape of that tail: `"exp"`, `"step"`, `"pareto"`, or images per class.
-        max_count: images of its class 0; the mean class size when None.
-        subset_draw: whether the subset keeps `"random"` images of each class or its `"first"` ones.
-        subset_seed: which random images it keeps.
-        seed: seed of order, split and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> import numpy as np
@@ -73,35 +63,11 @@ class ArrayLT(LongTailDataModule):
         layout: Layout | None = None,
         name: str | None = None,
         transforms: TransformsLike = "none",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        device_resident: bool = False,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        max_count: int | None = None,
-        subset_draw: Draw = "random",
-        subset_seed: int = 0,
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
-            transforms=as_transforms(transforms),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            device_resident=device_resident,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            max_count=max_count,
-            subset_draw=subset_draw,
-            subset_seed=subset_seed,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            transforms=transforms,
+            **options,
         )
         self.sources: dict[str, ArraySource | None] = {"train": train, "val": val, "test": test}
         self.keys = keys
@@ -148,7 +114,7 @@ class ArrayLT(LongTailDataModule):
 
     @cached_property
     def _names(self) -> list[str] | None:
-        return list(self._given_names) if self._given_names is not None else read_class_names(self._train_arrays)
+        return list(self._given_names) if self._given_names is not None else class_names_in(self._train_arrays)
 
     @property
     def num_classes(self) -> int:

@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import download_and_extract_archive
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
+from longtail_lightning.data.datamodule import LongTailDataModule, Split
+from longtail_lightning.data.options import SubsetOptions
 from longtail_lightning.datasets.array_images import ArrayImages
-from longtail_lightning.datasets.long_tail import Draw, Profile
 from longtail_lightning.datasets.presets import TransformsLike, as_transforms
 from longtail_lightning.datasets.read_cifar import read_batches
 
@@ -50,35 +51,15 @@ class _CIFARLT(LongTailDataModule):
         *,
         download: bool = False,
         imbalance_factor: float | None = 100.0,
-        profile: Profile = "exp",
-        max_count: int | None = None,
-        subset_draw: Draw = "random",
-        subset_seed: int = 0,
         transforms: TransformsLike | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        device_resident: bool = False,
-        sampler: SamplerCallable | None = None,
         val_split: float = 0.0,
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[SubsetOptions],
     ) -> None:
         super().__init__(
             transforms=as_transforms(transforms if transforms is not None else self.preset),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            device_resident=device_resident,
-            sampler=sampler,
             val_split=val_split,
             imbalance_factor=imbalance_factor,
-            profile=profile,
-            max_count=max_count,
-            subset_draw=subset_draw,
-            subset_seed=subset_seed,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         self.root = root
         self.download = download
@@ -170,20 +151,9 @@ class CIFAR10LT(_CIFARLT):
         root: the folder that holds `cifar-10-batches-py`, or that folder itself.
         download: fetch the images (170 MB) when they are not there.
         imbalance_factor: largest over smallest class; the papers use 10, 50, 100 and 200. None takes all images.
-        profile: shape of the tail: `"exp"` (the usual one), `"step"`, `"pareto"`, or images per class.
-        max_count: images of class 0; all 5000 when None.
-        subset_draw: `"random"` is the subset of Cao et al.; `"first"` takes the first images of each class,
-            as the code of LTR weight balancing does.
-        subset_seed: which random images; the papers' subset is 0.
         transforms: transforms, or the name of a preset; crop and mirror as in the papers when None.
-        batch_size: images per batch and process.
-        num_workers: processes that gather batches; 0 is fastest, the images are in memory.
-        device_resident: keep all images on the trainer's device.
-        sampler: training sampler; instance-balanced by default.
         val_split: share of each training class to hold out; the benchmark has no validation images.
-        seed: seed of order, split and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> data = CIFAR10LT("my_data", imbalance_factor=50, profile="step")
@@ -207,20 +177,9 @@ class CIFAR100LT(_CIFARLT):
         root: the folder that holds `cifar-100-python`, or that folder itself.
         download: fetch the images (169 MB) when they are not there.
         imbalance_factor: largest over smallest class; the papers use 10, 50, 100 and 200. None takes all images.
-        profile: shape of the tail: `"exp"` (the usual one), `"step"`, `"pareto"`, or images per class.
-        max_count: images of class 0; all 500 when None.
-        subset_draw: `"random"` is the subset of Cao et al.; `"first"` takes the first images of each class,
-            as the code of LTR weight balancing does.
-        subset_seed: which random images; the papers' subset is 0.
         transforms: transforms, or the name of a preset; crop and mirror as in the papers when None.
-        batch_size: images per batch and process.
-        num_workers: processes that gather batches; 0 is fastest, the images are in memory.
-        device_resident: keep all images on the trainer's device.
-        sampler: training sampler; instance-balanced by default.
         val_split: share of each training class to hold out; the benchmark has no validation images.
-        seed: seed of order, split and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> data = CIFAR100LT("my_data", val_split=0.1)

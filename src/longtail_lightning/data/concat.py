@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
-from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.loader import item_name, whole_batch
-from longtail_lightning.datasets.long_tail import Draw, Profile, SubsetId
-from longtail_lightning.datasets.presets import TransformsLike, as_transforms
+from longtail_lightning.data.datamodule import LongTailDataModule, Split
+from longtail_lightning.data.options import DataOptions
+from longtail_lightning.datasets.joined_images import JoinedImages
+from longtail_lightning.datasets.long_tail import SubsetId
+from longtail_lightning.datasets.presets import TransformsLike
 
-Classes = Literal["shared", "offset", "merged"] | Mapping[str, str]
+SharedClasses = Literal["shared", "offset", "merged"] | Mapping[str, str]
 
 
 class ConcatLT(LongTailDataModule):
@@ -36,19 +36,7 @@ class ConcatLT(LongTailDataModule):
             name are one; or a mapping from class names of the parts to new ones, which are then merged.
         names: what the names of items begin with, one per part; their numbers by default.
         transforms: transforms, or the name of a preset; those of the first part when None.
-        batch_size: images per batch and process.
-        num_workers: processes that load images.
-        sampler: training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out, when no part has a validation split.
-        imbalance_factor: make the joined training set long-tailed; None takes all of it.
-        profile: shape of that tail: `"exp"`, `"step"`, `"pareto"`, or images per class.
-        max_count: images of its class 0; the mean class size when None.
-        subset_draw: whether that subset keeps `"random"` images of each class or its `"first"` ones.
-        subset_seed: which random images it keeps.
-        on_error: what training does at an image that cannot be decoded, `"raise"` or `"skip"`.
-        seed: seed of order, split and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from longtail_lightning.data import ArrayLT
@@ -66,42 +54,18 @@ class ConcatLT(LongTailDataModule):
         self,
         parts: Sequence[LongTailDataModule],
         *,
-        classes: Classes = "shared",
+        classes: SharedClasses = "shared",
         names: Sequence[str] | None = None,
         transforms: TransformsLike | None = None,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        max_count: int | None = None,
-        subset_draw: Draw = "random",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         if not parts:
             raise LongTailError("ConcatLT got no parts: give at least one data module.")
         if names is not None and len(set(names)) != len(parts):
             raise LongTailError(f"names={list(names)} must be {len(parts)} different names, one per part.")
         super().__init__(
-            transforms=as_transforms(transforms) if transforms is not None else parts[0].transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            max_count=max_count,
-            subset_draw=subset_draw,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            transforms=transforms if transforms is not None else parts[0].transforms,
+            **options,
         )
         self.parts = list(parts)
         self.classes = classes
@@ -138,9 +102,9 @@ class ConcatLT(LongTailDataModule):
     def num_classes(self) -> int:
         return len(self._joined[0])
 
-    def augment_batch(self, images: Tensor) -> Tensor:
+    def augment_batch(self, images: Tensor, keys: np.ndarray) -> Tensor:
         # Not its transforms alone: a data module may augment by itself.
-        return self.parts[0].augment_batch(images) if self._of_first else super().augment_batch(images)
+        return self.parts[0].augment_batch(images, keys) if self._of_first else super().augment_batch(images, keys)
 
     @property
     def subset_id(self) -> SubsetId | None:
@@ -153,9 +117,9 @@ class ConcatLT(LongTailDataModule):
         return SubsetId(" + ".join(text.partition(",")[0] for text in known), 0, self.class_counts.total, checksum)
 
     @property
-    def _held_out(self) -> str | None:
-        told = [f"part {place}: {part._held_out}" for place, part in enumerate(self.parts) if part._held_out]
-        own = super()._held_out
+    def held_out(self) -> str | None:
+        told = [f"part {place}: {part.held_out}" for place, part in enumerate(self.parts) if part.held_out]
+        own = super().held_out
         return "; ".join([*told, own] if own else told) or None
 
     @cached_property
@@ -188,57 +152,6 @@ class ConcatLT(LongTailDataModule):
         if unknown := [name for name in self.classes if name not in known]:
             raise LongTailError(f"No part has a class {unknown[0]!r}. {did_you_mean(unknown[0], sorted(known))}")
         return [[self.classes.get(name, name) for name in own] for own in lists]
-
-
-class JoinedImages(Dataset[tuple[Any, int]]):
-    """Data sets one after the other, whose labels go through a table each; items know where they come from.
-
-    Args:
-        parts: items `(image, label)`.
-        tables: for each part, from its class indices to the new ones.
-        names: one per part.
-    """
-
-    def __init__(self, parts: Sequence[Dataset[Any]], tables: Sequence[Tensor], *, names: Sequence[str]) -> None:
-        self.parts = list(parts)
-        self.names = list(names)
-        own = [labels_of(part) for part in parts]
-        self.labels = torch.cat([table[labels] for table, labels in zip(tables, own)])
-        self._ends = torch.tensor([len(labels) for labels in own]).cumsum(0).tolist()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        part, place = self.locate(index)
-        return self.parts[part][place][0], int(self.labels[index])
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """Part and place within it of item `index`."""
-        part = bisect_right(self._ends, index)
-        return part, index - (self._ends[part - 1] if part else 0)
-
-    def file(self, index: int) -> str:
-        """The name of the part, and what the item is called there."""
-        part, place = self.locate(index)
-        return f"{self.names[part]}/{item_name(self.parts[part], place)}"
-
-    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-        """Images and labels of many items at once, when all their parts can give that and the images fit together."""
-        places: dict[int, list[tuple[int, int]]] = {}
-        for position, index in enumerate(indices):
-            part, place = self.locate(index)
-            places.setdefault(part, []).append((position, place))
-        pieces = []
-        for part, own in places.items():
-            if (whole := whole_batch(self.parts[part], [place for _, place in own])) is None:
-                return None
-            pieces.append(whole[0])
-        if len({(piece.shape[1:], piece.dtype, piece.device) for piece in pieces}) != 1:
-            return None
-        order = torch.tensor([position for own in places.values() for position, _ in own]).argsort()
-        images = torch.cat(pieces)
-        return images.index_select(0, order.to(images.device)), self.labels[torch.as_tensor(indices)]
 
 
 def _difference(first: list[str], other: list[str], part: str) -> str:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data._checks import data_folder
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.datasets._text import find_file
-from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import data_folder
+from longtail_lightning.data._file_datamodule import FileDataModule
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.image_bytes import ImageBytes
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
 from longtail_lightning.datasets.read_table import (
     Column,
     Table,
@@ -29,6 +29,7 @@ from longtail_lightning.datasets.read_table import (
     read_table,
     rows_of_split,
 )
+from longtail_lightning.datasets.read_text import find_file
 
 LAYOUT = """
 root/
@@ -58,17 +59,7 @@ class CSVLT(FileDataModule):
         relabel: number the classes anew, for labels that are numbers with a meaning of their own.
         check_files: look whether every file exists, before training starts.
         transforms: a preset (`"imagenet"`, `"clip"`, ...) or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out when there are no validation images.
-        imbalance_factor: make the training set long-tailed; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -97,17 +88,7 @@ class CSVLT(FileDataModule):
         relabel: bool = False,
         check_files: bool = True,
         transforms: TransformsLike = "imagenet",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
             root if root is not None else Path(file).parent,
@@ -115,17 +96,7 @@ class CSVLT(FileDataModule):
             relabel=relabel,
             check_files=check_files,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if split_column is not None and (val_file is not None or test_file is not None):
             raise LongTailError("split_column is for one file with all splits: drop it, or val_file and test_file.")
@@ -133,7 +104,7 @@ class CSVLT(FileDataModule):
         self.path_column, self.label_column, self.split_column = path_column, label_column, split_column
         self.suffix = suffix
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         given: str | Path | None = self.file
         if self.split_column is None:
             given = {"train": self.file, "val": self.val_file, "test": self.test_file}[split]
@@ -145,7 +116,7 @@ class CSVLT(FileDataModule):
         if not rows:
             return None
         labels = label_values(table, rows, file, as_names=split != "train" and isinstance(self._classes.keys[0], str))
-        return Listing(file.name, labels, lambda indices: self._dataset(table, rows, indices, file))
+        return LabeledFiles(file.name, labels, lambda indices: self._dataset(table, rows, indices, file))
 
     @cached_property
     def _whole(self) -> Table:
@@ -159,9 +130,9 @@ class CSVLT(FileDataModule):
             return ImageBytes(table.images, indices, rows=rows, root=self.root, name=file.name)
         return ImageList([f"{table.images[row]}{self.suffix}" for row in rows], indices, root=self.root)
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         names = parquet_class_names(find_file(self.file, self.root, "the table"), self.label_column)
-        return None if names is None else Stated(range(len(names)), names)
+        return None if names is None else NamedClasses(range(len(names)), names)
 
     def setup(self, stage: str) -> None:
         data_folder(self.root, LAYOUT)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from typing_extensions import Self
 
 from longtail_lightning._distributed import on_rank_zero
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import random_integers
 from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
 from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.features._encoding import choose_device
@@ -45,6 +47,7 @@ class FeatureDataModule(LongTailDataModule):
             by default.
         val_split: share of each training class to hold out, when there is no validation bank.
         seed: seed of order and split.
+        with_index: give batches as `(features, labels, index)`, the places of the items in their split.
 
     Examples:
         >>> from longtail_lightning import BaseClassifier, CIFARResNet, IdentityBackbone, SyntheticLongTail
@@ -53,7 +56,7 @@ class FeatureDataModule(LongTailDataModule):
         >>> dm.num_features, dm.class_counts
         (64, ClassCounts([6, 4, 3]))
         >>> model = BaseClassifier(dm.class_counts, backbone=IdentityBackbone(dm.num_features))
-        >>> features, labels = next(iter(dm.train_dataloader()))
+        >>> features, labels, items = next(iter(dm.train_dataloader()))
         >>> model(features.float()).shape
         torch.Size([13, 3])
     """
@@ -67,9 +70,15 @@ class FeatureDataModule(LongTailDataModule):
         sampler: SamplerCallable | None = None,
         val_split: float = 0.0,
         seed: int = 0,
+        with_index: bool = False,
     ) -> None:
         super().__init__(
-            batch_size=batch_size, num_workers=num_workers, sampler=sampler, val_split=val_split, seed=seed
+            batch_size=batch_size,
+            num_workers=num_workers,
+            sampler=sampler,
+            val_split=val_split,
+            seed=seed,
+            with_index=with_index,
         )
         self.banks = banks
         self._opened = _open(banks)
@@ -140,16 +149,16 @@ class FeatureDataModule(LongTailDataModule):
         """Width of the features."""
         return self._opened["train"].num_features
 
-    def augment_batch(self, images: Tensor) -> Tensor:
+    def augment_batch(self, images: Tensor, keys: np.ndarray) -> Tensor:
         """One of the views of each item."""
         if images.ndim == 2:
             return images
-        chosen = torch.randint(images.shape[1], (len(images),))
+        chosen = torch.from_numpy(random_integers(keys, [images.shape[1]])[0])
         return images[torch.arange(len(images), device=images.device), chosen.to(images.device)]
 
-    def _normalize(self, images: Tensor) -> Tensor:
-        features = images[:, 0] if images.ndim == 3 else images
-        return super()._normalize(features.float())
+    def prepare_batch(self, images: Tensor, *, items: np.ndarray | None = None, augment: bool = False) -> Tensor:
+        features = super().prepare_batch(images, items=items, augment=augment)
+        return (features[:, 0] if features.ndim == 3 else features).float()
 
 
 def _sources(
@@ -172,7 +181,7 @@ def _sources(
             if isinstance(loader, (list, tuple)) and len(loader) == 1:
                 loader = loader[0]
             if isinstance(loader, DataLoader):
-                yield split, _HookedSource(datamodule, device, loader, split, num_classes)
+                yield split, LoaderSource(loader, split, num_classes, hooks=partial(_through_hooks, datamodule, device))
             elif loader is not None and loader != []:
                 raise LongTailError(
                     f"{type(datamodule).__name__}.{split}_dataloader() gives a {type(loader).__name__}, not one "
@@ -181,37 +190,19 @@ def _sources(
         datamodule.teardown(stage)
 
 
-class _HookedSource(LoaderSource):
-    """The data set of a loader, whose batches go through the hooks of its data module."""
-
-    def __init__(
-        self,
-        datamodule: L.LightningDataModule,
-        device: torch.device,
-        loader: DataLoader[Any],
-        split: str,
-        num_classes: int | None,
-    ) -> None:
-        super().__init__(loader, split, num_classes)
-        self.datamodule = datamodule
-        self.device = device
-
-    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterator[Any]:
-        for number, batch in enumerate(super().loader(indices, augment=augment, view=view)):
-            # What a hook draws belongs to these images, whichever process has them.
-            with isolated_rng(view, indices[number * self.batch_size]):
-                try:
-                    batch = self.datamodule.on_before_batch_transfer(batch, 0)
-                    batch = self.datamodule.transfer_batch_to_device(batch, self.device, 0)
-                    batch = self.datamodule.on_after_batch_transfer(batch, 0)
-                except AttributeError as error:
-                    if "NoneType" not in str(error):
-                        raise
-                    raise LongTailError(
-                        f"A transfer hook of {type(self.datamodule).__name__} fails outside of a Trainer ({error}): "
-                        "let it work where self.trainer is None, as features are extracted without one."
-                    ) from error
-            yield batch
+def _through_hooks(datamodule: L.LightningDataModule, device: torch.device, batch: Any) -> Any:
+    """A batch after the transfer hooks of its data module."""
+    try:
+        batch = datamodule.on_before_batch_transfer(batch, 0)
+        batch = datamodule.transfer_batch_to_device(batch, device, 0)
+        return datamodule.on_after_batch_transfer(batch, 0)
+    except AttributeError as error:
+        if error.obj is not None:
+            raise
+        raise LongTailError(
+            f"A transfer hook of {type(datamodule).__name__} fails outside of a Trainer ({error}): "
+            "let it work where self.trainer is None, as features are extracted without one."
+        ) from error
 
 
 class BankDataset(Dataset[Any]):

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_datamodule import FileDataModule
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.image_bytes import ImageBytes
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
 
 _OTHER_NAMES: dict[Split, tuple[str, ...]] = {"train": (), "val": ("valid", "val", "dev"), "test": ()}
 
@@ -42,17 +43,7 @@ class HuggingFaceLT(FileDataModule):
         class_names: a list, or a file that `read_class_names` understands; by default those of the data set.
         relabel: number the classes anew, for labels that are numbers with a meaning of their own.
         transforms: a preset (`"imagenet"`, `"cifar100"`, ...) or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out when there is no validation split.
-        imbalance_factor: make the training set long-tailed; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> dm = HuggingFaceLT("cifar100", image_column="img", label_column="fine_label", transforms="cifar100")
@@ -77,34 +68,14 @@ class HuggingFaceLT(FileDataModule):
         class_names: ClassNamesLike | None = None,
         relabel: bool = False,
         transforms: TransformsLike = "imagenet",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
             path,
             class_names=class_names,
             relabel=relabel,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if val is not None and val == test:
             raise LongTailError(
@@ -115,7 +86,7 @@ class HuggingFaceLT(FileDataModule):
         self.image_column, self.label_column = image_column, label_column
         self.train, self.val, self.test = train, val, test
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         if (part := self._part(split)) is None:
             return None
         for column in (self.image_column, self.label_column):
@@ -127,13 +98,13 @@ class HuggingFaceLT(FileDataModule):
         labels = part.select_columns([self.label_column]).with_format(None)[self.label_column][:]
         images = _Column(_undecoded(part, self.image_column), self.image_column)
         source = f"the split {part.split} of {self.path}" if part.split else self.path
-        return Listing(source, _plain(labels, source), lambda indices: ImageBytes(images, indices, name=self.path))
+        return LabeledFiles(source, _plain(labels, source), lambda indices: ImageBytes(images, indices, name=self.path))
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         part = self._part("train")
         assert part is not None
         names = getattr(part.features[self.label_column], "names", None)
-        return None if names is None else Stated(range(len(names)), names)
+        return None if names is None else NamedClasses(range(len(names)), names)
 
     def _part(self, split: Split) -> Any | None:
         wanted = {"train": self.train, "val": self.val, "test": self.test}[split]
@@ -141,13 +112,13 @@ class HuggingFaceLT(FileDataModule):
             return None
         usual = {"train": "train", "val": "validation", "test": "test"}[split]
         names = (wanted, *_OTHER_NAMES[split]) if wanted == usual else (wanted,)
-        found = next((name for name in names if name in self._splits), None)
+        found = next((name for name in names if name in self._loaded_splits), None)
         if found is None and (split == "train" or wanted != usual):
-            raise LongTailError(f"{self.path} has no split {wanted!r}. {did_you_mean(wanted, self._splits)}")
-        return None if found is None else self._splits[found]
+            raise LongTailError(f"{self.path} has no split {wanted!r}. {did_you_mean(wanted, self._loaded_splits)}")
+        return None if found is None else self._loaded_splits[found]
 
     @cached_property
-    def _splits(self) -> Mapping[str, Any]:
+    def _loaded_splits(self) -> Mapping[str, Any]:
         datasets = _import_datasets()
         local = Path(self.path).expanduser()
         try:

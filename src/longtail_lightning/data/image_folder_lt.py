@@ -7,23 +7,24 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._checks import data_folder, is_hidden, subfolders, unpack
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.datasets._text import few, shown
-from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import data_folder, is_hidden, subfolders, unpack
+from longtail_lightning.data._file_datamodule import FileDataModule
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import SubsetOptions
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES, ImageList
 from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
+from longtail_lightning.datasets.read_text import few, shown
 from longtail_lightning.datasets.splits import hold_out
 
 LAYOUT = """
@@ -56,17 +57,9 @@ class ImageFolderLT(FileDataModule):
         test_split: share of each class to hold out for testing, when `root` holds the class folders themselves.
         class_names: a list, or a file that `read_class_names` understands; by default the folder names.
         transforms: a preset (`"imagenet"`, `"clip"`, ...) or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
         val_split: share of each training class to hold out when there is no validation folder.
         imbalance_factor: make the training set long-tailed; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out validation images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -91,33 +84,17 @@ class ImageFolderLT(FileDataModule):
         test_split: float = 0.1,
         class_names: ClassNamesLike | None = None,
         transforms: TransformsLike = "imagenet",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
         val_split: float = 0.1,
         imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[SubsetOptions],
     ) -> None:
         super().__init__(
             root,
             class_names=class_names,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
             val_split=val_split,
             imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if val is not None and val == test:
             raise LongTailError(
@@ -151,18 +128,18 @@ class ImageFolderLT(FileDataModule):
                 f"and {sizes[2]} to test."
             )
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         folder = self._folders[split]
         if folder is None:
             return None
         files, labels = images_by_class(folder, self.root)
-        return Listing(str(folder), labels, lambda indices: ImageList(files, indices, root=self.root))
+        return LabeledFiles(str(folder), labels, lambda indices: ImageList(files, indices, root=self.root))
 
-    def stated_classes(self) -> Stated:
+    def named_classes(self) -> NamedClasses:
         folder = self._folders["train"]
         assert folder is not None
         names = [path.name for path in subfolders(folder)]
-        return Stated(names, names)
+        return NamedClasses(names, names)
 
     @property
     def _flat(self) -> bool:

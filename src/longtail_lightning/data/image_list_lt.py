@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import Unpack
 
-from longtail_lightning.data._checks import data_folder
-from longtail_lightning.data._classes import Listing
-from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.datasets._text import find_file, shown
-from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.data._class_numbering import LabeledFiles
+from longtail_lightning.data._file_checks import data_folder
+from longtail_lightning.data._file_datamodule import FileDataModule
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
 from longtail_lightning.datasets.read_image_list import read_image_list
+from longtail_lightning.datasets.read_text import find_file, shown
 
 LAYOUT = """
 root/
@@ -41,17 +41,7 @@ class ImageListLT(FileDataModule):
         relabel: number the classes anew, for lists whose labels start at 1 or leave numbers out.
         check_files: look whether every listed file exists, before training starts.
         transforms: a preset (`"imagenet"`, `"places"`, ...) or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out when there is no `val_list`.
-        imbalance_factor: make the training set long-tailed; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -76,17 +66,7 @@ class ImageListLT(FileDataModule):
         relabel: bool = False,
         check_files: bool = True,
         transforms: TransformsLike = "imagenet",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
             root,
@@ -94,21 +74,11 @@ class ImageListLT(FileDataModule):
             relabel=relabel,
             check_files=check_files,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         self.train_list, self.val_list, self.test_list = train_list, val_list, test_list
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         file = {"train": self.train_list, "val": self.val_list, "test": self.test_list}[split]
         if file is None:
             return None
@@ -133,7 +103,7 @@ class ImageListLT(FileDataModule):
         return names
 
 
-def listing(file: Path, root: Path) -> Listing:
+def listing(file: Path, root: Path) -> LabeledFiles:
     """The images of a list.
 
     Args:
@@ -141,7 +111,7 @@ def listing(file: Path, root: Path) -> Listing:
         root: the folder that the paths start from.
     """
     files, labels = read_image_list(file)
-    return Listing(file.name, labels, lambda indices: ImageList(files, indices, root=root))
+    return LabeledFiles(file.name, labels, lambda indices: ImageList(files, indices, root=root))
 
 
 def folder_names(images: object) -> dict[int, str]:

@@ -10,18 +10,20 @@ from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.data._checks import data_folder
-from longtail_lightning.data._classes import Listing, Stated
-from longtail_lightning.data._files import FileDataModule
-from longtail_lightning.data.datamodule import SamplerCallable, Split
-from longtail_lightning.datasets._text import few, find_file, read_text, suffix_of
-from longtail_lightning.datasets.class_names import ClassNamesLike
+from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import data_folder
+from longtail_lightning.data._file_datamodule import FileDataModule
+from longtail_lightning.data.datamodule import Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.long_tail import Profile
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike
+from longtail_lightning.datasets.read_coco import files_and_labels, read_coco
 from longtail_lightning.datasets.read_image_list import read_image_list
+from longtail_lightning.datasets.read_text import find_file, read_text, suffix_of
 
 LAYOUT = """
 root/
@@ -51,17 +53,7 @@ class INaturalist(FileDataModule):
         class_names: a list, or a file that `read_class_names` understands; by default the names in the json.
         check_files: look whether every listed file exists, before training starts.
         transforms: a preset or `ResizedCropTransforms(...)`.
-        batch_size: images per batch and process.
-        num_workers: processes that decode images.
-        sampler: from labels to training sampler; instance-balanced by default.
-        val_split: share of each training class to hold out; 0 leaves validation out, as the papers do.
-        imbalance_factor: make the training set more long-tailed than it is; None takes all of it.
-        profile: shape of that tail.
-        subset_seed: which images that subset keeps.
-        on_error: what training does at an unreadable image: `"raise"` or `"skip"`.
-        seed: seed of order, held-out images and augmentation.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -91,34 +83,14 @@ class INaturalist(FileDataModule):
         class_names: ClassNamesLike | None = None,
         check_files: bool = True,
         transforms: TransformsLike = "inaturalist",
-        batch_size: int = 128,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
-        val_split: float = 0.0,
-        imbalance_factor: float | None = None,
-        profile: Profile = "exp",
-        subset_seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        seed: int = 0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
             root,
             class_names=class_names,
             check_files=check_files,
             transforms=transforms,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if str(version) not in map(str, _VERSIONS):
             raise LongTailError(f"version={version!r}: choose one of {', '.join(map(str, _VERSIONS))}.")
@@ -132,7 +104,7 @@ class INaturalist(FileDataModule):
         self.level = level
         self._annotated: list[Mapping[str, Any]] = []  # the categories of the training json
 
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         wanted = {"train": self.train, "val": self.val, "test": self.test}[split]
         if wanted is None:
             return None
@@ -141,20 +113,22 @@ class INaturalist(FileDataModule):
             files, ids = read_image_list(file)
         else:
             content = read_coco(file)
-            files, ids = images_of(content, file)
+            files, ids = files_and_labels(content, file)
+            if lacking := len(content["images"]) - len(files):
+                rank_zero_warn(f"{lacking} of {len(content['images'])} images of {file.name} have no label, left out.")
             if split == "train":
                 self._annotated = content["categories"]
         labels = ids if self.level is None else self._levels(ids, file)
-        return Listing(file.name, labels, lambda indices: ImageList(files, indices, root=self.root))
+        return LabeledFiles(file.name, labels, lambda indices: ImageList(files, indices, root=self.root))
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         categories = self._categories
         if not categories:
             return None
         if self.level is not None:
             names = sorted({str(category[self.level]) for category in categories.values()})
-            return Stated(names, names)
-        return Stated(list(categories), [str(category["name"]) for category in categories.values()])
+            return NamedClasses(names, names)
+        return NamedClasses(list(categories), [str(category["name"]) for category in categories.values()])
 
     @cached_property
     def _categories(self) -> dict[int, Mapping[str, Any]]:
@@ -198,36 +172,3 @@ class INaturalist(FileDataModule):
     def setup(self, stage: str) -> None:
         data_folder(self.root, LAYOUT)
         super().setup(stage)
-
-
-def read_coco(file: Path) -> dict[str, Any]:
-    """The content of a COCO-style file: images, annotations and categories."""
-    try:
-        content: dict[str, Any] = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise LongTailError(
-            f"{file.name} is no JSON (line {error.lineno}: {error.msg}); was the download interrupted?"
-        ) from error
-    lacking = [
-        key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or not content.get(key)
-    ]
-    if lacking:
-        secret = " The labels of official test images are not public." if lacking[0] == "annotations" else ""
-        raise LongTailError(f"{file.name} has no {few(lacking)}, expected images, annotations and categories.{secret}")
-    return content
-
-
-def images_of(content: Mapping[str, Any], file: Path) -> tuple[list[str], np.ndarray]:
-    """Files and category ids of a COCO-style file, in the order of its images."""
-    try:
-        category = {entry["image_id"]: entry["category_id"] for entry in content["annotations"]}
-        images = [(entry["file_name"], category.get(entry["id"])) for entry in content["images"]]
-        known = {entry["id"] for entry in content["categories"]}
-    except KeyError as error:
-        raise LongTailError(f"{file.name}: an entry has no {error}, expected a COCO-style file.") from error
-    labeled = [(name, number) for name, number in images if number is not None]
-    if unknown := sorted({number for _, number in labeled} - known):
-        raise LongTailError(f"{file.name} annotates categories that it does not list ({few(unknown)}).")
-    if len(labeled) < len(images):
-        rank_zero_warn(f"{len(images) - len(labeled)} of {len(images)} images of {file.name} have no label, left out.")
-    return [name for name, _ in labeled], np.array([number for _, number in labeled])

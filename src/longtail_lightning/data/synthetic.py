@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
+from longtail_lightning.data.datamodule import LongTailDataModule, Split
+from longtail_lightning.data.options import BatchOptions
 from longtail_lightning.datasets.augment import crop_and_flip
 from longtail_lightning.datasets.long_tail import long_tail_counts
 from longtail_lightning.datasets.synthetic_images import SyntheticImages, class_names
@@ -26,14 +29,9 @@ class SyntheticLongTail(LongTailDataModule):
         max_count: training images of class 0.
         val_per_class: validation images of each class.
         test_per_class: test images of each class.
-        seed: seed of images and order.
         batch_size: images per batch and process.
-        num_workers: processes that draw images; 0 is fastest, images are drawn once and kept.
-        sampler: training sampler; instance-balanced by default.
         augment: shift and flip training images at random.
-        device_resident: draw all images at the start and keep them on the trainer's device.
-        mixup_alpha: strength of mixup, 0 for none.
-        cutmix_alpha: strength of cutmix, 0 for none.
+        options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> dm = SyntheticLongTail(num_classes=10, max_count=50, imbalance_factor=10)
@@ -54,23 +52,13 @@ class SyntheticLongTail(LongTailDataModule):
         max_count: int = 500,
         val_per_class: int = 20,
         test_per_class: int = 40,
-        seed: int = 0,
         batch_size: int = 64,
-        num_workers: int = 0,
-        sampler: SamplerCallable | None = None,
         augment: bool = True,
-        device_resident: bool = False,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
+        **options: Unpack[BatchOptions],
     ) -> None:
         super().__init__(
-            device_resident=device_resident,
             batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            **options,
         )
         if min(val_per_class, test_per_class) < 1:
             raise LongTailError("val_per_class and test_per_class must be at least 1: the splits hold every class.")
@@ -91,5 +79,5 @@ class SyntheticLongTail(LongTailDataModule):
     def build_class_names(self) -> list[str]:
         return class_names(self.num_classes)
 
-    def augment_batch(self, images: Tensor) -> Tensor:
-        return crop_and_flip(images, padding=3) if self.augment else images
+    def augment_batch(self, images: Tensor, keys: np.ndarray) -> Tensor:
+        return crop_and_flip(images, keys, padding=3) if self.augment else images

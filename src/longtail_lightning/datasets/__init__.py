@@ -1,7 +1,6 @@
 """Data sets of torch, and what is done to their items: labels, decoding, subsets, transforms."""
 
 from longtail_lightning.datasets.array_images import ArrayImages as ArrayImages
-from longtail_lightning.datasets.class_names import read_class_names as read_class_names
 from longtail_lightning.datasets.decode import decode_image as decode_image
 from longtail_lightning.datasets.image_list import ImageList as ImageList
 from longtail_lightning.datasets.image_shards import ImageShards as ImageShards
@@ -12,6 +11,7 @@ from longtail_lightning.datasets.labels import labels_of as labels_of
 from longtail_lightning.datasets.long_tail import SubsetId as SubsetId
 from longtail_lightning.datasets.long_tail import long_tail_counts as long_tail_counts
 from longtail_lightning.datasets.long_tail import long_tail_indices as long_tail_indices
+from longtail_lightning.datasets.read_class_names import read_class_names as read_class_names
 from longtail_lightning.datasets.synthetic_images import SyntheticImages as SyntheticImages
 
 __all__ = [

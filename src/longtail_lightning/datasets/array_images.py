@@ -57,24 +57,28 @@ class ArrayImages(Dataset[tuple[Tensor, int]]):
         return self if self.images.device == torch.device(device) else ArrayImages(self.images.to(device), self.labels)
 
 
-def on_device(dataset: Dataset[Any], device: torch.device, moved: dict[Any, Any]) -> Dataset[Any]:
-    """A data set, or a subset of one, whose images live on a device; `moved` remembers what is there already.
+class ResidentImages:
+    """Moves data sets of images in memory to a device, once; splits that are subsets of the same images share them."""
 
-    Splits that are subsets of the same images share them.
-    """
-    base: Any = dataset
-    indices: list[int] | None = None
-    while isinstance(base, Subset):
-        indices = [int(base.indices[i]) for i in (range(len(base)) if indices is None else indices)]
-        base = base.dataset
-    if not hasattr(base, "to") or not hasattr(base, "batch"):
-        raise LongTailError(
-            f"device_resident=True needs images in memory, {type(base).__name__} has none to move: "
-            "use ArrayLT, CIFAR10LT or CIFAR100LT, or set device_resident=False."
-        )
-    if any(there != device for _, there in moved):
-        moved.clear()  # another trainer, on another device
-    if (id(base), device) not in moved:
-        moved[id(base), device] = (base, base.to(device))  # with the original, so that its id stays its own
-    there = moved[id(base), device][1]
-    return there if indices is None else Subset(there, indices)
+    def __init__(self) -> None:
+        self._moved: dict[tuple[int, torch.device], tuple[Any, Any]] = {}
+
+    def __call__(self, dataset: Dataset[Any], device: torch.device | str) -> Dataset[Any]:
+        """A data set, or a subset of one, whose images live on that device."""
+        device, base, indices = torch.device(device), dataset, None
+        while isinstance(base, Subset):
+            indices = [int(base.indices[i]) for i in (range(len(base)) if indices is None else indices)]
+            base = base.dataset
+        if not hasattr(base, "to") or not hasattr(base, "batch"):
+            raise LongTailError(
+                f"device_resident=True needs images in memory, {type(base).__name__} has none to move: "
+                "use ArrayLT, CIFAR10LT or CIFAR100LT, or set device_resident=False."
+            )
+        if any(there != device for _, there in self._moved):
+            self._moved.clear()  # another trainer, on another device
+        if (id(base), device) not in self._moved:
+            # Evaluation may be the first to ask; what is made in inference mode would stay marked by it.
+            with torch.inference_mode(False):
+                self._moved[id(base), device] = (base, base.to(device))  # with the original, so that its id stays
+        there = self._moved[id(base), device][1]
+        return there if indices is None else Subset(there, indices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
@@ -51,8 +52,15 @@ class ImageTransforms:
         self.mean = mean
         self.std = std
 
-    def augment(self, images: Tensor) -> Tensor:
-        """Random augmentation of a training batch; draws from the global CPU generator."""
+    def augment(self, images: Tensor, keys: np.ndarray) -> Tensor:
+        """Random augmentation of a training batch.
+
+        Args:
+            images: the batch on its device, before it is scaled.
+            keys: an int64 number for each image, a hash of (seed, view, place in the split). What is drawn from an
+                image's key is the same in any batch. The global CPU generator is seeded, too, but once per batch:
+                what is drawn from that depends on the batch that an image is in.
+        """
         return images
 
     def describe_evaluation(self) -> dict[str, Any] | None:
@@ -75,7 +83,7 @@ class PaddedCropTransforms(ImageTransforms):
         std: channel standard deviations.
 
     Examples:
-        >>> PaddedCropTransforms(padding=2).augment(torch.zeros(4, 3, 32, 32)).shape
+        >>> PaddedCropTransforms(padding=2).augment(torch.zeros(4, 3, 32, 32), np.arange(4)).shape
         torch.Size([4, 3, 32, 32])
     """
 
@@ -97,9 +105,9 @@ class PaddedCropTransforms(ImageTransforms):
         if auto_augment is not None:
             self.train = _policy(auto_augment)
 
-    def augment(self, images: Tensor) -> Tensor:
-        images = crop_and_flip(images, padding=self.padding, flip=self.flip)
-        return cutout(images, size=self.cutout_size) if self.cutout_size else images
+    def augment(self, images: Tensor, keys: np.ndarray) -> Tensor:
+        images = crop_and_flip(images, keys, padding=self.padding, flip=self.flip)
+        return cutout(images, keys, size=self.cutout_size) if self.cutout_size else images
 
 
 class ResizedCropTransforms(ImageTransforms):
@@ -171,8 +179,8 @@ class ResizedCropTransforms(ImageTransforms):
         shown.append(v2.CenterCrop(image_size) if crops == 1 else _Crops(image_size, mirrored=crops == 10))
         self.evaluate = _Chain(shown)
 
-    def augment(self, images: Tensor) -> Tensor:
-        return gaussian_noise(images, sigma=self.noise) if self.noise else images
+    def augment(self, images: Tensor, keys: np.ndarray) -> Tensor:
+        return gaussian_noise(images, keys, sigma=self.noise) if self.noise else images
 
     def describe_evaluation(self) -> dict[str, Any]:
         return {

@@ -11,7 +11,6 @@ from torchvision.datasets import DatasetFolder, INaturalist
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import as_labels
-from longtail_lightning.datasets.loader import SeededDataset
 
 _COLUMNS = ("labels", "targets", "_labels", "_targets", "y")
 """Where data sets keep one label per item; the underscored ones are torchvision's."""
@@ -44,8 +43,6 @@ def labels_of(dataset: Any) -> Tensor:
         return labels_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.int64)]
     if isinstance(dataset, ConcatDataset):
         return torch.cat([labels_of(part) for part in dataset.datasets])
-    if isinstance(dataset, SeededDataset):
-        return labels_of(dataset.dataset)
     if isinstance(dataset, TensorDataset):
         return as_labels(dataset.tensors[-1])
     name = type(dataset).__name__

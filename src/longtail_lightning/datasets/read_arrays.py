@@ -84,7 +84,7 @@ def read_images(
         raise LongTailError(f"{where}, {split}: {error}") from error
 
 
-def read_class_names(arrays: Mapping[str, Any]) -> list[str] | None:
+def class_names_in(arrays: Mapping[str, Any]) -> list[str] | None:
     """Class names that a file holds beside the images."""
     for name in _NAMES:
         if name in arrays:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets._text import read_text, shown
+from longtail_lightning.datasets.read_text import read_text, shown
 
 
 def read_image_list(file: Path) -> tuple[list[str], np.ndarray]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.datasets._text import few, read_text, suffix_of
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
+from longtail_lightning.datasets.read_text import few, read_text, suffix_of
 from longtail_lightning.datasets.splits import Split
 
 Column = int | str

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng, mix
+from longtail_lightning._random import isolated_rng
 from longtail_lightning.counts import as_labels
+from longtail_lightning.features._dataset import Names, chosen_items, files_of, stored_labels
 from longtail_lightning.features._fingerprint import checksum, tensor_parts
 
 
@@ -38,14 +38,14 @@ class Source(ABC):
 
     @abstractmethod
     def labels(self) -> Tensor | None:
-        """Class index of each image; None when only the batches tell."""
+        """Class index of each image; None when only the batches tell, or there are none."""
 
     @abstractmethod
-    def ids(self) -> list[Any] | None:
+    def ids(self) -> Sequence[Any] | None:
         """What each image is called; None for its number."""
 
     @abstractmethod
-    def texts(self) -> list[Any] | None:
+    def texts(self) -> Sequence[Any] | None:
         """A text for each image."""
 
     @abstractmethod
@@ -54,11 +54,11 @@ class Source(ABC):
 
     @abstractmethod
     def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterable[Any]:
-        """Batches of these images, in this order; what is random depends on the view and the batch alone."""
+        """Batches of these images, in this order; what is random depends on the view and the image alone."""
 
     @abstractmethod
-    def prepare(self, images: Tensor, *, augment: bool, key: tuple[int, ...]) -> Tensor:
-        """What happens to a batch on the device."""
+    def prepare(self, batch: Any, device: torch.device, *, augment: bool) -> Tensor:
+        """The images of a batch as the encoder takes them, on its device."""
 
     @contextmanager
     def loading(self, batch_size: int, num_workers: int) -> Iterator[None]:
@@ -77,14 +77,14 @@ class Source(ABC):
         """Name, split and size, checksums of labels and ids and of three images."""
         labels, ids = self.known_labels(), self.ids()
         # Two halves of a data set may have the same labels; without names, only the indices tell them apart.
-        chosen = _chosen(self.dataset) if ids is None else None
+        chosen = chosen_items(self.dataset) if ids is None else None
 
         def parts() -> Iterator[bytes]:
             for tensor in (labels, chosen):
                 if tensor is not None:
                     yield from tensor_parts(tensor)
-            for name in ids or []:
-                yield str(name).encode()
+            for name in () if ids is None else ids:
+                yield str(name).encode("utf-8", "surrogateescape")
 
         return {
             "name": self.name,
@@ -101,8 +101,10 @@ class Source(ABC):
         """
         chosen = sorted({0, self.number // 2, self.number - 1})
         with self.loading(1, 0), isolated_rng(0):
-            images = [images_of(batch, self.name) for batch in self.loader(chosen, augment=augment, view=0)]
-            return [self.prepare(image, augment=True, key=(0, 0)) for image in images] if augment else images
+            batches = list(self.loader(chosen, augment=augment, view=0))
+            if not augment:
+                return [images_of(batch, self.name) for batch in batches]
+            return [self.prepare(batch, torch.device("cpu"), augment=True) for batch in batches]
 
     def augmentation(self) -> str:
         """How images are augmented: a checksum of three of them."""
@@ -126,11 +128,10 @@ class DataModuleSource(Source):
     def labels(self) -> Tensor:
         return self._labels
 
-    def ids(self) -> list[Any] | None:
-        if self.split != "test":
-            return _names(self.dataset)
-        names = [self.datamodule.item_name(index) for index in range(self.number)]
-        return names if names != [str(index) for index in range(self.number)] else None
+    def ids(self) -> Sequence[str] | None:
+        names = Names(partial(self.datamodule.item_name, split=self.split), self.number)
+        looked_at = {0, self.number // 2, self.number - 1}
+        return None if all(names[index] == str(index) for index in looked_at) else names
 
     def texts(self) -> None:
         return None
@@ -140,12 +141,13 @@ class DataModuleSource(Source):
 
     def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterable[Any]:
         loader: Iterable[Any] = self.datamodule.ordered_dataloader(
-            self.split, indices=indices, augment=augment, epoch=view
+            self.split, indices=indices, augment=augment, view=view
         )
         return loader
 
-    def prepare(self, images: Tensor, *, augment: bool, key: tuple[int, ...]) -> Tensor:
-        prepared: Tensor = self.datamodule.prepare_batch(images, augment=augment, key=key)
+    def prepare(self, batch: Any, device: torch.device, *, augment: bool) -> Tensor:
+        images = images_of(batch, self.name).to(device, non_blocking=True)
+        prepared: Tensor = self.datamodule.prepare_batch(images, items=batch[-1], augment=augment)
         return prepared
 
     def _set_loading(self, batch_size: int, num_workers: int) -> None:
@@ -160,9 +162,23 @@ class DataModuleSource(Source):
 
 
 class LoaderSource(Source):
-    """The data set of a loader, without the loader's sampler."""
+    """The data set of a loader, without the loader's sampler.
 
-    def __init__(self, loader: DataLoader[Any], split: str | None, num_classes: int | None = None) -> None:
+    Args:
+        loader: says how to load and to collate.
+        split: which split it is, when that is known.
+        num_classes: how many classes there are, when that is known.
+        hooks: what happens to a batch before it is used, such as the transfer hooks of the user's module.
+    """
+
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        split: str | None,
+        num_classes: int | None = None,
+        *,
+        hooks: Callable[[Any], Any] | None = None,
+    ) -> None:
         dataset = loader.dataset
         self.name = type(dataset).__name__
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
@@ -171,6 +187,7 @@ class LoaderSource(Source):
                 "give a data set with __getitem__ and __len__."
             )
         self.original = loader
+        self.hooks = hooks
         self.dataset = dataset
         self.split = split
         self.number = len(self.dataset)
@@ -191,28 +208,33 @@ class LoaderSource(Source):
         return None
 
     def known_labels(self) -> Tensor | None:
-        return _stored_labels(self.dataset)
+        return stored_labels(self.dataset)
 
-    def ids(self) -> list[Any] | None:
-        return self._column("ids") or _names(self.dataset)
+    def ids(self) -> Sequence[Any] | None:
+        own = self._column("ids")
+        return files_of(self.dataset) if own is None else own
 
-    def texts(self) -> list[Any] | None:
+    def texts(self) -> Sequence[Any] | None:
         return self._column("texts")
 
-    def _column(self, name: str) -> list[Any] | None:
-        values = getattr(self.dataset, name, None)
-        return list(values) if values is not None and len(values) == self.number else None
+    def _column(self, name: str) -> Sequence[Any] | None:
+        values: Sequence[Any] | None = getattr(self.dataset, name, None)
+        return values if values is not None and len(values) == self.number else None
 
     def classes(self) -> tuple[int | None, list[str] | None]:
         return self.num_classes, self._names
 
-    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterable[Any]:
+    def loader(self, indices: Sequence[int], *, augment: bool, view: int) -> Iterator[Any]:
+        # Here, not above: features are used without torchvision, which data sets need.
+        from longtail_lightning.datasets.loader import ResumableLoader
+        from longtail_lightning.datasets.seeded_dataset import SeededDataset, collate
+
         old, workers = self.original, self.num_workers
-        return DataLoader(
-            _Seeded(self.dataset, view),
+        loader = ResumableLoader(
+            SeededDataset(self.dataset, view=view, whole_batches=False),
             batch_size=self.batch_size,
             sampler=indices,
-            collate_fn=old.collate_fn,
+            collate_fn=partial(collate, stack=old.collate_fn, with_items=False),
             num_workers=workers,
             pin_memory=old.pin_memory,
             timeout=old.timeout if workers else 0,
@@ -220,65 +242,23 @@ class LoaderSource(Source):
             prefetch_factor=old.prefetch_factor if workers else None,
             multiprocessing_context=old.multiprocessing_context if workers else None,
         )
+        for number, batch in enumerate(loader):
+            if self.hooks is None:
+                yield batch
+                continue
+            # What a hook draws belongs to these images, whichever process has them.
+            with isolated_rng(view, indices[number * self.batch_size]):
+                batch = self.hooks(batch)
+            yield batch
 
-    def prepare(self, images: Tensor, *, augment: bool, key: tuple[int, ...]) -> Tensor:
+    def prepare(self, batch: Any, device: torch.device, *, augment: bool) -> Tensor:
+        images = images_of(batch, self.name)
         if not images.is_floating_point():
             raise LongTailError(
                 f"{self.name} gives {images.dtype} images, which the encoder cannot take: scale and normalize them in "
                 "the transform of the data set, or pass a data module of this library, which does it by itself."
             )
-        return images
-
-
-def _names(dataset: Any) -> list[str] | None:
-    """The files of a data set that tells them, below any subsets."""
-    if isinstance(dataset, Subset):
-        names = _names(dataset.dataset)
-        return names and [names[int(index)] for index in dataset.indices]
-    file = getattr(dataset, "file", None)
-    return [str(file(index)) for index in range(len(dataset))] if callable(file) else None
-
-
-def _chosen(dataset: Any) -> Tensor | None:
-    """Which items of the data set below any subsets these are; None for all of them."""
-    if not isinstance(dataset, Subset):
-        return None
-    indices, below = torch.as_tensor(dataset.indices, dtype=torch.int64), _chosen(dataset.dataset)
-    return indices if below is None else below[indices]
-
-
-def _stored_labels(dataset: Any) -> Tensor | None:
-    """The labels that a data set keeps, as they are; for a fingerprint, not for training."""
-    if isinstance(dataset, Subset):
-        labels = _stored_labels(dataset.dataset)
-        return None if labels is None else labels[torch.as_tensor(dataset.indices, dtype=torch.int64)]
-    values = dataset.tensors[-1] if isinstance(dataset, TensorDataset) else None
-    for name in ("labels", "targets"):
-        values = getattr(dataset, name, None) if values is None else values
-    try:
-        return None if values is None or callable(values) else torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError):
-        return None  # no numbers
-
-
-class _Seeded(Dataset[Any]):
-    """Fetches each batch under random generators seeded with (view, its indices), like the data modules."""
-
-    def __init__(self, dataset: Any, view: int) -> None:
-        self.dataset = dataset
-        self.view = view
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        key = mix(self.view, *indices)
-        python_state, numpy_state = random.getstate(), np.random.get_state()
-        random.seed(key)
-        np.random.seed(key & 0xFFFFFFFF)
-        try:
-            with isolated_rng(key):
-                return [self.dataset[index] for index in indices]
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
+        return images.to(device, non_blocking=True)
 
 
 def source_of(source: Any, split: str | None, num_classes: int | None = None) -> Source:
@@ -300,12 +280,15 @@ def source_of(source: Any, split: str | None, num_classes: int | None = None) ->
 
 
 def images_of(batch: Any, name: str) -> Tensor:
-    """The images of a batch."""
-    if isinstance(batch, (list, tuple)) and len(batch) >= 2 and isinstance(batch[0], Tensor):
-        return batch[0]
-    raise LongTailError(f"{name} gives batches as {type(batch).__name__}, expected (images, labels): return both.")
+    """The images of a batch, which is a tensor of them or begins with one."""
+    images = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
+    if isinstance(images, Tensor):
+        return images
+    raise LongTailError(
+        f"{name} gives batches as {type(batch).__name__}, expected (images, labels) or images alone: return those."
+    )
 
 
-def labels_of_batch(batch: Any, num_classes: int | None = None) -> Tensor:
-    """The labels of a batch."""
-    return as_labels(batch[1], num_classes)
+def labels_of_batch(batch: Any, num_classes: int | None = None) -> Tensor | None:
+    """The labels of a batch; None when it holds images alone."""
+    return as_labels(batch[1], num_classes) if isinstance(batch, (list, tuple)) and len(batch) > 1 else None

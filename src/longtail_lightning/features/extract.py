@@ -21,7 +21,7 @@ from longtail_lightning.features._fingerprint import encoder_fingerprint, unwrap
 from longtail_lightning.features._folder import Folder, bank_of_source
 from longtail_lightning.features._progress import progress_bar
 from longtail_lightning.features._shards import Shards
-from longtail_lightning.features._source import Source, images_of, labels_of_batch, source_of
+from longtail_lightning.features._source import Source, labels_of_batch, source_of
 from longtail_lightning.features._writers import MemoryWriter, Writer
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.extraction import Extraction
@@ -199,8 +199,7 @@ def _first(encoding: Encoding, source: Source) -> tuple[int, bool]:
     """What the first input tells: the number of features, and whether there are labels."""
     with source.loading(1, 0), isolated_rng(0):
         batch = next(iter(source.loader([0], augment=False, view=0)))
-        images = images_of(batch, source.name).to(encoding.device)
-        width = encoding(source.prepare(images, augment=False, key=(0, 0))).shape[1]
+        width = encoding(source.prepare(batch, encoding.device, augment=False)).shape[1]
         return width, labels_of_batch(batch) is not None
 
 
@@ -237,14 +236,14 @@ def _run(writer: Writer, encoding: Encoding, source: Source, settings: Extractio
 
 
 def _features(encoding: Encoding, source: Source, batch: Any, augment: bool, key: tuple[int, int]) -> Tensor:
-    images = images_of(batch, source.name).to(encoding.device, non_blocking=True)
     with isolated_rng(*key):
-        return encoding(source.prepare(images, augment=augment, key=key))
+        return encoding(source.prepare(batch, encoding.device, augment=augment))
 
 
 def _not_finite(features: Tensor, inputs: range, source: Source) -> NotFiniteError:
     wrong = (~features.isfinite().all(1)).nonzero().flatten().tolist()
-    names = source.ids() or range(source.number)
+    names = source.ids()
+    names = range(source.number) if names is None else names
     first = [names[inputs[i]] for i in wrong[:3]]
     # Not worth another batch: how many they are in all, nobody has looked.
     return NotFiniteError.of(len(wrong), source.number, first, features.dtype, at_least=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_info
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets._text import few, shown
 from longtail_lightning.datasets.image_list import ImageList
+from longtail_lightning.datasets.read_text import few, shown
 
 _ARCHIVE = re.compile(r"(.+?)\.(zip|tar|tgz|tar\.\w+)", re.IGNORECASE)
 _MANY = 50_000  # so many files take a noticeable time on a network drive

@@ -5,23 +5,24 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import Dataset
+from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.data._checks import require_files
-from longtail_lightning.data._classes import Classes, Listing, Stated
-from longtail_lightning.data.datamodule import LongTailDataModule, SamplerCallable, Split
-from longtail_lightning.datasets._text import few, shown
-from longtail_lightning.datasets.class_names import ClassNamesLike, as_class_names
+from longtail_lightning.data._class_numbering import ClassNumbering, LabeledFiles, NamedClasses
+from longtail_lightning.data._file_checks import require_files
+from longtail_lightning.data.datamodule import LongTailDataModule, Split
+from longtail_lightning.data.options import DataOptions
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.loader import ResumableLoader
-from longtail_lightning.datasets.long_tail import Profile
-from longtail_lightning.datasets.presets import TransformsLike, as_transforms
+from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.read_class_names import ClassNamesLike, as_class_names
+from longtail_lightning.datasets.read_text import few, shown
 
 
 class FileDataModule(LongTailDataModule):
@@ -40,31 +41,11 @@ class FileDataModule(LongTailDataModule):
         transforms: TransformsLike,
         relabel: bool = False,
         check_files: bool = False,
-        batch_size: int,
-        num_workers: int,
-        sampler: SamplerCallable | None,
-        val_split: float,
-        imbalance_factor: float | None,
-        profile: Profile,
-        subset_seed: int,
-        on_error: Literal["raise", "skip"],
-        seed: int,
-        mixup_alpha: float,
-        cutmix_alpha: float,
+        **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
-            transforms=as_transforms(transforms),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=sampler,
-            val_split=val_split,
-            imbalance_factor=imbalance_factor,
-            profile=profile,
-            subset_seed=subset_seed,
-            on_error=on_error,
-            seed=seed,
-            mixup_alpha=mixup_alpha,
-            cutmix_alpha=cutmix_alpha,
+            transforms=transforms,
+            **options,
         )
         self.root = Path(root).expanduser()
         self.relabel = relabel
@@ -76,10 +57,10 @@ class FileDataModule(LongTailDataModule):
     """How to name a test split, where there is none."""
 
     @abstractmethod
-    def read(self, split: Split) -> Listing | None:
+    def read(self, split: Split) -> LabeledFiles | None:
         """Items and labels of a split as the files have them, or None when there is none."""
 
-    def stated_classes(self) -> Stated | None:
+    def named_classes(self) -> NamedClasses | None:
         """The classes, when the data name them."""
         return None
 
@@ -90,23 +71,23 @@ class FileDataModule(LongTailDataModule):
         listing = self._listing(split)
         return None if listing is None else listing.make(classes.encode(listing))
 
-    def _listing(self, split: Split) -> Listing | None:
+    def _listing(self, split: Split) -> LabeledFiles | None:
         listing = self.read(split)
         if listing is not None:
             self._sources[split] = listing.source
         return listing
 
     @cached_property
-    def _train(self) -> tuple[Dataset[Any], Classes]:
+    def _train(self) -> tuple[Dataset[Any], ClassNumbering]:
         listing = self._listing("train")
         if listing is None:
             raise LongTailError(f"{type(self).__name__} has no training split.")
         names = None if self._given_names is None else as_class_names(self._given_names)
-        classes = Classes(listing, stated=self.stated_classes(), names=names, relabel=self.relabel)
+        classes = ClassNumbering(listing, stated=self.named_classes(), names=names, relabel=self.relabel)
         return listing.make(classes.encode(listing)), classes
 
     @property
-    def _classes(self) -> Classes:
+    def _classes(self) -> ClassNumbering:
         return self._train[1]
 
     @property
@@ -116,8 +97,8 @@ class FileDataModule(LongTailDataModule):
     def build_class_names(self) -> list[str]:
         return list(self._classes.names)
 
-    def item_name(self, index: int) -> str:
-        return shown(super().item_name(index))
+    def item_name(self, index: int, split: Split = "test") -> str:
+        return shown(super().item_name(index, split))
 
     def test_dataloader(self) -> ResumableLoader | list[Any]:
         self._require_test()
@@ -136,17 +117,17 @@ class FileDataModule(LongTailDataModule):
         splits: tuple[Split, ...] = ("train", "val", "test")
         for split in splits if stage == "fit" else splits[1:2] if stage == "validate" else splits[2:]:
             self._check(split)
-        if stage == "fit" and self.val_split and self._built("val") is None:
+        if stage == "fit" and self.val_split and self._splits.whole("val") is None:
             self._tell_single_images()
         super().setup(stage)
 
     def _check(self, split: Split) -> None:
-        dataset = self._train[0] if split == "train" else self._built(split)
+        dataset = self._train[0] if split == "train" else self._splits.whole(split)
         if self.check_files and isinstance(dataset, ImageList):
             require_files(dataset, self._sources[split])
 
     def _tell_single_images(self) -> None:
-        full = self._built("train")
+        full = self._splits.whole("train")
         assert full is not None
         counts = ClassCounts.from_labels(labels_of(full), self.num_classes).tensor
         if single := (counts == 1).nonzero().flatten().tolist():

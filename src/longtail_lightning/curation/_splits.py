@@ -15,22 +15,22 @@ import torch
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.data._checks import is_hidden, subfolders
-from longtail_lightning.data._classes import Listing
-from longtail_lightning.data._files import FileDataModule
+from longtail_lightning.data._class_numbering import LabeledFiles
+from longtail_lightning.data._file_checks import is_hidden, subfolders
+from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.data.image_folder_lt import ImageFolderLT
-from longtail_lightning.datasets._text import shown
-from longtail_lightning.datasets.class_names import as_class_names
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
 from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.loader import item_name
+from longtail_lightning.datasets.nested import item_name
+from longtail_lightning.datasets.read_class_names import as_class_names
+from longtail_lightning.datasets.read_text import shown
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass
-class Part:
+class CheckedSplit:
     """A split: its items, their labels, and which of them are good."""
 
     split: str
@@ -48,7 +48,7 @@ class Part:
 
 
 @dataclass
-class Parts:
+class CheckedSplits:
     """The splits that there are, training first.
 
     Args:
@@ -57,12 +57,12 @@ class Parts:
         strays: files that the readers leave out: the kind of fault, the file, and why.
     """
 
-    parts: list[Part]
+    parts: list[CheckedSplit]
     class_names: list[str] | None = None
     strays: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def parts_of(data: LongTailDataModule | Mapping[str, Dataset[Any]]) -> Parts:
+def splits_of(data: LongTailDataModule | Mapping[str, Dataset[Any]]) -> CheckedSplits:
     """The splits of a data module, or of data sets by name."""
     if isinstance(data, FileDataModule):
         return _of_files(data)
@@ -74,10 +74,10 @@ def parts_of(data: LongTailDataModule | Mapping[str, Dataset[Any]]) -> Parts:
     if not data:
         raise LongTailError("There is no data set to look at.")
     order = [split for split in SPLITS if split in data] + [split for split in data if split not in SPLITS]
-    return Parts([Part(split, data[split], labels_of(data[split]).numpy()) for split in order], names)
+    return CheckedSplits([CheckedSplit(split, data[split], labels_of(data[split]).numpy()) for split in order], names)
 
 
-def _of_files(data: FileDataModule) -> Parts:
+def _of_files(data: FileDataModule) -> CheckedSplits:
     """What its files say, on a copy that takes any labels."""
     data = copy(data)
     data.__dict__.pop("_train", None)
@@ -85,7 +85,7 @@ def _of_files(data: FileDataModule) -> Parts:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what readers leave out is reported in full
         listings = {split: data.read(split) for split in SPLITS}
-        stated = data.stated_classes()
+        stated = data.named_classes()
     found = {split: listing for split, listing in listings.items() if listing is not None}
     train = found["train"]
     names: list[str] | None = None if data._given_names is None else as_class_names(data._given_names)
@@ -104,14 +104,14 @@ def _of_files(data: FileDataModule) -> Parts:
         keys, names = [*keys, *more], [*names, *map(str, more)]
     parts = [_part(split, listing, keys) for split, listing in found.items()]
     strays = list(_strays(data)) if isinstance(data, ImageFolderLT) else []
-    return Parts(parts, names, strays)
+    return CheckedSplits(parts, names, strays)
 
 
-def _part(split: str, listing: Listing, keys: Sequence[Any] | None) -> Part:
+def _part(split: str, listing: LabeledFiles, keys: Sequence[Any] | None) -> CheckedSplit:
     codes = listing.codes.numpy()
     place = None if keys is None else {key: i for i, key in enumerate(keys)}
     numbers = np.array([key if place is None else place[key] for key in listing.keys], dtype=np.int64)
-    return Part(split, listing.make(torch.zeros(len(codes), dtype=torch.int64)), numbers[codes])
+    return CheckedSplit(split, listing.make(torch.zeros(len(codes), dtype=torch.int64)), numbers[codes])
 
 
 def _strays(data: ImageFolderLT) -> Iterator[tuple[str, str, str]]:

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.datasets._text import few, shown
+from longtail_lightning.datasets.read_text import few, shown
 
 Key = int | str
 """A label as it stands in a file: a number or a name."""
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
+class LabeledFiles:
     """What the files say about a split, before its classes are numbered.
 
     Args:
@@ -55,14 +55,14 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Stated:
+class NamedClasses:
     """Classes that the data name, whether or not they have training images."""
 
     keys: Sequence[Key]
     names: Sequence[str]
 
 
-class Classes:
+class ClassNumbering:
     """Numbers the classes of a data set, by its training labels.
 
     Names that are given are matched with labels that are names: when all labels are among them, they set
@@ -77,9 +77,9 @@ class Classes:
 
     def __init__(
         self,
-        train: Listing,
+        train: LabeledFiles,
         *,
-        stated: Stated | None = None,
+        stated: NamedClasses | None = None,
         names: Sequence[str] | None = None,
         relabel: bool = False,
     ) -> None:
@@ -107,7 +107,7 @@ class Classes:
                 "they stay classes, with a count of 0." + ("" if stated or names else " relabel=true leaves them out.")
             )
 
-    def encode(self, listing: Listing) -> Tensor:
+    def encode(self, listing: LabeledFiles) -> Tensor:
         """Class index of each item of a split."""
         known = self.index if self.counted else self._seen
         if unknown := [key for key in listing.keys if key not in known]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets._text import few, read_text, suffix_of
+from longtail_lightning.datasets.read_text import few, read_text, suffix_of
 
 ClassNamesLike = str | Path | Sequence[str]
 

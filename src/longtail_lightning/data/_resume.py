@@ -1,0 +1,95 @@
+"""Continue a run in the middle of an epoch, and with the same images."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+
+from longtail_lightning import _lightning
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.data._splits import Splits
+from longtail_lightning.datasets.loader import ResumableLoader
+from longtail_lightning.datasets.long_tail import SubsetId
+
+
+class ResumableData(L.LightningDataModule):
+    """Says in a checkpoint how far the epoch is and which images it is of, and goes on from there."""
+
+    batch_size: int
+    _resume_at: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches of the running epoch that have been trained on, 0 between epochs, and what they are taken from.
+
+        The loader tells Lightning the same, but Lightning forgets it when the number of steps was
+        estimated before the run, as learning-rate schedules do.
+        """
+        if self.trainer is None:
+            return {"batches": 0, "epoch": 0}
+        return {
+            "batches": _lightning.trained_batches(self.trainer),
+            "epoch": self.trainer.current_epoch,
+            "batch_size": self._images_per_step,
+            **self._origin,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next training loader begin after so many batches."""
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return  # Lightning restores data modules to evaluate, too: a later fit begins at its beginning
+        origin = self._origin
+        subset, held_out = origin["subset"], origin["held_out"]
+        if (saved := state_dict.get("subset", subset)) != subset:
+            raise LongTailError(
+                f"The checkpoint was trained on {f'the subset {saved}' if saved else 'all images'}, this run has "
+                f"{subset or 'all images'}: "
+                "resume with the same data, imbalance_factor, profile and subset_seed."
+            )
+        if (saved := state_dict.get("held_out", held_out)) != held_out:
+            raise LongTailError(
+                f"The checkpoint was trained with {saved or 'no held-out images'}, this run has "
+                f"{held_out or 'none'}: resume with the same val_split and seed, or images of the one part "
+                "come into the other."
+            )
+        self._resume_at = dict(state_dict)
+
+    def resumed(self, loader: ResumableLoader) -> ResumableLoader:
+        """The training loader, told where to begin."""
+        state, self._resume_at = self._resume_at, None
+        if state is None:
+            return loader
+        size = self._images_per_step
+        if state["batches"] and state.get("batch_size", size) != size:
+            raise LongTailError(
+                f"The checkpoint stands in the middle of an epoch of {state['batch_size']} images per step, "
+                f"this run has {size}: resume with the same batch size and number of devices, "
+                "or from the end of an epoch."
+            )
+        loader.begin_at(state["batches"], state["epoch"])
+        return loader
+
+    @cached_property
+    def _splits(self) -> Splits:
+        raise NotImplementedError
+
+    @property
+    def _images_per_step(self) -> int:
+        return self.batch_size * (self.trainer.world_size if self.trainer else 1)
+
+    @property
+    def _origin(self) -> dict[str, str | None]:
+        subset = self.subset_id
+        return {"subset": None if subset is None else str(subset), "held_out": self.held_out}
+
+    @property
+    def subset_id(self) -> SubsetId | None:
+        """Which images of the training set a long-tailed subset keeps; None when all of them are used."""
+        return self._splits.subset_id
+
+    @property
+    def held_out(self) -> str | None:
+        """Which training images validate, in words; None when none are held out."""
+        return self._splits.held_out
