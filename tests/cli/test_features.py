@@ -142,9 +142,9 @@ def test_another_checkpoint_is_refused(ltl, fit):
         (["--ckpt_path=best", "--out=bank", "--model=BaseClassifier"], "give the file of a checkpoint"),
         (["--ckpt_path=a.ckpt", "--out"], "--out needs a value"),
         (["--ckpt_path=a.ckpt", "--out", "--views=2"], "--out needs a value"),
-        (["--ckpt_path=a.ckpt", "--out=bank", "--views=two"], "--views is a number, got 'two'"),
-        (["--ckpt_path=a.ckpt", "--out=bank", "--dtype=bf16"], "--dtype bf16: choose one of float16, float32"),
-        (["--ckpt_path=a.ckpt", "--out=bank", "--split=tran"], "there is no such split. Did you mean train?"),
+        (["--ckpt_path=a.ckpt", "--out=bank", "--views=two"], "--views: a whole number is expected, got 'two'"),
+        (["--ckpt_path=a.ckpt", "--out=bank", "--dtype=bf16"], "--dtype: there is no choice 'bf16'. Choose one of float16, float32"),
+        (["--ckpt_path=a.ckpt", "--out=bank", "--split=tran"], "--split: there is no choice 'tran'. Did you mean train?"),
     ],
 )
 def test_wrong_input_is_answered_in_one_sentence(ltl, args, words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NoReturn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
@@ -23,23 +23,37 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, takes_components: bool = False, **options: Any) -> None:
-        self.flags: list[str] = []
+        self.flags: dict[str, argparse.Action] = {}
+        self.needed: list[str] = []
         self.takes_components = takes_components
         options.setdefault("formatter_class", _formatter)
         super().__init__(allow_abbrev=False, exit_on_error=False, **options)
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
-        self.flags += [name for name in names if name.startswith("--")]
-        return super().add_argument(*names, **options)
+        flag = names[-1] if names[-1].startswith("--") else None
+        needed = flag is not None and options.pop("required", False)
+        action = super().add_argument(*names, **options)
+        if flag is not None:
+            self.flags[flag] = action
+        if needed:
+            self.needed.append(names[-1])
+        return action
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
         own, components = apart(args, self.flags) if self.takes_components else (args, [])
+        for word, value in zip(own, [*own[1:], None]):
+            if word in self.flags and self.flags[word].nargs != 0 and (value is None or value.startswith("--")):
+                raise LongTailError(f"{word} needs a value: see `{self.prog} --help`.")
         try:
             found, rest = super().parse_known_args(own, namespace)
         except argparse.ArgumentError as error:
-            raise LongTailError(f"{error.argument_name or f'`{self.prog}`'}: {error.message}.") from error
+            end = "" if error.message.endswith((".", "?")) else "."
+            raise LongTailError(f"{error.argument_name or f'`{self.prog}`'}: {error.message}{end}") from error
         if rest:
             raise LongTailError(self._not_taken(rest))
+        for flag in self.needed:
+            if getattr(found, self.flags[flag].dest) is None:
+                raise LongTailError(f"`{self.prog}` needs {flag} {self.flags[flag].metavar}: see `{self.prog} --help`.")
         if self.takes_components:
             found.components = components
         return found, []
@@ -59,7 +73,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26)
 
 
-def apart(words: Sequence[str], own: Sequence[str]) -> tuple[list[str], list[str]]:
+def apart(words: Sequence[str], own: Container[str]) -> tuple[list[str], list[str]]:
     """The words for argparse, and those that describe components, each flag with its value.
 
     Examples:
@@ -110,8 +124,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
     def choose(word: str) -> str:
         if word not in names:
-            hint = did_you_mean(word, names).rstrip(".")
-            raise argparse.ArgumentTypeError(f"there is no choice {word!r}. {hint}")
+            raise argparse.ArgumentTypeError(f"there is no choice {word!r}. {did_you_mean(word, names)}")
         return word
 
     return choose
