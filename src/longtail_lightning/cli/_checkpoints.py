@@ -1,40 +1,16 @@
-"""What a checkpoint tells the command line, read without running code from it."""
+"""What a checkpoint tells the command line about its model."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._lightning import HYPER_PARAMETERS
 from longtail_lightning.cli._argv import value_of
-from longtail_lightning.modules._checkpoint import KEY
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds: tensors and plain values."""
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # what torch raises depends on what the file holds
-        if foreign := _foreign_class(path):
-            raise LongTailError(
-                f"{path} holds a {foreign}, and the command line reads plain values only, as others can run code: "
-                "leave it out of the checkpoint with save_hyperparameters(ignore=[...]), or keep it as text."
-            ) from error
-        raise LongTailError(f"{path} is no checkpoint, or a damaged one: give another --ckpt_path.") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise LongTailError(f"{path} is no checkpoint of Lightning: give another --ckpt_path.")
-    return checkpoint
-
-
-def _foreign_class(path: str | Path) -> str | None:
-    """The first class in a file that `weights_only=True` does not admit."""
-    try:
-        return next(iter(torch.serialization.get_unsafe_globals_in_checkpoint(path)), None)
-    except Exception:  # no file of torch at all
-        return None
+from longtail_lightning.modules._checkpoint import KEY, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,16 +18,14 @@ class Saved:
     """What a checkpoint says about its model.
 
     Args:
-        class_path: its class; None when it was made in Python, which does not tell.
-        hparams: its arguments, without the class counts.
-        describes_parts: whether a `BaseClassifier` can be built from it with nothing passed.
+        class_path: its class, as far as it says.
+        hparams: its arguments, without the class counts; None when it was made in Python, which does not tell all.
         class_counts: of its classes, as far as it says.
         class_names: of its classes, likewise.
     """
 
     class_path: str | None
-    hparams: dict[str, Any]
-    describes_parts: bool
+    hparams: dict[str, Any] | None
     class_counts: list[int] | None
     class_names: list[str] | None
 
@@ -59,11 +33,25 @@ class Saved:
     def of(cls, path: str | Path) -> Saved:
         """Read it from a file."""
         checkpoint = read_checkpoint(path)
-        hparams = dict(checkpoint.get("hyper_parameters", {}))
-        card = checkpoint.get("longtail_lightning", {}).get("card", {})
+        described, hparams = checkpoint.get(KEY, {}), dict(checkpoint.get(HYPER_PARAMETERS, {}))
+        card = described.get("card", {})
         hparams.pop("_instantiator", None)
         class_path, counts = hparams.pop("_class_path", None), hparams.pop("class_counts", None)
-        return cls(class_path, hparams, KEY in checkpoint, card.get("class_counts", counts), card.get("class_names"))
+        return cls(
+            class_path or described.get("class_path"),
+            hparams if class_path is not None else None,
+            card.get("class_counts", counts),
+            card.get("class_names"),
+        )
+
+    def require_known_class(self) -> None:
+        """Import nothing because a checkpoint says so: its class is of this library, or was named by the user."""
+        module = (self.class_path or "").rpartition(".")[0]
+        if module.partition(".")[0] != "longtail_lightning" and module not in sys.modules:
+            raise LongTailError(
+                f"The model of --ckpt_path is a {self.class_path}, which is not of this library: name it with "
+                f"--model {self.class_path}, or the config of its run with --config."
+            )
 
 
 def with_model_of_checkpoint(args: list[str]) -> list[str]:
@@ -73,6 +61,7 @@ def with_model_of_checkpoint(args: list[str]) -> list[str]:
     if args[0] == "fit" or told or path is None or not Path(path).is_file():
         return args
     saved = Saved.of(path)
-    default = "longtail_lightning.BaseClassifier" if saved.describes_parts else None
-    model = saved.class_path or default
-    return args if model is None else [*args, f"--model={model}"]
+    if saved.class_path is None:
+        return args
+    saved.require_known_class()
+    return [*args, f"--model={saved.class_path}"]

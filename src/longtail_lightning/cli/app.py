@@ -102,8 +102,9 @@ class LongTailCLI(LightningCLI):
         saved = Saved.of(path)
         if self.config.subcommand != "fit":
             self.saved = saved
-        if saved.class_path is None:
+        if saved.hparams is None:
             return
+        saved.require_known_class()
         before = dict(self._model_values())
         model = {"class_path": saved.class_path, "dict_kwargs": saved.hparams}
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)

@@ -12,10 +12,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.cli._argv import with_recipes
-from longtail_lightning.cli._checkpoints import read_checkpoint
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli.app import OPTIONS, PARSER, LongTailCLI, leave_out_advertisements, prepared
 from longtail_lightning.data import LongTailDataModule
+from longtail_lightning.modules._checkpoint import read_checkpoint
 
 
 class _WithoutTrainer(LongTailCLI):

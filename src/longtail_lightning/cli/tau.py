@@ -98,8 +98,8 @@ def _write(model: L.LightningModule, head: Any, value: float, bias: Any, path: P
     import torch
 
     from longtail_lightning.callbacks._heads import as_head_of
-    from longtail_lightning.cli._checkpoints import read_checkpoint
     from longtail_lightning.heads import TauNormalizedHead
+    from longtail_lightning.modules._checkpoint import read_checkpoint
 
     made = TauNormalizedHead(head, tau=value, bias=bias)
     model.head = as_head_of(model, made, model.head)  # type: ignore[arg-type]
