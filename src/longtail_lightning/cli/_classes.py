@@ -23,7 +23,7 @@ def place_of_classes(saved: Saved, data: LongTailDataModule) -> Tensor | None:
         if len(own) != len(saved.class_counts):
             raise LongTailError(
                 f"The model of --ckpt_path has {len(saved.class_counts)} classes and the data have {len(own)}, and "
-                "they do not tell which is which: give the data that the model was trained for, with --data or --config."
+                "they do not tell which is which: give the data that the model was trained for."
             )
         return None
     if own == names:
@@ -42,9 +42,18 @@ def take_classes_of(saved: Saved, data: LongTailDataModule) -> None:
     place = place_of_classes(saved, data)
     if place is None:
         return
-    hook: Any = partial(_relabeled, data.on_after_batch_transfer, place)
-    data.on_after_batch_transfer = hook  # type: ignore[method-assign]
-    data.class_names, data.class_counts = saved.class_names, ClassCounts(saved.class_counts)  # type: ignore
+    spoken: dict[str, Any] = {
+        "on_after_batch_transfer": partial(_relabeled, data.on_after_batch_transfer, place),
+        "labels": partial(_labels, data.labels, place),
+        "class_names": saved.class_names,
+        "class_counts": ClassCounts(saved.class_counts or ()),
+    }
+    for name, value in spoken.items():
+        setattr(data, name, value)
+
+
+def _labels(own: Any, place: Tensor, split: Any) -> Tensor:
+    return place[own(split)]
 
 
 def _relabeled(hook: Any, place: Tensor, batch: Any, dataloader_idx: int) -> Any:

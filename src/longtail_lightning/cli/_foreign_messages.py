@@ -121,7 +121,9 @@ WHOLE: dict[str, tuple[str, Say]] = {
     "required": (r"^the following arguments are required: (.+)", _required),
     "package missing": (
         r"(?s)Problem with given class_path '(\S+)':.*Requirement '([\w-]+)[^']*' not met",
-        lambda match, at: f"{match[1].rpartition('.')[2]} needs a package that is not installed: pip install {match[2]}",
+        lambda match, at: (
+            f"{match[1].rpartition('.')[2]} needs a package that is not installed: pip install {match[2]}"
+        ),
     ),
     "weights do not fit": (
         r"(?s)Error\(s\) in loading state_dict for (\w+):(.*)",
@@ -190,7 +192,9 @@ def _problems(text: str) -> list[Problem]:
             if match[2]:
                 found.append(Problem(line, flag, owners[-1][1] if owners else "", match[2], depth))
             found = [
-                Problem(p.text, p.flag, p.owner, match[1], p.depth) if p.flag == flag and match[1] and not p.value else p
+                Problem(p.text, p.flag, p.owner, match[1], p.depth)
+                if p.flag == flag and match[1] and not p.value
+                else p
                 for p in found
             ]
         elif not _NOISE.fullmatch(line):

@@ -78,7 +78,10 @@ class LongTailCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments(
-            "data.class_counts", "model.init_args.class_counts", compute_fn=self._counts_of_model, apply_on="instantiate"
+            "data.class_counts",
+            "model.init_args.class_counts",
+            compute_fn=self._counts_of_model,
+            apply_on="instantiate",
         )
         for key, callback in OPTIONS.items():
             parser.add_lightning_class_args(callback, key)

@@ -21,6 +21,9 @@ from longtail_lightning.modules._checkpoint import read_checkpoint
 class _WithoutTrainer(LongTailCLI):
     """Model and data as for `ltl test`, and nothing is run."""
 
+    def after_instantiate_classes(self) -> None:
+        pass  # classes are matched in batches, and there are none
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         return None
 

@@ -13,6 +13,7 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 if TYPE_CHECKING:
     from longtail_lightning.counts import ClassCounts
 
+
 def counts(asked: Namespace) -> int:
     """Print a table per split and a histogram."""
     if (asked.file is None) == (not asked.components):

@@ -27,6 +27,8 @@ def features(asked: Namespace) -> int:
         raise LongTailError("`ltl features` needs --ckpt_path FILE or --encoder NAME: give one of the two.")
     if asked.weights is not None and asked.encoder is None:
         raise LongTailError("--weights are those of an --encoder; a checkpoint has its own.")
+    if asked.encoder is not None and not asked.components:
+        raise LongTailError("An --encoder knows no data: add --data CLASS, or --config FILE_OR_RECIPE.")
     with _process_group():
         return _extract(asked)
 
@@ -35,15 +37,12 @@ def verify(asked: Namespace) -> int:
     """Read every file of banks; 1 when one of them is damaged."""
     from longtail_lightning.features.verify import verify_bank
 
-    good = True
+    whole = True
     for folder in _banks(asked.folders):
-        found = verify_bank(folder)
-        good = good and found.ok
-        print(f"{folder}  {'whole' if found.ok else 'DAMAGED'}")
-        for name, ok, message in found.files:
-            if not ok:
-                print(f"  {name}  {message}")
-    return 0 if good else 1
+        report = verify_bank(folder)
+        print(report)
+        whole = whole and report.ok
+    return 0 if whole else 1
 
 
 def _banks(folders: list[str]) -> list[Path]:
@@ -57,7 +56,9 @@ def _banks(folders: list[str]) -> list[Path]:
     for folder in map(Path, folders):
         found = [folder] if is_bank(folder) else sorted(filter(is_bank, folder.glob("*")))
         if not found:
-            raise LongTailError(f"{folder} is no feature bank, and holds none: give a folder that `ltl features` wrote.")
+            raise LongTailError(
+                f"{folder} is no feature bank, and holds none: give a folder that `ltl features` wrote."
+            )
         banks += found
     return banks
 
@@ -77,18 +78,31 @@ def _encoder(asked: Namespace) -> tuple[nn.Module, LongTailDataModule]:
                 "call the part that gives features self.backbone."
             )
         return backbone, data
-    if not asked.components:
-        raise LongTailError("An --encoder knows no data: add --data CLASS, or --config FILE_OR_RECIPE.")
     from longtail_lightning._distributed import on_rank_zero
-    from longtail_lightning.backbones import create_backbone
+    from longtail_lightning.backbones import create_backbone, load_weights
 
-    encoder = create_backbone(asked.encoder, pretrained=asked.weights is None)
-    if asked.weights is not None:
-        from longtail_lightning.backbones import load_weights
-
-        loaded = load_weights(encoder, asked.weights)
-        on_rank_zero(lambda: print(loaded.summary()))
+    if asked.weights is None:
+        return _with_downloaded_weights(asked.encoder), instantiate_data(asked.components)
+    encoder = create_backbone(asked.encoder)
+    loaded = load_weights(encoder, asked.weights)
+    on_rank_zero(lambda: print(loaded.summary()))
     return encoder, instantiate_data(asked.components)
+
+
+def _with_downloaded_weights(name: str) -> nn.Module:
+    from longtail_lightning.backbones import TimmBackbone, TorchvisionBackbone, create_backbone
+
+    if not isinstance(create_backbone(name), (TimmBackbone, TorchvisionBackbone)):
+        raise LongTailError(f"There are no weights of {name} to download: give a file of them, --weights PATH.")
+    try:
+        return create_backbone(name, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, LongTailError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise LongTailError(
+            f"The weights of {name} were not downloaded ({reason}): give them as --weights PATH."
+        ) from error
 
 
 def _extract(asked: Namespace) -> int:

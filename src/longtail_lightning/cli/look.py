@@ -73,7 +73,6 @@ def cp(asked: Namespace) -> int:
     return 0
 
 
-
 def _backbones() -> dict[str, int]:
     table: dict[str, int] = json.loads((catalog.ROOT / "backbones" / "parameters.json").read_text(encoding="utf-8"))
     return table

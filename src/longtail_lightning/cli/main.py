@@ -33,7 +33,6 @@ With --debug, errors show their traceback. `ltl --version` prints the version.
 """
 
 
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 2 when something the user gave cannot work."""
     args = list(sys.argv[1:] if argv is None else argv)

@@ -202,7 +202,9 @@ def _add_data_check(commands: Any) -> None:
         takes_components=True,
     )
     _add_source(made)
-    made.add_argument("--num_workers", metavar="N", type=whole_number, help="processes that read (default: one per core)")
+    made.add_argument(
+        "--num_workers", metavar="N", type=whole_number, help="processes that read (default: one per core)"
+    )
     made.add_argument("--pixels", action="store_true", help="compare pixels, not files: finds copies saved again")
     made.add_argument("--out", metavar="FILE", default="data_check.json", help="the report (default: data_check.json)")
     made.add_argument(
@@ -228,7 +230,10 @@ def _add_data_prepare(commands: Any) -> None:
     _add_source(made)
     made.add_argument("--out", metavar="SHARDS", required=True, help="a new folder")
     made.add_argument(
-        "--resize", metavar="PIXELS", type=whole_number, help="shorter side to which larger images are reduced, like 256"
+        "--resize",
+        metavar="PIXELS",
+        type=whole_number,
+        help="shorter side to which larger images are reduced, like 256",
     )
     made.add_argument(
         "--quality", metavar="N", type=whole_number, default=95, help="of the JPEGs that this makes (default: 95)"
@@ -236,4 +241,6 @@ def _add_data_prepare(commands: Any) -> None:
     made.add_argument(
         "--shard_size", metavar="N", type=whole_number, default=500, help="megabytes per file (default: 500)"
     )
-    made.add_argument("--num_workers", metavar="N", type=whole_number, help="processes that read (default: one per core)")
+    made.add_argument(
+        "--num_workers", metavar="N", type=whole_number, help="processes that read (default: one per core)"
+    )
