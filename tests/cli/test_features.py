@@ -156,13 +156,14 @@ def test_any_encoder_with_weights_of_ones_own(ltl, fit):
 
 
 def test_weights_that_cannot_be_downloaded(ltl, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "urllib.request.urlopen", lambda *args, **options: (_ for _ in ()).throw(URLError("no network"))
-    )
+    def no_network(*args, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    status, _, err = ltl("features", "--encoder=torchvision/squeezenet1_1", *DATA, "--out=bank")
+    status, _, err = ltl("features", "--encoder=torchvision/shufflenet_v2_x0_5", *DATA, "--out=bank")
     assert status == 2
-    assert "The weights of torchvision/squeezenet1_1 were not downloaded (<urlopen error no network>)" in err
+    assert "The weights of torchvision/shufflenet_v2_x0_5 were not downloaded (<urlopen error no network>)" in err
 
 
 def test_verify_names_the_damaged_file(ltl, fit):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning.pytorch.callbacks as lightning_callbacks
 import lightning.pytorch.loggers as lightning_loggers
@@ -85,7 +85,7 @@ def _no_module(match: re.Match[str], at: Problem) -> str:
 # In the lines of a tree, the innermost first.
 IN_TREE: dict[str, tuple[str, Say]] = {
     "no option": (r"Option '(.+)' is not accepted", _no_option),
-    "required of class": (r"(Type .+ a callable class: )?the following arguments are required: (.+)", _required_of_class),
+    "required of class": (r"(Type .+ callable class: )?the following arguments are required: (.+)", _required_of_class),
     "no class": (r"Expected a dot import path string: (\S+)", _no_class),
     "other class": (r"Import path does not correspond to a subclass of (\w+)", _other_class),
     "abstract": (r"Expected an instantiatable class, but \S+ is abstract", _class_first),
@@ -96,7 +96,7 @@ IN_TREE: dict[str, tuple[str, Say]] = {
 
 def _unrecognized(match: re.Match[str], at: Problem) -> str:
     flag = match[1].partition("=")[0]
-    root, dot, option = flag.partition(".")
+    root, _, option = flag.partition(".")
     if root == "--trainer":
         options = [f"--trainer.{name}" for name in inspect.signature(Trainer.__init__).parameters if name != "self"]
         return f"The trainer has no option {option!r}. {did_you_mean(flag, options)}"
@@ -121,9 +121,7 @@ WHOLE: dict[str, tuple[str, Say]] = {
     "required": (r"^the following arguments are required: (.+)", _required),
     "package missing": (
         r"(?s)Problem with given class_path '(\S+)':.*Requirement '([\w-]+)[^']*' not met",
-        lambda match, at: (
-            f"{match[1].rpartition('.')[2]} needs a package that is not installed: pip install {match[2]}"
-        ),
+        lambda match, at: f"{match[1].rpartition('.')[2]} needs another package: pip install {match[2]}",
     ),
     "weights do not fit": (
         r"(?s)Error\(s\) in loading state_dict for (\w+):(.*)",
@@ -187,18 +185,12 @@ def _problems(text: str) -> list[Problem]:
             keys.append((depth, match[1]))
         elif match := re.fullmatch(r"Problem with given class_path '(.+)':", line):
             owners.append((depth, match[1].rpartition(".")[2]))
-        elif match := re.fullmatch(r"Given value: (?!NestedArg)(.+)|Expected .*\. Got value: (.+)", line):
+        elif match := re.fullmatch(r"Given value: (?!NestedArg)(.+)", line):  # stands behind what is said of it
             flag = _flag(keys)
-            if match[2]:
-                found.append(Problem(line, flag, owners[-1][1] if owners else "", match[2], depth))
-            found = [
-                Problem(p.text, p.flag, p.owner, match[1], p.depth)
-                if p.flag == flag and match[1] and not p.value
-                else p
-                for p in found
-            ]
+            found = [replace(p, value=p.value or match[1]) if p.flag == flag else p for p in found]
         elif not _NOISE.fullmatch(line):
-            found.append(Problem(line, _flag(keys), owners[-1][1] if owners else "", "", depth))
+            value = line.partition("Got value: ")[2]
+            found.append(Problem(line, _flag(keys), owners[-1][1] if owners else "", value, depth))
     return found
 
 

@@ -56,9 +56,7 @@ def _banks(folders: list[str]) -> list[Path]:
     for folder in map(Path, folders):
         found = [folder] if is_bank(folder) else sorted(filter(is_bank, folder.glob("*")))
         if not found:
-            raise LongTailError(
-                f"{folder} is no feature bank, and holds none: give a folder that `ltl features` wrote."
-            )
+            raise LongTailError(f"{folder} is no feature bank, and holds none: give what `ltl features` wrote.")
         banks += found
     return banks
 
@@ -101,7 +99,7 @@ def _with_downloaded_weights(name: str) -> nn.Module:
             raise
         reason = str(error).splitlines()[0]
         raise LongTailError(
-            f"The weights of {name} were not downloaded ({reason}): give them as --weights PATH."
+            f"The weights of {name} were not downloaded ({reason}): give a file of them, --weights PATH."
         ) from error
 
 

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._rooms import ROOT
 from longtail_lightning.cli import catalog
 from longtail_lightning.cli.parser import TOPICS
 from longtail_lightning.cli.recipes import FOLDER, find_config, recipe_names, summary
@@ -74,7 +75,7 @@ def cp(asked: Namespace) -> int:
 
 
 def _backbones() -> dict[str, int]:
-    table: dict[str, int] = json.loads((catalog.ROOT / "backbones" / "parameters.json").read_text(encoding="utf-8"))
+    table: dict[str, int] = json.loads((ROOT / "backbones" / "parameters.json").read_text(encoding="utf-8"))
     return table
 
 

@@ -13,6 +13,7 @@ from longtail_lightning.cli._argparse import Parser, number, numbers, one_of, so
 TOPICS = (*(room for room in ROOMS if room not in ("backbones", "report")), "backbones", "recipes")
 COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau")
 _OF_DATA = ("check", "prepare")
+_READERS = "processes that read (default: one per core)"
 # Without a word more, these show their help.
 _ASKING = (["counts"], ["features"], ["features", "verify"], ["tau"], ["data"], ["data", "check"], ["data", "prepare"])
 
@@ -137,7 +138,7 @@ def _add_features(commands: Any) -> None:
         "features verify",
         "features.verify",
         "FOLDER [FOLDER ...]",
-        "Reads every file of feature banks and compares it with its checksum. The exit status is 1 when one is damaged.",
+        "Compares every file of feature banks with its checksum. The exit status is 1 when one is damaged.",
     )
     made.add_argument("folders", metavar="FOLDER", nargs="+", help="a bank, or a folder of banks")
 
@@ -157,10 +158,10 @@ def _add_tau(commands: Any) -> None:
         "tau",
         "tau.tau",
         "--ckpt_path FILE [options]",
-        "Chooses tau of the tau-normalized classifier, w / |w|^tau, and writes a checkpoint with that classifier, which\n"
-        "tests and predicts like any other. Accuracy over tau is printed and goes beside it, as JSON and PNG. The\n"
-        "backbone runs once. Tau is never chosen on test images. The data are those of the run, unless --data or\n"
-        "--config say others, as for `ltl test`.",
+        "Chooses tau of the tau-normalized classifier, w / |w|^tau, and writes a checkpoint with that classifier,\n"
+        "which tests and predicts like any other. Accuracy over tau is printed and goes beside it, as JSON and PNG.\n"
+        "The backbone runs once. Tau is never chosen on test images. The data are those of the run, unless --data\n"
+        "or --config say others, as for `ltl test`.",
         takes_components=True,
     )
     made.add_argument("--ckpt_path", metavar="FILE", required=True, help="the trained model")
@@ -202,9 +203,7 @@ def _add_data_check(commands: Any) -> None:
         takes_components=True,
     )
     _add_source(made)
-    made.add_argument(
-        "--num_workers", metavar="N", type=whole_number, help="processes that read (default: one per core)"
-    )
+    made.add_argument("--num_workers", metavar="N", type=whole_number, help=_READERS)
     made.add_argument("--pixels", action="store_true", help="compare pixels, not files: finds copies saved again")
     made.add_argument("--out", metavar="FILE", default="data_check.json", help="the report (default: data_check.json)")
     made.add_argument(
@@ -233,7 +232,7 @@ def _add_data_prepare(commands: Any) -> None:
         "--resize",
         metavar="PIXELS",
         type=whole_number,
-        help="shorter side to which larger images are reduced, like 256",
+        help="shorter side of images that are larger, such as 256",
     )
     made.add_argument(
         "--quality", metavar="N", type=whole_number, default=95, help="of the JPEGs that this makes (default: 95)"
@@ -241,6 +240,4 @@ def _add_data_prepare(commands: Any) -> None:
     made.add_argument(
         "--shard_size", metavar="N", type=whole_number, default=500, help="megabytes per file (default: 500)"
     )
-    made.add_argument(
-        "--num_workers", metavar="N", type=whole_number, help="processes that read (default: one per core)"
-    )
+    made.add_argument("--num_workers", metavar="N", type=whole_number, help=_READERS)
