@@ -130,6 +130,8 @@ def _module(component: nn.Module) -> Spec:
         if name in _BOUND_LATER or (name in _TORCH_DROPS and _of_torch(cls)):
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            if cls is nn.Identity:  # which takes anything and keeps nothing
+                continue
             raise NotPlainError(f"{path}(*{name})")
         if name in start_only:
             init_args[name] = start_only[name]

@@ -128,12 +128,18 @@ def build_module(path: str | Path, **parts: nn.Module) -> L.LightningModule:
     # Settings of parts and optimizers, which the command line keeps here, are not needed: the parts tell them.
     settings = {name: value for name, value in saved.items() if name in accepted and not _is_spec(value)}
     settings |= {name: value for name, value in cls.start_only.items() if name in accepted}
-    for name, part in checkpoint[KEY]["parts"].items():
+    for name in checkpoint[KEY]["parts"]:
         if name in accepted:
             settings.pop(name, None)
-            if part["spec"] is None or _is_spec(part["spec"]):
+            if accepted[name].default is not None:  # which would be built, only to be replaced
                 settings[name] = MissingPart(name)
-    module: L.LightningModule = cls(**{**settings, **parts})
+    try:
+        module: L.LightningModule = cls(**{**settings, **parts})
+    except TypeError as error:
+        raise LongTailError(
+            f"{path} is of a {cls.__name__}, which cannot be made from {', '.join(settings) or 'nothing'} ({error}): "
+            "pass what is missing to load(path, name=...), or give the arguments of its parts a default of None."
+        ) from error
     checkpoint[HYPER_PARAMETERS] = {**saved, **parts}
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])

@@ -61,7 +61,8 @@ class DescribedModule(L.LightningModule):
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         for part in self.modules():
             # What was bound to the classes of the module follows them; what had counts of its own keeps those.
-            if hasattr(part, "bind_class_counts") and getattr(part, "class_counts", None) == before:
+            bound = getattr(part, "class_counts", None)
+            if hasattr(part, "bind_class_counts") and bound is not None and ClassCounts(bound) == before:
                 part.bind_class_counts(counts)
 
     # -- hooks -----------------------------------------------------------------------------------
