@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import lightning.pytorch.callbacks as lightning_callbacks
 import lightning.pytorch.loggers as lightning_loggers
 import torch.optim.lr_scheduler as schedulers
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from torch import optim
 
 from longtail_lightning._errors import did_you_mean
@@ -47,6 +47,8 @@ Say = Callable[[re.Match[str], Problem], str]
 
 
 def _no_option(match: re.Match[str], at: Problem) -> str:
+    if at.owner == LightningModule.__name__:  # what --model is until it is said
+        return _class_first(match, at)
     component = all_components().get(at.owner)
     hint = f" {did_you_mean(match[1], component.options, listing=f'ltl show {at.owner}')}" if component else ""
     return f"{at.owner} has no option {match[1]!r}.{hint}"

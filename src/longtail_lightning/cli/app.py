@@ -155,7 +155,7 @@ class LongTailCLI(LightningCLI):
             rank_zero_warn(f"{told}: the splits follow the data.")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        options = self._get(self.config_init, "trainer", default={})
+        options = self.config_init[self.subcommand].trainer
         callbacks = options.get("callbacks") or []
         callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
@@ -187,7 +187,7 @@ class LongTailCLI(LightningCLI):
         say_after_fit(self.trainer)
 
     def after_predict(self) -> None:
-        say(f"predictions {self._get(self.config_init, 'predictions').path}")
+        say(f"predictions {self.config_init[self.subcommand].predictions.path}")
 
 
 class _WithoutForeignCounts(L.Callback):

@@ -42,7 +42,8 @@ how
 _EVALUATE = """\
 usage: ltl {command} --ckpt_path FILE [options]
 
-{what} Model and data are those of the run that wrote the checkpoint, unless --data or --config say others.
+{what}
+Model and data are those of the run that wrote the checkpoint, unless --data or --config say others.
 
   --ckpt_path FILE              the trained model              --ckpt_path runs/mine/version_0/checkpoints/best.ckpt
   --data CLASS                  other data                     --data ImageFolderLT --data.root photos
