@@ -114,7 +114,9 @@ def test_every_example_is_understood(command, capsys):
     for line, example in zip(lines, examples):
         assert example[0].startswith(line[0].split()[0].partition("OPTION")[0]), "the example is one of its option"
     # Files that are not here, and pictures, which another parser takes.
-    words = [word for example in examples if example[0] not in ("--config", "--ckpt_path", "--images") for word in example]
+    words = [
+        word for example in examples if example[0] not in ("--config", "--ckpt_path", "--images") for word in example
+    ]
     with pytest.raises(SystemExit) as stop:
         LongTailCLI([command, *([] if command == "fit" else ["--model", "BaseClassifier"]), *words, "--print_config"])
     assert stop.value.code == 0
