@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -14,7 +15,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._rooms import ROOMS
@@ -160,24 +161,22 @@ class LongTailCLI(LightningCLI):
         callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
-            callbacks.append(self._default_checkpoint())
+            callbacks += self._default_checkpoints()
         try:
             return super().instantiate_trainer(**kwargs, callbacks=callbacks)
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise LongTailError(f"--trainer: {' '.join(str(error).split())[:400]}") from error
 
-    def _default_checkpoint(self) -> ModelCheckpoint:
+    def _default_checkpoints(self) -> list[ModelCheckpoint]:
         # Other modules may log under other names.
         if self.datamodule.dataset("val") is None or not isinstance(self.model, BaseClassifier):
-            return ModelCheckpoint(filename="epoch{epoch}", auto_insert_metric_name=False, save_last=True)
-        return ModelCheckpoint(
-            filename="best",
-            monitor="val/acc",
-            mode="max",
-            auto_insert_metric_name=False,
-            save_last=True,
-            enable_version_counter=False,
+            return [ModelCheckpoint(filename="epoch{epoch}", auto_insert_metric_name=False, save_last=True)]
+        best = ModelCheckpoint(
+            filename="best", monitor="val/acc", mode="max", auto_insert_metric_name=False, enable_version_counter=False
         )
+        # With save_last, Lightning would write it only together with the best: a run could not go on from its last
+        # epoch, and one that did would end with another last.ckpt.
+        return [best, ModelCheckpoint(filename="last", enable_version_counter=False)]
 
     def before_predict(self) -> None:
         # The writer keeps what it needs; holding all probabilities as well would fill the memory.
@@ -204,7 +203,10 @@ def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     leave_out_advertisements(args[0])
     with one_sentence():
-        LongTailCLI(prepared(list(args)))
+        try:
+            LongTailCLI(prepared(list(args)))
+        except SIGTERMException:  # Lightning leaves with status 0, as if all had been done
+            return 128 + signal.SIGTERM
     return 0
 
 
