@@ -28,7 +28,7 @@ from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
 from longtail_lightning.metrics._mean_loss import MeanLoss
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._described import DescribedModule
-from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
+from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, when_to_step
 
 HeadCallable = Callable[[int, int], Head]
 StepOutput = dict[str, Tensor]
@@ -200,19 +200,7 @@ class BaseClassifier(DescribedModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.build_optimizer()
-        scheduler = self.lr_scheduler(optimizer)
-        if not isinstance(scheduler, WarmupCosine):
-            config = {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}
-            return {"optimizer": optimizer, "lr_scheduler": config}
-        if scheduler.total_steps is None:
-            steps = self.trainer.estimated_stepping_batches
-            if steps == float("inf"):
-                raise LongTailError(
-                    "The default schedule must know how long the run is: set max_epochs or max_steps, "
-                    "or give another lr_scheduler."
-                )
-            scheduler.set_total_steps(int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": when_to_step(self.lr_scheduler(optimizer), self.trainer)}
 
     def configure_callbacks(self) -> list[L.Callback]:
         return [NonFiniteLossGuard()]
