@@ -39,9 +39,10 @@ def verify(asked: Namespace) -> int:
 
     whole = True
     for folder in _banks(asked.folders):
-        report = verify_bank(folder)
-        print(report)
-        whole = whole and report.ok
+        damaged = verify_bank(folder)
+        told = ", ".join(f"{name} {what}" for name, what in damaged.items())
+        print(f"{folder} is damaged: {told}" if damaged else f"{folder} is whole")
+        whole = whole and not damaged
     return 0 if whole else 1
 
 
