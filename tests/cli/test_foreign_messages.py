@@ -143,6 +143,12 @@ def test_what_no_row_knows_is_raised_as_it_is():
         ),
         (["--model.hed=CosineHead"], "BaseClassifier has no option 'hed'. Did you mean head?"),
         (["--data.batch_size=x"], "--data.batch_size x: expected int."),
+        (["--model.optimizer=Adam", "--model.optimizer.lr=x"], "--model.optimizer.lr x: expected float."),
+        (["--model.optimizer=Adam", "--model.optimizer.l=1"], "Adam has no option 'l'."),
+        (["--model.lr_scheduler=StepLR"], "StepLR needs --model.lr_scheduler.step_size."),
+        (["--model.lr_scheduler=StepLR", "--model.lr_scheduler.step_size=y"], "--model.lr_scheduler.step_size y: "
+         "expected int."),
+        (["--optimizer=adm"], "--optimizer adm: there is no such class. Did you mean Adam or RAdam or NAdam?"),
         (["--seed_everything=x"], "--seed_everything x: expected bool or int."),
         (["--config", "wrong.yaml"], "--trainer.max_epochs many: expected int."),
         (["--config", "empty.yaml"], "--config empty.yaml: the file is empty. `ltl cp quickstart` writes one to begin "
@@ -172,6 +178,14 @@ def test_weights_of_a_checkpoint_that_do_not_fit(ltl, fit):
     status, _, err = ltl("test", "--ckpt_path", path)
     assert status == 2
     assert f"The weights of the checkpoint do not fit the {BaseClassifier.__name__}: " in err
+
+
+def test_what_is_evaluated_must_be_said(ltl):
+    for command in ("validate", "test", "predict"):
+        status, _, err = ltl(command, *TINY)
+        assert (status, err) == (
+            2, f"ltl: error: `ltl {command}` needs --ckpt_path FILE, the trained model: see `ltl {command} --help`.\n"
+        )  # fmt: skip
 
 
 def test_an_option_of_the_model_before_its_class(ltl):

@@ -55,8 +55,8 @@ def _no_option(match: re.Match[str], at: Problem) -> str:
 
 
 def _required_of_class(match: re.Match[str], at: Problem) -> str:
-    needed = ", ".join(f"{at.flag}.{name}" for name in match[2].split(", "))
-    return f"{at.flag if match[1] else at.owner} needs {needed}."  # of a callable, the class is not told here
+    needed = ", ".join(f"{at.flag}.{name}" for name in match[1].split(", "))
+    return f"{at.owner} needs {needed}."
 
 
 def _no_class(match: re.Match[str], at: Problem) -> str:
@@ -87,8 +87,8 @@ def _no_module(match: re.Match[str], at: Problem) -> str:
 # In the lines of a tree, the innermost first.
 IN_TREE: dict[str, tuple[str, Say]] = {
     "no option": (r"Option '(.+)' is not accepted", _no_option),
-    "required of class": (r"(Type .+ callable class: )?the following arguments are required: (.+)", _required_of_class),
-    "no class": (r"Expected a dot import path string: (\S+)", _no_class),
+    "required of class": (r"the following arguments are required: (.+)", _required_of_class),
+    "no class": (r"Expected a dot import path string: (\S*[A-Z]\S*)", _no_class),
     "other class": (r"Import path does not correspond to a subclass of (\w+)", _other_class),
     "abstract": (r"Expected an instantiatable class, but \S+ is abstract", _class_first),
     "model before class": (r"unrecognized arguments: --\S+", _class_first),
@@ -156,19 +156,26 @@ def sentence_for_parser_error(text: str) -> str:
         for pattern, say in IN_TREE.values():
             if match := re.fullmatch(pattern, problem.text):
                 return say(match, problem)
-    if kinds := [_EXPECTED.fullmatch(p.text) for p in problems if p.depth == problems[0].depth]:
-        wanted = [re.sub(r"<class '(?:.*\.)?(.+?)'>|typing\.Literal", _plainly, kind[1]) for kind in kinds if kind]
-        if wanted:
-            value = problems[0].value
-            return f"{problems[0].flag}{f' {value}' if value else ''}: expected {' or '.join(wanted)}."
+    innermost = [problem for problem in problems if problem.depth == problems[0].depth]
+    kinds = [match[1] for problem in innermost if (match := _EXPECTED.fullmatch(problem.text))]
+    if kinds:
+        wanted = " or ".join(re.sub(r"<class '(?:.*\.)?(.+?)'>|typing\.Literal", _plainly, kind) for kind in kinds)
+        value = f" {problems[0].value}" if problems[0].value else ""
+        return f"{problems[0].flag}{value}: expected {wanted}."
+    for problem in innermost:  # a name in small letters, where nothing but a class can stand
+        if match := re.fullmatch(r"Expected a dot import path string: (\S+)", problem.text):
+            return _no_class(match, problem)
     return " ".join(text.split())[:600]
 
 
-_EXPECTED = re.compile(r"Expected an? (.+?)(?:\. Got value: .*)?")
+_EXPECTED = re.compile(r"Expected an? (?!dot import path)(.+?)(?:\. Got value: .*)?")
 _NOISE = re.compile(
     r"|Expected a <class 'NoneType'>|Expected a path but .*|Does not validate against any .*|Subtypes: .*|Errors:"
     r"|Given value type: .*|Given value: NestedArg.*"
 )
+# In one line: what is expected of a function or a class that makes one, what is wrong, and what was given.
+_OF_CALLABLE = re.compile(r"Type .+ expects a function or a callable class: (.+)")
+_GIVEN_CLASS = re.compile(r"\. Got value: Namespace\(class_path='([^']+)'.*")
 
 
 def _plainly(kind: re.Match[str]) -> str:
@@ -183,18 +190,17 @@ def _problems(text: str) -> list[Problem]:
     for line in filter(str.strip, text.splitlines()):
         depth, line = len(line) - len(line.lstrip()), line.strip().removeprefix("- ")
         keys, owners = [(i, key) for i, key in keys if i < depth], [(i, owner) for i, owner in owners if i < depth]
+        if match := _GIVEN_CLASS.search(line):
+            owners.append((depth, match[1].rpartition(".")[2]))
+            line = line[: match.start()]
+        line = match[1] if (match := _OF_CALLABLE.fullmatch(line)) else line
+        flag, owner = "--" + ".".join(key for _, key in keys), owners[-1][1] if owners else ""
         if match := re.fullmatch(r'Parser key "(.+)":', line):
             keys.append((depth, match[1]))
         elif match := re.fullmatch(r"Problem with given class_path '(.+)':", line):
             owners.append((depth, match[1].rpartition(".")[2]))
         elif match := re.fullmatch(r"Given value: (?!NestedArg)(.+)", line):  # stands behind what is said of it
-            flag = _flag(keys)
             found = [replace(p, value=p.value or match[1]) if p.flag == flag else p for p in found]
         elif not _NOISE.fullmatch(line):
-            value = line.partition("Got value: ")[2]
-            found.append(Problem(line, _flag(keys), owners[-1][1] if owners else "", value, depth))
+            found.append(Problem(line, flag, owner, line.partition("Got value: ")[2], depth))
     return found
-
-
-def _flag(keys: list[tuple[int, str]]) -> str:
-    return "--" + ".".join(key for _, key in keys)
