@@ -112,6 +112,9 @@ def _not_in_config(match: re.Match[str], at: Problem) -> str:
 
 
 def _required(match: re.Match[str], at: Problem) -> str:
+    command = match[1].partition(".")[0]
+    if command in ("validate", "test", "predict"):
+        return f"`ltl {command}` needs --ckpt_path FILE, the trained model: see `ltl {command} --help`."
     needed = [f"--{key.rpartition('.')[2]} CLASS" for key in match[1].split(", ")]
     return f"{' and '.join(sorted(needed, reverse=True))} must be given, or a --config FILE_OR_RECIPE that says so."
 

@@ -201,8 +201,6 @@ class _WithoutForeignCounts(L.Callback):
 
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
-    if args[0] != "fit" and value_of(args, "--ckpt_path", "--config", "-c", "--model") is None:
-        raise LongTailError(f"`ltl {args[0]}` needs --ckpt_path FILE, the trained model: see `ltl {args[0]} --help`.")
     leave_out_advertisements(args[0])
     with one_sentence():
         try:
