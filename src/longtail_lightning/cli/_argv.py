@@ -34,12 +34,17 @@ def with_config_of_checkpoint(args: list[str]) -> list[str]:
         raise LongTailError(f"--ckpt_path {checkpoint}: there is no such file.")
     if any(arg.split("=")[0] in ("--config", "-c", "--data", "--model") for arg in args):
         return args
-    for folder in list(Path(checkpoint).resolve().parents)[:3]:
-        if (folder / CONFIG_FILE).is_file():
-            return [args[0], "--config", str(folder / CONFIG_FILE), *args[1:]]
+    if (config := config_beside(checkpoint)) is not None:
+        return [args[0], "--config", str(config), *args[1:]]
     raise LongTailError(
         f"No {CONFIG_FILE} beside {checkpoint}, so the data are unknown: add --config FILE or --data CLASS."
     )
+
+
+def config_beside(checkpoint: str | Path) -> Path | None:
+    """The config that a run saved, in a folder above its checkpoint."""
+    files = (folder / CONFIG_FILE for folder in list(Path(checkpoint).resolve().parents)[:3])
+    return next((file for file in files if file.is_file()), None)
 
 
 def with_checkpoint_last(args: list[str]) -> list[str]:
@@ -59,31 +64,6 @@ def value_of(args: Sequence[str], *flags: str) -> str | None:
         if name in flags:
             return value if equals else (args[i + 1] if i + 1 < len(args) else None)
     return None
-
-
-def options_of(
-    args: Sequence[str], defaults: dict[str, str], switches: Sequence[str] = ()
-) -> tuple[dict[str, str], set[str], list[str]]:
-    """Values of the flags in `defaults`, the switches that are on, and all other words.
-
-    Examples:
-        >>> options_of(["mine.csv", "--root=here", "--json"], {"--root": "", "--out": "a"}, ["--json"])
-        ({'--root': 'here', '--out': 'a'}, {'--json'}, ['mine.csv'])
-    """
-    values, on, rest = dict(defaults), set(), []
-    words = list(args)
-    while words:
-        word = words.pop(0)
-        name, equals, value = word.partition("=")
-        if name in defaults:
-            if not equals and not words:
-                raise LongTailError(f"{name} needs a value.")
-            values[name] = value if equals else words.pop(0)
-        elif word in switches:
-            on.add(word)
-        else:
-            rest.append(word)
-    return values, on, rest
 
 
 def flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

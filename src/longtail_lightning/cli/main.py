@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.cli.run_help import RUN, run_help
 
 HELP = """\
 ltl: train on long-tailed images
@@ -16,7 +18,7 @@ usage: ltl COMMAND [options]
   fit        train                        ltl fit --config quickstart
   validate   evaluate on validation data  ltl validate --ckpt_path FILE
   test       evaluate on test data        ltl test --ckpt_path FILE
-  predict    write predictions to a file  ltl predict --ckpt_path FILE --predictions.path out.csv
+  predict    write predictions to a file  ltl predict --ckpt_path FILE --images photos
   features   keep the features of images  ltl features --ckpt_path FILE --out bank
   tau        even out a classifier        ltl tau --ckpt_path FILE
 
@@ -26,13 +28,9 @@ usage: ltl COMMAND [options]
   counts     class counts of labels       ltl counts --data SyntheticLongTail
   data       check images before training ltl data check FOLDER
 
---config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options.
+--config takes a file or the name of a packaged recipe. `ltl COMMAND --help` tells more.
 With --debug, errors show their traceback. `ltl --version` prints the version.
 """
-
-_RUN = ("fit", "validate", "test", "predict")
-_LOOK = ("list", "show", "cp")
-_OWN = ("counts", "data", "features", "tau")  # each in a module of its own name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,18 +59,27 @@ def _dispatch(args: list[str]) -> int:
 
         print(f"longtail-lightning {__version__}")
         return 0
-    if command in _LOOK:
-        from longtail_lightning.cli import look
-
-        return look.COMMANDS[command](rest)
-    if command in _OWN:
-        run_own: Callable[[list[str]], int] = getattr(import_module(f"longtail_lightning.cli.{command}"), command)
-        return run_own(rest)
-    if command in _RUN:
+    pictures = command == "predict" and any(word.partition("=")[0] == "--images" for word in rest)
+    if command in RUN and not pictures:
+        if {"-h", "--help"} & set(rest):
+            print(run_help(command), end="")
+            return 0
         from longtail_lightning.cli.app import run
 
-        return run(args)
-    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*_RUN, *_LOOK, *_OWN])}")
+        return run(["--help" if arg == "--help-all" else arg for arg in args])
+    from longtail_lightning.cli.parser import COMMANDS, parse
+
+    if command in COMMANDS or pictures:
+        asked = parse(args)
+        return 0 if asked is None else _run_small(asked)
+    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*RUN, *COMMANDS])}")
+
+
+def _run_small(asked: Namespace) -> int:
+    """Import the module of a small command, which may need torch, and run it."""
+    module, _, name = asked.run.partition(".")
+    run: Callable[[Namespace], int] = getattr(import_module(f"longtail_lightning.cli.{module}"), name)
+    return run(asked)
 
 
 if __name__ == "__main__":
