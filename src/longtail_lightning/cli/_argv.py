@@ -34,12 +34,17 @@ def with_config_of_checkpoint(args: list[str]) -> list[str]:
         raise LongTailError(f"--ckpt_path {checkpoint}: there is no such file.")
     if any(arg.split("=")[0] in ("--config", "-c", "--data", "--model") for arg in args):
         return args
-    for folder in list(Path(checkpoint).resolve().parents)[:3]:
-        if (folder / CONFIG_FILE).is_file():
-            return [args[0], "--config", str(folder / CONFIG_FILE), *args[1:]]
+    if (config := config_beside(checkpoint)) is not None:
+        return [args[0], "--config", str(config), *args[1:]]
     raise LongTailError(
         f"No {CONFIG_FILE} beside {checkpoint}, so the data are unknown: add --config FILE or --data CLASS."
     )
+
+
+def config_beside(checkpoint: str | Path) -> Path | None:
+    """The config that a run saved, in a folder above its checkpoint."""
+    files = (folder / CONFIG_FILE for folder in list(Path(checkpoint).resolve().parents)[:3])
+    return next((file for file in files if file.is_file()), None)
 
 
 def with_checkpoint_last(args: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import shlex
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -16,6 +17,7 @@ from jsonargparse import SUPPRESS, ActionConfigFile
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._rooms import ROOMS
@@ -216,7 +218,10 @@ def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     _quiet(args[0])
     with one_sentence():
-        LongTailCLI(_prepared(list(args)))
+        try:
+            LongTailCLI(_prepared(list(args)))
+        except SIGTERMException:  # Lightning leaves with status 0, as if all had been done
+            return 128 + signal.SIGTERM
     return 0
 
 

@@ -26,7 +26,8 @@ usage: ltl COMMAND [options]
   counts     class counts of labels       ltl counts --data SyntheticLongTail
   data       check images before training ltl data check FOLDER
 
---config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options.
+--config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options; for a recipe of several
+stages, `ltl fit --config staged_quickstart --help`.
 With --debug, errors show their traceback. `ltl --version` prints the version.
 """
 
@@ -69,6 +70,10 @@ def _dispatch(args: list[str]) -> int:
         run_own: Callable[[list[str]], int] = getattr(import_module(f"longtail_lightning.cli.{command}"), command)
         return run_own(rest)
     if command in _RUN:
+        from longtail_lightning.cli import stages
+
+        if files := stages.staged_configs(rest):
+            return stages.run(command, rest, files)
         from longtail_lightning.cli.app import run
 
         return run(args)
