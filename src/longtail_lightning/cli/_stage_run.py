@@ -44,6 +44,10 @@ class RunFolder:
         """With what it began, whether or not it has finished."""
         return _read_json(self.folder(stage) / STARTED)
 
+    def goes_on(self, stage: Stage) -> bool:
+        """Whether there is a checkpoint to go on from; a file that was cut off is none."""
+        return stage.run == "fit" and zipfile.is_zipfile(self.folder(stage) / LAST)
+
     def find(self, reference: Reference) -> Path:
         """The file or folder that a reference means."""
         folder = self.folder(reference.stage)
@@ -60,8 +64,7 @@ class RunFolder:
 
     def refuse_changes(self, stage: Stage) -> None:
         """A stage that ran with other settings or files than it would now is not mixed with the others."""
-        goes_on = (self.folder(stage) / LAST).is_file()
-        record = self.finished(stage) or (self.started(stage) if goes_on else None)
+        record = self.finished(stage) or (self.started(stage) if self.goes_on(stage) else None)
         if record is None:
             return
         then, now = record["settings"], stage.identity()
@@ -87,15 +90,14 @@ class RunFolder:
                 )
         used = {path.as_posix(): checksum_of(path) for path in map(self.find, stage.references())}
         folder = self.folder(stage)
-        last = folder / LAST
-        resumed = stage.run == "fit" and zipfile.is_zipfile(last)  # one that was cut off is none
+        resumed = self.goes_on(stage)
         if resumed:
             _keep_curves(folder)
         elif stage.run != "features" and folder.exists():  # features go on by themselves
             shutil.rmtree(folder)
         record = {"settings": stage.identity(), "files": used}
         write_json(folder / STARTED, record)
-        command = self._command(stage.filled(self.find), last if resumed else None)
+        command = self._command(stage.filled(self.find), folder / LAST if resumed else None)
         begin = time.monotonic()
         status = run_process([sys.executable, "-m", "longtail_lightning.cli.main", *command], lock)
         if status == 0:
@@ -115,10 +117,10 @@ class RunFolder:
             flags += [_as_flag(key, value) for key, value in own.items() if value is not False]
         else:
             beside = config_beside(checkpoint) if stage.run != "fit" and "data" not in settings else None
-            if beside is not None:
-                settings = merged(read_yaml(beside) | {"ckpt_path": None}, settings)
+            base = {} if beside is None else read_yaml(beside) | {"ckpt_path": None}
             if stage.run == "predict":
-                settings = merged({"predictions": {"path": (folder / "predictions.csv").as_posix()}}, settings)
+                base = merged(base, {"predictions": {"path": (folder / "predictions.csv").as_posix()}})
+            settings = merged(base, settings)
             settings["trainer"] = self._with_logger(stage, settings.get("trainer"))
         if not settings:
             return [stage.run, *flags]

@@ -75,7 +75,7 @@ def _show(plan: Plan, folder: RunFolder, current: str) -> None:
         done, started = folder.finished(stage), folder.started(stage)
         state = "finished" if done else "interrupted" if started else "waiting"
         if stage.name == current:
-            state = "continues" if started else "starts"
+            state = "continues" if folder.goes_on(stage) else "starts"
         seconds, result = (f"{done['seconds']:.1f}", done["result"]) if done else ("", "")
         rows.append((stage.name, stage.run, state, seconds, result))
     widths = [max(map(len, column)) for column in zip(*rows)]
