@@ -18,7 +18,6 @@ from longtail_lightning.cli import _stage_process, _stage_run
 from longtail_lightning.cli._stage_process import locked, run_process
 from longtail_lightning.cli._stage_run import MARK
 from longtail_lightning.cli.main import main
-from tests.cli.conftest import MODEL, TINY
 
 RUN = Path("runs/mine/version_0")
 RECIPE = """
@@ -34,7 +33,9 @@ stages:
     data: {init_args: {sampler: ClassBalancedSampler}}
     model:
       class_path: Decoupled
-      init_args: {checkpoint: "${stages.teacher.checkpoints.last}", loss: {init_args: {file: "${stages.bank.bank}/val"}}}
+      init_args:
+        checkpoint: "${stages.teacher.checkpoints.last}"
+        loss: {init_args: {file: "${stages.bank.bank}/val"}}
   check: {run: test, ckpt_path: "${stages.student.best}"}
 """
 
@@ -66,6 +67,8 @@ def staged(ltl, monkeypatch):
             place = Path(flags.get("--config") or flags["--out"])
             name = place.relative_to(sorted(Path("runs/mine").glob("version_*"))[-1]).parts[0]
             calls[name] = words
+            if words[0] == "features":
+                place.mkdir()
             if words[0] == "fit":
                 for file in ("best", "last"):
                     checkpoint = place.parent / "checkpoints" / f"{file}.ckpt"
@@ -143,7 +146,10 @@ def test_a_stage_can_begin_with_a_recipe_or_a_file_beside_the_staged_one(staged)
 
 def ltl_dry(config, *args):
     """What `--stages.dry_run` shows, in a process of its own; torch is not imported."""
-    code = "import sys; from longtail_lightning.cli.main import main; s = main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(s)"
+    code = (
+        "import sys; from longtail_lightning.cli.main import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
     words = ["fit", "--config", config, "--stages.dry_run", *args]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     parts = [part.partition("\n") for part in done.stdout.split("# ")[1:]]
@@ -177,7 +183,7 @@ def test_each_stage_alone(staged):
     assert (status, calls) == (2, {})
     assert "Stage student takes ${stages.teacher.checkpoints.last}, and teacher has not finished" in err
     for name in ("teacher", "bank", "student"):
-        status, out, _, calls = staged("--stage", name)
+        status, _, _, calls = staged("--stage", name)
         assert (status, list(calls)) == (0, [name])
     assert list(staged()[3]) == ["check"]
 
@@ -385,7 +391,8 @@ def kill_when(process, file):
 
 def weights(folder):
     return {
-        name: torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for name in STAGES
+        name: torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in STAGES
     }
 
 
@@ -395,6 +402,7 @@ def assert_equal(found, expected):
         assert all(torch.equal(value, expected[name][key]) for key, value in found[name].items()), name
 
 
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
 def test_killed_in_each_stage_it_ends_equal_to_an_uninterrupted_run(tmp_path, monkeypatch):
     for name in STAGES:
         kill_when(start(), tmp_path / FOLDER / name / "checkpoints" / "last.ckpt")

@@ -230,7 +230,9 @@ def _options(args: list[str], names: list[str]) -> _Options:
             _known(flag, first, [*names, *SWITCHES])
             own.setdefault(first, []).append(_joined(f"--{rest}", value))
         elif flag == "--ckpt_path":
-            raise LongTailError("Stages go on by themselves: drop --ckpt_path, or give it to one, --stages.NAME.ckpt_path.")
+            raise LongTailError(
+                "Stages go on by themselves: drop --ckpt_path, or give it to one, --stages.NAME.ckpt_path."
+            )
         elif not flag.startswith("--"):
             raise LongTailError(f"{flag}: an option begins with two dashes.")
         else:

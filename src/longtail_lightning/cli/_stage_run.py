@@ -52,8 +52,10 @@ class RunFolder:
         """The file or folder that a reference means."""
         folder = self.folder(reference.stage)
         checkpoints, what = folder / "checkpoints", reference.what.removeprefix("checkpoints.")
-        if what in ("folder", "bank"):
-            return folder if what == "folder" else folder / "bank"
+        if what == "folder":
+            return folder
+        if what == "bank" and (folder / "bank").is_dir():
+            return folder / "bank"
         # Without validation nothing is best, and `ltl tau` writes a single file.
         names = ["best", "last", "tau"] if reference.what == "best" else [what]
         for name in names:
@@ -184,12 +186,10 @@ def newest_run(name: str) -> RunFolder | None:
 
 
 def checksum_of(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of its descriptions, the JSON files."""
+    """SHA-256 of a file; of a bank, that of its headers; of the folder of a stage, that of how it ended."""
     digest = hashlib.sha256()
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir() and file.name in (STARTED, FINISHED):
-            continue
+    end = path / FINISHED
+    for file in [path] if path.is_file() else [end] if end.is_file() else sorted(path.rglob("*.json")):
         with open(file, "rb") as data:
             while block := data.read(1 << 20):
                 digest.update(block)
@@ -204,7 +204,8 @@ def _keep_curves(folder: Path) -> None:
 
 def _result(folder: Path) -> str:
     """One number to show: accuracy, or what was written."""
-    rows = [row for file in sorted(folder.glob("metrics*.csv")) for row in csv.DictReader(open(file, newline=""))]
+    curves = [file.read_text(encoding="utf-8").splitlines() for file in sorted(folder.glob("metrics*.csv"))]
+    rows = [row for lines in curves for row in csv.DictReader(lines)]
     for name in ("test/acc", "val/acc", "train/loss", "train/loss_epoch"):
         if values := [float(row[name]) for row in rows if row.get(name)]:
             return f"{name} {max(values) if name == 'val/acc' else values[-1]:.3f}"
