@@ -64,11 +64,11 @@ def staged(ltl, monkeypatch):
             assert command[:3] == [sys.executable, "-m", "longtail_lightning.cli.main"]
             words = command[3:]
             flags = dict(word.split("=", 1) if "=" in word else (word, None) for word in words[1:])
-            place = Path(flags.get("--config") or flags["--out"])
+            place = Path(flags["--config"])
             name = place.relative_to(sorted(Path("runs/mine").glob("version_*"))[-1]).parts[0]
             calls[name] = words
             if words[0] == "features":
-                place.mkdir()
+                (place.parent / "bank").mkdir()
             if words[0] == "fit":
                 for file in ("best", "last"):
                     checkpoint = place.parent / "checkpoints" / f"{file}.ckpt"
@@ -92,6 +92,7 @@ def test_stages_run_in_order_and_are_skipped_when_finished(staged):
     assert calls["teacher"] == ["fit", f"--config={RUN}/teacher/stage.yaml"]
     assert set(calls["bank"][1:]) == {
         f"--ckpt_path={RUN}/teacher/checkpoints/best.ckpt",
+        f"--config={RUN}/bank/stage.yaml",
         f"--out={RUN}/bank/bank",
         "--split=train,val",
         "--views=2",
@@ -126,7 +127,9 @@ def test_settings_are_those_of_all_stages_then_of_the_stage(staged):
         "name": "version_0",
         "version": "student",
     }
+    bank = yaml.safe_load((RUN / "bank" / "stage.yaml").read_text())
     assert check["data"] == student["data"], "a test has the data of the run whose checkpoint it takes"
+    assert bank["data"] == teacher["data"]
     repeat = yaml.safe_load((RUN / "student" / "config_fit.yaml").read_text())
     assert repeat["trainer"]["logger"]["init_args"]["version"] is None, "repeating a stage must not write over it"
 
@@ -210,9 +213,20 @@ def test_a_checkpoint_that_was_cut_off_is_not_used(staged):
     last = RUN / "teacher" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-20])
     (RUN / "teacher" / "left over").touch()
+    (RUN / "teacher" / "checkpoints" / "best.ckpt").unlink()
     calls = staged()[3]
     assert calls["teacher"][2:] == []
     assert not (RUN / "teacher" / "left over").exists()
+
+
+def test_checkpoints_from_which_a_stage_cannot_go_on_are_kept(staged):
+    write()
+    for number in range(2):
+        staged(fails={"teacher": 137})
+        (RUN / "teacher" / "checkpoints" / "last.ckpt").unlink()
+        staged(fails={"teacher": 137})
+        (kept,) = (RUN / f"teacher.stopped_{number}").rglob("*.ckpt")
+        assert kept.name == "best.ckpt"
 
 
 @pytest.mark.parametrize("fails", [{}, {"teacher": 137}], ids=["finished", "interrupted"])
@@ -420,3 +434,68 @@ def test_killed_in_each_stage_it_ends_equal_to_an_uninterrupted_run(tmp_path, mo
     # A stage repeats by itself, and writes beside what is there.
     assert main(["fit", "--config", str(FOLDER / "student" / "config_fit.yaml"), "--trainer.max_epochs=1"]) == 0
     assert (FOLDER / "student" / "version_0" / "metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_however_often_it_is_stopped_it_ends_equal(tmp_path, monkeypatch):
+    def wait_for(file, process):
+        for _ in range(6000):
+            if file.is_file() or process.poll() is not None:
+                return
+            time.sleep(0.02)
+
+    begun, student = FOLDER / "teacher" / "started.json", FOLDER / "student"
+    kill_when(start(), begun)  # before there is any checkpoint
+    process = start()
+    wait_for(FOLDER / "teacher" / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    process = start()
+    wait_for(student / "started.json", process)
+    os.kill(process.pid, signal.SIGKILL)  # the stage lives on, and keeps its folder
+    process.wait()
+    process = start()
+    wait_for(student / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() in (2, 130), "refused, or stopped after the stage of the first had ended"
+    for _ in range(600):
+        if (process := start()).wait() == 0:
+            break
+        time.sleep(0.2)
+    assert (student / "finished.json").is_file()
+    Path("whole").mkdir()
+    monkeypatch.chdir("whole")
+    assert start().wait() == 0
+    assert_equal(weights(tmp_path / FOLDER), weights(FOLDER))
+
+
+@pytest.mark.slow
+def test_every_command_can_be_a_stage(ltl):
+    Path("all.yaml").write_text(ALL)
+    assert (
+        subprocess.run([sys.executable, "-m", "longtail_lightning.cli.main", "fit", "--config", "all.yaml"]).returncode
+        == 0
+    )
+    run = Path("runs/all/version_0")
+    assert (run / "bank" / "bank" / "val" / "bank.json").is_file()
+    assert (run / "check" / "report_test.json").is_file()
+    assert len((run / "write" / "predictions.csv").read_text().splitlines()) == 9
+    assert ltl("test", "--ckpt_path", run / "even" / "checkpoints" / "tau.ckpt")[0] == 0
+    assert (run / "even" / "version_0").is_dir()
+
+
+ALL = """
+data:
+  class_path: SyntheticLongTail
+  init_args: {num_classes: 4, max_count: 16, imbalance_factor: 4, val_per_class: 2, test_per_class: 2}
+trainer: {enable_progress_bar: false, enable_model_summary: false, accelerator: cpu, max_epochs: 1}
+stages:
+  teacher:
+    model:
+      class_path: BaseClassifier
+      init_args: {backbone: {class_path: CIFARResNet, init_args: {depth: 8, width: 4}}}
+  bank: {run: features, ckpt_path: "${stages.teacher.best}", split: [train, val], dtype: float32}
+  even: {run: tau, tau: 0.5, ckpt_path: "${stages.teacher.last}", trainer: {devices: 1}}
+  check: {run: test, ckpt_path: "${stages.even.best}", trainer: {accelerator: cpu}}
+  write: {run: predict, ckpt_path: "${stages.even.checkpoints.tau}"}
+"""

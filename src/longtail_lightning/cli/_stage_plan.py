@@ -99,7 +99,7 @@ class Plan:
 def staged_configs(args: list[str]) -> list[Path]:
     """The files behind `--config`, if one of them holds stages; nothing is parsed that does not."""
     files = [find_config(value) for flag, value in _flags(args) if flag in ("--config", "-c") and value is not None]
-    staged = [re.search(r"^stages\s*:", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files]
+    staged = [re.search(r"^stages\s*:", file.read_text("utf-8", "replace"), re.MULTILINE) for file in files]
     return files if any(staged) else []
 
 
@@ -156,20 +156,21 @@ def _same_class(base: Any, over: Any) -> bool:
 
 
 def _stage(name: str, given: Any, shared: dict[str, Any], folder: Path) -> Stage:
-    """A stage, and what it shares with others; those that do not train take the settings of their checkpoint."""
+    """A stage, and what it shares with others; one that runs a checkpoint has the settings of the run behind it."""
     if not isinstance(given, dict | None):
         raise LongTailError(f"Stage {name} has to be a mapping of options, such as `{name}: {{config: quickstart}}`.")
     own = dict(given or {})
     run, config = own.pop("run", "fit"), own.pop("config", None)
     if run not in RUNS:
         raise LongTailError(f"Stage {name}: there is no `run: {run}`. {did_you_mean(str(run), RUNS)}")
+    alone = run == "fit" or "ckpt_path" not in own
     base: dict[str, Any] = {}
     if config is not None:
         beside = folder / str(config)
         base = read_yaml(beside if beside.is_file() else find_config(str(config)))
         if "stages" in base:
             raise LongTailError(f"Stage {name}: {config} has stages of its own; name a recipe of one run.")
-    return Stage(name, run, merged(merged(base, shared) if run == "fit" else base, own))
+    return Stage(name, run, merged(merged(base, shared) if alone else base, own))
 
 
 def _with_flags(stage: Stage, options: _Options) -> Stage:
@@ -179,7 +180,7 @@ def _with_flags(stage: Stage, options: _Options) -> Stage:
     if (checkpoint := value_of(flags, "--ckpt_path")) is not None:
         settings["ckpt_path"] = checkpoint
         flags = [flag for flag in flags if not flag.startswith("--ckpt_path=")]
-    if stage.run != "fit" and "ckpt_path" not in settings:
+    if stage.run not in ("fit", "features") and "ckpt_path" not in settings:
         raise LongTailError(f"Stage {stage.name} needs a checkpoint: ckpt_path: ${{stages.NAME.best}}, or a file.")
     return replace(stage, settings=settings, flags=flags)
 

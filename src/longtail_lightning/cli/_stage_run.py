@@ -96,7 +96,7 @@ class RunFolder:
         if resumed:
             _keep_curves(folder)
         elif stage.run != "features" and folder.exists():  # features go on by themselves
-            shutil.rmtree(folder)
+            _clear(folder)
         record = {"settings": stage.identity(), "files": used}
         write_json(folder / STARTED, record)
         command = self._command(stage.filled(self.find), folder / LAST if resumed else None)
@@ -117,21 +117,21 @@ class RunFolder:
             out = folder / ("bank" if stage.run == "features" else "checkpoints/tau.ckpt")
             own = {"out": out.as_posix()} | {key: settings.pop(key) for key in list(settings) if key not in _OF_CONFIG}
             flags += [_as_flag(key, value) for key, value in own.items() if value is not False]
-        else:
-            beside = config_beside(checkpoint) if stage.run != "fit" and "data" not in settings else None
-            base = {} if beside is None else read_yaml(beside) | {"ckpt_path": None}
-            if stage.run == "predict":
-                base = merged(base, {"predictions": {"path": (folder / "predictions.csv").as_posix()}})
-            settings = merged(base, settings)
+        elif stage.run == "predict":
+            settings = merged({"predictions": {"path": (folder / "predictions.csv").as_posix()}}, settings)
+        if stage.run != "fit" and checkpoint is not None and "data" not in settings:
+            beside = config_beside(checkpoint)
+            settings = settings if beside is None else merged(read_yaml(beside) | {"ckpt_path": None}, settings)
+        if stage.run not in ("features", "tau"):
             settings["trainer"] = self._with_logger(stage, settings.get("trainer"))
         if not settings:
             return [stage.run, *flags]
         config = write_text(folder / "stage.yaml", _as_yaml(settings))
         return [stage.run, f"--config={config.as_posix()}", *flags]
 
-    def _with_logger(self, stage: Stage, trainer: Any) -> dict[str, Any]:
+    def _with_logger(self, stage: Stage, options: Any) -> dict[str, Any]:
         """The folder of the stage is that of its first logger; checkpoints and reports go there as well."""
-        trainer = dict(trainer or {})
+        trainer: dict[str, Any] = dict(options or {})
         own = {
             "class_path": "lightning.pytorch.loggers.CSVLogger",
             "init_args": {"save_dir": self.path.parent.as_posix(), "name": self.path.name, "version": stage.name},
@@ -194,6 +194,14 @@ def checksum_of(path: Path) -> str:
             while block := data.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _clear(folder: Path) -> None:
+    """Make room for a stage that begins anew; checkpoints from which it cannot go on are the user's to delete."""
+    if any(zipfile.is_zipfile(file) for file in folder.rglob("*.ckpt")):
+        folder.rename(folder.with_name(f"{folder.name}.stopped_{len(list(folder.parent.glob(f'{folder.name}.*')))}"))
+    else:
+        shutil.rmtree(folder)
 
 
 def _keep_curves(folder: Path) -> None:

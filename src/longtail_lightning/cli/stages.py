@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,5 +95,5 @@ def _show_plan(plan: Plan) -> None:
     if folder is not None and not plan.new:
         _show(plan, folder, "")
     for stage in plan.chosen():
-        print(f"# {stage.name}: ltl {' '.join([stage.run, *stage.flags])}")
+        print(f"# {stage.name}: ltl {shlex.join([stage.run, *stage.flags])}")
         print(yaml.safe_dump(stage.settings, sort_keys=False, allow_unicode=True))
