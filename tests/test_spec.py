@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from collections import OrderedDict
 from enum import Enum
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from longtail_lightning import ClassCounts, CosineHead, LinearHead, WrapLoss
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._spec import NotPlainError, build, plain, plain_items, spec_of
+from longtail_lightning._spec import NotPlainError, build, describe, plain, plain_items, spec_of
 
 
 class Color(Enum):
@@ -73,3 +76,46 @@ def test_what_cannot_be_built_again_is_asked_for():
 def test_only_imported_modules_are_built(path):
     with pytest.raises(LongTailError, match="import"):
         build({"class_path": path, "init_args": {}})
+
+
+class Holder(nn.Module):
+    start_only: ClassVar[dict[str, Any]] = {"pretrained": False}
+
+    def __init__(self, parts, named, deep, *, pretrained=True):
+        super().__init__()
+        self.parts, self.named, self.deep = nn.ModuleList(parts), nn.ModuleDict(named), deep
+        self.pretrained = pretrained
+
+
+def test_lists_dicts_and_nested_modules_are_described():
+    holder = Holder([LinearHead(2, 3), nn.ReLU()], {"a": CosineHead(2, 3)}, {"x": [nn.Identity(), 1]})
+    spec = spec_of(holder)
+    assert spec["init_args"]["pretrained"] is False
+    again = build(spec)
+    assert [type(part) for part in again.parts] == [LinearHead, nn.ReLU]
+    assert isinstance(again.named["a"], CosineHead)
+    assert isinstance(again.deep["x"][0], nn.Identity)
+    assert again.deep["x"][1] == 1
+    assert again.state_dict().keys() == holder.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten()),
+        nn.Sequential(OrderedDict(first=nn.Linear(2, 3), second=nn.LayerNorm(3))),
+        nn.ModuleList([nn.Linear(2, 2, bias=False)]),
+        nn.ModuleDict({"a": nn.ModuleList([nn.Dropout(0.3)])}),
+    ],
+)
+def test_modules_of_torch_are_described(module):
+    again = build(spec_of(module))
+    assert repr(again) == repr(module)
+    again.load_state_dict(module.state_dict())
+
+
+def test_a_class_that_torch_made_for_one_module_is_not_described():
+    assert spec_of(weight_norm(nn.Linear(2, 3))) is None
+    assert spec_of(nn.ModuleList([weight_norm(nn.Linear(2, 3))])) is None
+    with pytest.raises(NotPlainError):
+        describe([nn.ReLU(), object()])

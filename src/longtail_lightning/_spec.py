@@ -1,8 +1,11 @@
 """Describe a component in plain values and build it again: what makes checkpoints self-contained.
 
 A component keeps every init argument under an attribute of the same name, so its spec can be read
-off: `{"class_path": ..., "init_args": {...}}`, the notation of the YAML files. Where an attribute of
-that name must be something else (the bias of a linear head), a method `spec_args` tells the argument.
+off: `{"class_path": ..., "init_args": {...}}`, the notation of the YAML files. Modules in arguments,
+in lists and in dicts are described likewise. Where an attribute of that name must be something else
+(the bias of a linear head), a method `spec_args` tells the argument. Arguments that only say where
+a run starts (pretrained weights, teachers) stand in the class's `start_only`, with the value that a
+spec holds in their place: loading a checkpoint must not ask for them again.
 Specs hold plain values only; they load under `weights_only=True` and never import code that is not
 imported yet.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -24,11 +28,9 @@ from longtail_lightning.counts import ClassCounts
 Spec = dict[str, Any]
 # Bound again by the module that owns the component; weights come from the state dict.
 _BOUND_LATER = {"class_counts"}
-# The weights are in the checkpoint: loading it must not download them again.
-_NEUTRAL = {"pretrained": False}
 _NUMBERS = (bool, int, float, str, "bool", "int", "float", "str")
-# torch.nn losses drop these deprecated arguments after folding them into `reduction`.
-_FOLDED = {"size_average", "reduce"}
+# Modules of torch.nn do not keep these: weights are moved and cast later, and `reduction` took in the last two.
+_TORCH_DROPS = {"device", "dtype", "size_average", "reduce"}
 
 
 class NotPlainError(TypeError):
@@ -83,31 +85,79 @@ def spec_of(component: nn.Module) -> Spec | None:
         >>> spec_of(LinearHead(64, 10))["init_args"]
         {'num_features': 64, 'num_classes': 10, 'bias': True}
     """
-    cls = type(component)
-    if "<locals>" in cls.__qualname__:
+    try:
+        return _module(component)
+    except NotPlainError:
         return None
-    init_args: dict[str, Any] = {}
+
+
+def describe(value: Any) -> Any:
+    """A plain description of a module, of modules in lists and dicts, or of a plain value.
+
+    Raises:
+        NotPlainError: for anything else.
+
+    Examples:
+        >>> describe({"act": nn.ReLU(), "sizes": (1, 2)})["sizes"]
+        [1, 2]
+    """
+    if isinstance(value, nn.Module):
+        return _module(value)
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    return plain(value)
+
+
+def _module(component: nn.Module) -> Spec:
+    cls = type(component)
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
+        raise NotPlainError(path)  # made within a function, or by torch for one module, as weight_norm does
+    if cls is nn.Sequential:
+        return {"class_path": path, "named": describe(dict(component.named_children()))}
+    if cls in (nn.ModuleList, nn.ModuleDict):
+        held = dict(component.named_children())
+        return {
+            "class_path": path,
+            "init_args": {"modules": describe(held if cls is nn.ModuleDict else [*held.values()])},
+        }
     told: dict[str, Any] = getattr(component, "spec_args", dict)()
+    start_only: Mapping[str, Any] = getattr(cls, "start_only", {})
+    init_args: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
-        if name in _BOUND_LATER or (name in _FOLDED and cls.__module__.startswith("torch.nn")):
+        if name in _BOUND_LATER or (name in _TORCH_DROPS and _of_torch(cls)):
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            return None
-        if name not in told and not hasattr(component, name):
-            return None
-        value = told[name] if name in told else getattr(component, name)
-        # `self.dropout = nn.Dropout(dropout)` and learned values: the argument itself is lost.
-        if isinstance(value, nn.Parameter) or (isinstance(value, nn.Module) and parameter.annotation in _NUMBERS):
-            return None
-        try:
-            init_args[name] = spec_of(value) if isinstance(value, nn.Module) else plain(value)
-        except NotPlainError:
-            return None
-        if isinstance(value, nn.Module) and init_args[name] is None:
-            return None
-        if name in _NEUTRAL and cls.__module__.split(".")[0] == "longtail_lightning":
-            init_args[name] = _NEUTRAL[name]
-    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
+            if cls is nn.Identity:  # which takes anything and keeps nothing
+                continue
+            raise NotPlainError(f"{path}(*{name})")
+        if name in start_only:
+            init_args[name] = start_only[name]
+        else:
+            init_args[name] = describe(_argument(component, parameter, told))
+    return {"class_path": path, "init_args": init_args}
+
+
+def _argument(component: nn.Module, parameter: inspect.Parameter, told: Mapping[str, Any]) -> Any:
+    """The value that an init argument had."""
+    name = parameter.name
+    if name in told:
+        return told[name]
+    if not hasattr(component, name):
+        raise NotPlainError(name)
+    value = getattr(component, name)
+    if name == "bias" and _of_torch(type(component)):
+        return value is not None
+    # `self.dropout = nn.Dropout(dropout)` and learned values: the argument itself is lost.
+    if isinstance(value, nn.Parameter) or (isinstance(value, nn.Module) and parameter.annotation in _NUMBERS):
+        raise NotPlainError(name)
+    return value
+
+
+def _of_torch(cls: type) -> bool:
+    return cls.__module__.startswith("torch.nn.")
 
 
 def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
@@ -126,10 +176,9 @@ def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
             f"The checkpoint holds a {spec['class_path']}, which is not imported: import {module_name!r} "
             "before you load the checkpoint."
         )
-    init_args = {
-        name: build(value, class_counts) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in spec["init_args"].items()
-    }
+    if "named" in spec:  # nn.Sequential, which takes no keywords
+        return cls(OrderedDict(rebuild(spec["named"], class_counts)))
+    init_args = rebuild(spec["init_args"], class_counts)
     if (counts := inspect.signature(cls).parameters.get("class_counts")) and counts.default is counts.empty:
         init_args["class_counts"] = class_counts
     try:
@@ -139,3 +188,14 @@ def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
             f"The checkpoint's {spec['class_path']} cannot be built again from {init_args}: {error}. "
             "Pass the part to load_from_checkpoint(path, head=...), backbone=... or loss=..."
         ) from error
+
+
+def rebuild(description: Any, class_counts: ClassCounts | None = None) -> Any:
+    """What `describe` described: modules, also in lists and dicts, and plain values."""
+    if isinstance(description, dict):
+        if "class_path" in description:
+            return build(description, class_counts)
+        return {key: rebuild(item, class_counts) for key, item in description.items()}
+    if isinstance(description, list):
+        return [rebuild(item, class_counts) for item in description]
+    return description

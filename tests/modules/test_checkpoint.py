@@ -51,7 +51,7 @@ def test_a_checkpoint_holds_plain_values_only():
     save(tiny_model(data, loss=LogitAdjustedLoss()), data)
     checkpoint = torch.load("model.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["class_counts"] == data.class_counts.tolist()
-    assert checkpoint["longtail_lightning_parts"]["loss"]["spec"]["class_path"].endswith("LogitAdjustedLoss")
+    assert checkpoint["longtail_lightning"]["parts"]["loss"]["spec"]["class_path"].endswith("LogitAdjustedLoss")
 
 
 def test_a_head_replaced_after_training_comes_back():

@@ -8,14 +8,18 @@ from longtail_lightning.backbones.resnet10 import ResNet10 as ResNet10
 from longtail_lightning.backbones.resnext import ResNeXt as ResNeXt
 from longtail_lightning.backbones.timm import TimmBackbone as TimmBackbone
 from longtail_lightning.backbones.torchvision import TorchvisionBackbone as TorchvisionBackbone
+from longtail_lightning.backbones.weights import LoadedWeights as LoadedWeights
+from longtail_lightning.backbones.weights import load_weights as load_weights
 
 __all__ = [
     "Backbone",
     "CIFARResNet",
     "IdentityBackbone",
+    "LoadedWeights",
     "ResNeXt",
     "ResNet10",
     "TimmBackbone",
     "TorchvisionBackbone",
     "create_backbone",
+    "load_weights",
 ]

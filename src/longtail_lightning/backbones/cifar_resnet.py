@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ class CIFARResNet(Backbone):
         in_channels: channels of the images.
         last_relu: whether the features pass a last ReLU; without it they can be negative, for a cosine
             classifier (`"cos(noRelu)"` of Kang et al. 2020, appendix B.7).
+        weights: file of a checkpoint that the weights are read from, see `load_weights`.
 
     Examples:
         >>> import torch
@@ -37,7 +40,15 @@ class CIFARResNet(Backbone):
     no parameters), He initialization.
     """
 
-    def __init__(self, depth: int = 32, width: int = 16, in_channels: int = 3, last_relu: bool = True) -> None:
+    def __init__(
+        self,
+        depth: int = 32,
+        width: int = 16,
+        in_channels: int = 3,
+        last_relu: bool = True,
+        *,
+        weights: str | Path | None = None,
+    ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise LongTailError(f"CIFARResNet has depths 6n + 2 (20, 32, 44, 56), got depth={depth}.")
@@ -57,6 +68,7 @@ class CIFARResNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
+        self._load(weights)
 
     def forward(self, images: Tensor) -> Tensor:
         maps: Tensor = self.blocks(self.stem(images))

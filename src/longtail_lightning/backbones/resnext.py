@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
@@ -21,6 +23,7 @@ class ResNeXt(Backbone):
 
     Args:
         depth: 50, 101 or 152.
+        weights: file of a checkpoint that the weights are read from, see `load_weights`.
 
     Examples:
         >>> import torch
@@ -33,7 +36,7 @@ class ResNeXt(Backbone):
     **Differences from the authors' code.** None.
     """
 
-    def __init__(self, depth: int = 50) -> None:
+    def __init__(self, depth: int = 50, *, weights: str | Path | None = None) -> None:
         super().__init__()
         if depth not in _BLOCKS:
             raise LongTailError(f"ResNeXt has depths {', '.join(map(str, _BLOCKS))}, got depth={depth}.")
@@ -43,6 +46,7 @@ class ResNeXt(Backbone):
         self.network = ResNet(Bottleneck, _BLOCKS[depth], groups=32, width_per_group=4)
         self.network.fc = nn.Identity()  # type: ignore[assignment]
         self.num_features = 2048
+        self._load(weights)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ class TimmBackbone(Backbone):
         drop_path_rate: stochastic depth, for models that have it; 0 leaves the model's default.
         last_relu: False leaves the last ReLU of the network out, so that features can be negative, for a
             cosine classifier (`"cos(noRelu)"` of Kang et al. 2020, appendix B.7).
+        weights: file of a checkpoint that the weights are read from, see `load_weights`.
 
     Examples:
         >>> import torch
@@ -33,7 +35,13 @@ class TimmBackbone(Backbone):
     """
 
     def __init__(
-        self, name: str, *, pretrained: bool = False, drop_path_rate: float = 0.0, last_relu: bool = True
+        self,
+        name: str,
+        *,
+        pretrained: bool = False,
+        drop_path_rate: float = 0.0,
+        last_relu: bool = True,
+        weights: str | Path | None = None,
     ) -> None:
         super().__init__()
         import timm
@@ -49,6 +57,7 @@ class TimmBackbone(Backbone):
         self.network = network
         if not last_relu:
             self._remove_last_relu()
+        self._load(weights)
 
     def _remove_last_relu(self) -> None:
         paths = [path for path, module in self.network.named_modules() if isinstance(module, nn.ReLU)]

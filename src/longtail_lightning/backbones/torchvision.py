@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
@@ -19,8 +21,8 @@ class TorchvisionBackbone(Backbone):
     Args:
         name: a torchvision model name such as `"resnet50"`.
         pretrained: whether to download weights.
-        weights: which ones; the default is torchvision's best, `"IMAGENET1K_V1"` those that most papers before
-            2022 began with.
+        weights: which ones to download; by default torchvision's best, `"IMAGENET1K_V1"` are those that most papers
+            before 2022 began with. Or the file of a checkpoint that they are read from, see `load_weights`.
 
     Examples:
         >>> import torch
@@ -28,21 +30,28 @@ class TorchvisionBackbone(Backbone):
         torch.Size([1, 512])
     """
 
-    def __init__(self, name: str, *, pretrained: bool = False, weights: str = "DEFAULT") -> None:
+    def __init__(self, name: str, *, pretrained: bool = False, weights: str | Path | None = None) -> None:
         super().__init__()
         import torchvision
 
-        self.name, self.pretrained, self.weights = name, pretrained, weights
+        self.name, self.pretrained = name, pretrained
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
             raise LongTailError(f"torchvision has no classification model {name!r}. {did_you_mean(name, names)}")
         known = list(torchvision.models.get_model_weights(name).__members__)
-        if weights not in known:
-            raise LongTailError(f"torchvision has no weights {weights!r} of {name}. {did_you_mean(weights, known)}")
+        download = str(weights or "DEFAULT")
+        file = None if weights is None or download in known else Path(weights)
+        if pretrained and file is not None and file.is_file():
+            raise LongTailError(f"pretrained=True downloads weights and {file} has some: give one of the two.")
+        if file is not None and not file.is_file():
+            raise LongTailError(
+                f"torchvision has no weights {download!r} of {name}, nor is there such a file. "
+                f"{did_you_mean(download, known)}"
+            )
         # The auxiliary classifiers of the two oldest models would make them return tuples.
         options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
         if pretrained:
-            self.network = torchvision.models.get_model(name, weights=weights)
+            self.network = torchvision.models.get_model(name, weights=download)
             if options:
                 for name in ("AuxLogits", "aux1", "aux2"):
                     setattr(self.network, name, None)
@@ -50,6 +59,8 @@ class TorchvisionBackbone(Backbone):
         else:
             self.network = torchvision.models.get_model(name, weights=None, **options)
         self.num_features = self._remove_classifier()
+        self._load(file)
+        self.weights = weights
 
     def _remove_classifier(self) -> int:
         path, classifier = list(self.network.named_modules())[-1]

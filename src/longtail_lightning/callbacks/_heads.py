@@ -25,7 +25,7 @@ def as_head_of(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) ->
     `BaseClassifier` rebuilds any head from its checkpoint. Another class builds only its own kind, so
     what is linear takes that form, with the same logits; what is not stays as it is.
     """
-    if not getattr(pl_module, "restores_parts", False):
+    if "head" not in getattr(pl_module, "parts", ()):
         made = _linear_like(made, old)
     dtype = next((p.dtype for p in old.parameters()), torch.float32)
     return copy.deepcopy(made).to(pl_module.device, dtype)
@@ -33,7 +33,7 @@ def as_head_of(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) ->
 
 def loads_by_itself(pl_module: L.LightningModule, made: nn.Module, old: nn.Module) -> bool:
     """Whether a checkpoint with this head loads into the class of the module, with nothing passed."""
-    if getattr(pl_module, "restores_parts", False):
+    if "head" in getattr(pl_module, "parts", ()):
         return True
     shapes = [{name: value.shape for name, value in head.state_dict().items()} for head in (made, old)]
     return type(made) is type(old) and shapes[0] == shapes[1]

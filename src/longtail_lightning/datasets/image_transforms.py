@@ -55,6 +55,11 @@ class ImageTransforms:
         """Random augmentation of a training batch; draws from the global CPU generator."""
         return images
 
+    def describe_evaluation(self) -> dict[str, Any] | None:
+        """What `evaluate` does, in plain values for the card of a checkpoint; None when it cannot be said."""
+        known = self.evaluate is None
+        return {"resize": None, "crop": None, "crops": 1, "interpolation": "bilinear"} if known else None
+
 
 class PaddedCropTransforms(ImageTransforms):
     """For small images of one size: shift by a few pixels and mirror, the CIFAR recipe.
@@ -150,6 +155,8 @@ class ResizedCropTransforms(ImageTransforms):
             raise LongTailError(f"scale={tuple(scale)} must be two shares of the area, the smaller first.")
         self.image_size = image_size
         self.resize = resize if resize is not None else round(image_size * 8 / 7)
+        self.crops = crops
+        self.interpolation = interpolation
         self.noise = noise
         mode = InterpolationMode(interpolation)
         steps: list[v2.Transform] = [v2.RandomResizedCrop(image_size, scale, interpolation=mode, antialias=True)]
@@ -166,6 +173,14 @@ class ResizedCropTransforms(ImageTransforms):
 
     def augment(self, images: Tensor) -> Tensor:
         return gaussian_noise(images, sigma=self.noise) if self.noise else images
+
+    def describe_evaluation(self) -> dict[str, Any]:
+        return {
+            "resize": self.resize,
+            "crop": self.image_size,
+            "crops": self.crops,
+            "interpolation": self.interpolation,
+        }
 
 
 class _Chain:

@@ -1,85 +1,98 @@
-"""Checkpoints that load with nothing passed: plain descriptions of the parts beside the weights."""
+"""Checkpoints that load with nothing passed: plain descriptions of a module's parts beside its weights."""
 
 from __future__ import annotations
 
+import inspect
+import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
-import torch
 from torch import nn
 
+import longtail_lightning
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._spec import build, plain_items, spec_of
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning._lightning import HYPER_PARAMETERS, attached_trainer
+from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild
+from longtail_lightning._torch_files import read_torch_file
 
-KEY = "longtail_lightning_parts"
-TRAINABLE = "longtail_lightning_trainable"
-PARTS = ("backbone", "head", "loss")
-_HPARAMS = "hyper_parameters"
+KEY = "longtail_lightning"
 
 
-def save_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Describe the parts as they are now, and keep only plain values of the hyper-parameters."""
-    parts = {name: getattr(module, name) for name in PARTS if hasattr(module, name)}
-    checkpoint[KEY] = {name: {"class": type(part).__qualname__, "spec": spec_of(part)} for name, part in parts.items()}
-    if _HPARAMS in checkpoint:
-        kept = plain_items(checkpoint[_HPARAMS])
-        # The weights are in the checkpoint: loading it must not download them again.
-        if "pretrained" in kept:
-            kept["pretrained"] = False
-        checkpoint[_HPARAMS] = kept
-
-
-def stage_one_parts(path: str | Path, backbone: nn.Module | None, class_counts: ClassCounts) -> dict[str, nn.Module]:
-    """Backbone and head of a checkpoint, with its weights.
+class MissingPart(nn.Module):
+    """Stands for a part that a checkpoint brings.
 
     Args:
-        path: a checkpoint of a `BaseClassifier`.
-        backbone: takes the weights, where the checkpoint cannot describe its backbone.
-        class_counts: for parts that require them.
+        role: what the module calls the part.
     """
-    if not Path(path).is_file():
-        raise LongTailError(f"checkpoint={str(path)!r}: there is no such file; give the checkpoint of the first stage.")
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.role = role
+
+    def forward(self, *_: Any) -> NoReturn:
+        raise LongTailError(f"The {self.role} is missing: load a checkpoint that has one, or pass {self.role}=...")
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def describe_module(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Put the parts as they are now into a checkpoint, and leave only plain values of the hyper-parameters."""
+    checkpoint[KEY] = {
+        "version": longtail_lightning.__version__,
+        "class_path": f"{type(module).__module__}.{type(module).__qualname__}",
+        "parts": {name: _described(getattr(module, name)) for name in module.parts},  # type: ignore[union-attr]
+        "trainable": [name for name, parameter in module.named_parameters() if parameter.requires_grad],
+        "card": module.card(),  # type: ignore[operator]
+    }
+    if HYPER_PARAMETERS in checkpoint:
+        kept = plain_items(checkpoint[HYPER_PARAMETERS])
+        kept.update({name: value for name, value in module.start_only.items() if name in kept})  # type: ignore[union-attr]
+        kept["class_counts"] = module.class_counts.tolist()  # type: ignore[union-attr, operator]
+        checkpoint[HYPER_PARAMETERS] = kept
+
+
+def _described(part: Any) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # what torch raises depends on what the file holds
-        checkpoint = None
-    if not isinstance(checkpoint, dict) or not {KEY, "state_dict"} <= checkpoint.keys():
-        raise LongTailError(
-            f"{path} does not describe its parts, so it was not written by a BaseClassifier: "
-            "load your module yourself and pass Decoupled(class_counts, backbone=module.backbone)."
-        )
-    parts: dict[str, nn.Module] = {}
-    for name in ("backbone", "head"):
-        saved = checkpoint[KEY][name]
-        if name == "backbone" and backbone is not None:
-            part = backbone
-        elif saved["spec"] is not None:
-            part = build(saved["spec"], class_counts)
-        elif name == "head":
-            continue  # needed only by one who keeps it
-        else:
-            raise LongTailError(
-                f"The backbone in {path} is a {saved['class']}, which cannot be described in plain values: "
-                "pass it as Decoupled(class_counts, checkpoint=..., backbone=...), its weights will be loaded."
-            )
-        prefix = f"{name}."
-        weights = checkpoint["state_dict"].items()
-        try:
-            part.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
-        except RuntimeError as error:
-            raise LongTailError(
-                f"The weights of the {name} in {path}, a {saved['class']}, do not fit the {type(part).__name__} that "
-                "takes them: give one of the same kind and width."
-            ) from error
-        parts[name] = part
-    return parts
+        spec = describe(part)
+    except NotPlainError:
+        spec = None
+    return {"class": type(part).__qualname__, "spec": spec}
 
 
-def save_trainable(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Remember which parameters were being trained."""
-    checkpoint[TRAINABLE] = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+# -- reading -------------------------------------------------------------------------------------
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of Lightning holds: tensors and plain values."""
+    checkpoint = read_torch_file(path)
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise LongTailError(f"{path} is no checkpoint of Lightning: give another file.")
+    return checkpoint
+
+
+def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Rebuild each part that differs from what the checkpoint was saved with.
+
+    A part that was passed to `load_from_checkpoint` stays. So does the loss when a trainer resumes:
+    it is the one in the script or config that was asked for.
+    """
+    passed = checkpoint.get(HYPER_PARAMETERS, {})
+    for name, saved in checkpoint.get(KEY, {}).get("parts", {}).items():
+        if isinstance(passed.get(name), nn.Module) or (name == "loss" and attached_trainer(module) is not None):
+            continue
+        part = getattr(module, name, None)
+        if saved["spec"] is None:
+            if type(part).__qualname__ != saved["class"]:
+                raise LongTailError(
+                    f"The checkpoint's {name} is a {saved['class']}, which cannot be described in plain values: "
+                    f"load it with load_from_checkpoint(path, {name}=...)."
+                )
+        elif _described(part)["spec"] != saved["spec"]:
+            made = rebuild(saved["spec"], getattr(module, "class_counts", None))
+            setattr(module, name, made.to(module.device) if isinstance(made, nn.Module) else made)
 
 
 def restore_trainable(module: L.LightningModule, names: list[str]) -> None:
@@ -96,21 +109,52 @@ def restore_trainable(module: L.LightningModule, names: list[str]) -> None:
             parameter.requires_grad_(True)
 
 
-def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Rebuild each part that differs from what the checkpoint was saved with.
+def build_module(path: str | Path, **parts: nn.Module) -> L.LightningModule:
+    """The module of a checkpoint with its weights; nothing is trained, downloaded or built in vain.
 
-    A part that was passed to `load_from_checkpoint` stays. So does the loss when a trainer resumes:
-    it is the one in the script or config that was asked for.
+    Args:
+        path: a checkpoint of a module of this library, or of a child whose file is imported.
+        parts: those that the checkpoint cannot describe.
     """
-    passed = checkpoint.get(_HPARAMS, {})
-    for name, saved in checkpoint.get(KEY, {}).items():
-        if isinstance(passed.get(name), nn.Module) or (name == "loss" and module._trainer is not None):
-            continue
-        part, spec = getattr(module, name), saved["spec"]
-        if spec is None and type(part).__qualname__ != saved["class"]:
-            raise LongTailError(
-                f"The checkpoint's {name} is a {saved['class']}, which cannot be described in plain values: "
-                f"load it with load_from_checkpoint(path, {name}=...)."
-            )
-        if spec is not None and spec_of(part) != spec:
-            setattr(module, name, build(spec, getattr(module, "class_counts", None)))
+    checkpoint = read_checkpoint(path)
+    if KEY not in checkpoint:
+        raise LongTailError(
+            f"{path} does not describe its parts, so it was not written by a module of this library: build your "
+            "module, and read the weights with longtail_lightning.load_weights(module, path)."
+        )
+    cls = _module_class(checkpoint[KEY]["class_path"], path)
+    accepted = inspect.signature(cls).parameters
+    saved = checkpoint.get(HYPER_PARAMETERS, {})
+    # Settings of parts and optimizers, which the command line keeps here, are not needed: the parts tell them.
+    settings = {name: value for name, value in saved.items() if name in accepted and not _is_spec(value)}
+    settings |= {name: value for name, value in cls.start_only.items() if name in accepted}
+    for name in checkpoint[KEY]["parts"]:
+        if name in accepted:
+            settings.pop(name, None)
+            if accepted[name].default is not None:  # which would be built, only to be replaced
+                settings[name] = MissingPart(name)
+    try:
+        module: L.LightningModule = cls(**{**settings, **parts})
+    except TypeError as error:
+        raise LongTailError(
+            f"{path} is of a {cls.__name__}, which cannot be made from {', '.join(settings) or 'nothing'} ({error}): "
+            "pass what is missing to load(path, name=...), or give the arguments of its parts a default of None."
+        ) from error
+    checkpoint[HYPER_PARAMETERS] = {**saved, **parts}
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval()
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, dict) and "class_path" in value
+
+
+def _module_class(class_path: str, path: str | Path) -> Any:
+    """The class that a checkpoint names: of this package, or imported already."""
+    name, _, attribute = class_path.rpartition(".")
+    module = import_module(name) if name.split(".")[0] == "longtail_lightning" else sys.modules.get(name)
+    cls = getattr(module, attribute, None)
+    if not (isinstance(cls, type) and issubclass(cls, L.LightningModule)):
+        raise LongTailError(f"{path} is of a {class_path}, which is not imported: import {name!r} first.")
+    return cls

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._lightning import from_command_line, is_compiled
 from longtail_lightning._random import mix
 from longtail_lightning._spec import plain_items
-from longtail_lightning.backbones import Backbone, create_backbone
+from longtail_lightning.backbones import Backbone, create_backbone, load_weights
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.heads import Head, LinearHead
 from longtail_lightning.losses import CrossEntropyLoss, LongTailLoss, WrapLoss
 from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
 from longtail_lightning.metrics._mean_loss import MeanLoss
-from longtail_lightning.modules._checkpoint import (
-    TRAINABLE,
-    restore_parts,
-    restore_trainable,
-    save_parts,
-    save_trainable,
-)
+from longtail_lightning.modules._checkpoint import MissingPart
+from longtail_lightning.modules._described import DescribedModule
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 
 HeadCallable = Callable[[int, int], Head]
@@ -39,7 +35,7 @@ StepOutput = dict[str, Tensor]
 _MORE = ("target", "index")  # what a batch holds behind the images
 
 
-class BaseClassifier(L.LightningModule):
+class BaseClassifier(DescribedModule):
     """Train a backbone and a head with any long-tail loss.
 
     A method is a choice of loss, sampler, head and callbacks; there are no flags for methods. To
@@ -60,10 +56,12 @@ class BaseClassifier(L.LightningModule):
         lr_scheduler: from optimizer to scheduler. The default, `WarmupCosine`, steps per batch;
             any other steps per epoch.
         pretrained: download weights for a backbone given by name.
+        weights: file of a checkpoint that the backbone's weights are read from, see `load_weights`.
         compile: run backbone and head through `torch.compile`.
         channels_last: keep images and weights in channels-last order, faster for convolutions.
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
+        class_names: one name per class; by default those of the data module.
 
     Examples:
         >>> model = BaseClassifier([90, 10], backbone="cifar_resnet20")
@@ -71,8 +69,8 @@ class BaseClassifier(L.LightningModule):
         torch.Size([4, 2])
     """
 
-    restores_parts: ClassVar[bool] = True
-    """Checkpoints describe the parts: one with a head of another kind loads with nothing passed."""
+    parts: ClassVar[tuple[str, ...]] = ("backbone", "head", "loss")
+    start_only: ClassVar[Mapping[str, Any]] = {"pretrained": False, "weights": None}
 
     def __init__(
         self,
@@ -84,10 +82,12 @@ class BaseClassifier(L.LightningModule):
         optimizer: OptimizerCallable = default_sgd,
         lr_scheduler: LRSchedulerCallable = WarmupCosine,
         pretrained: bool = False,
+        weights: str | Path | None = None,
         compile: bool = False,
         channels_last: bool = True,
         many: int = 100,
         few: int = 20,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.class_counts = ClassCounts(class_counts)
@@ -96,6 +96,8 @@ class BaseClassifier(L.LightningModule):
         self.backbone: nn.Module = (
             create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
         )
+        if weights is not None:
+            rank_zero_info(f"Weights of the backbone: {load_weights(self.backbone, weights).summary()}")
         self.head: nn.Module = (
             head if isinstance(head, nn.Module) else head(self._num_features(), len(self.class_counts))
         )
@@ -104,16 +106,17 @@ class BaseClassifier(L.LightningModule):
         self.lr_scheduler = lr_scheduler
         self.compile_parts = compile
         self.many, self.few = many, few
-        self._trained: list[str] = []  # names of what a loaded checkpoint was training
         self.channels_last = channels_last
-
-        metrics = ShotAccuracy(self.class_counts, many=many, few=few)
-        self.val_metrics = MetricCollection({"shots": metrics}, prefix="val/")
-        self.test_metrics = MetricCollection(
-            {"shots": metrics.clone(), "ece": ExpectedCalibrationError(len(self.class_counts))}, prefix="test/"
-        )
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
+        self.set_classes(self.class_counts, class_names)
         self._bind_parts()
+
+    def set_classes(self, class_counts: ClassCounts | Sequence[int], class_names: Sequence[str] | None = None) -> None:
+        super().set_classes(class_counts, class_names)
+        metrics = ShotAccuracy(self.class_counts, many=self.many, few=self.few).to(self.device)
+        ece = ExpectedCalibrationError(len(self.class_counts)).to(self.device)
+        self.val_metrics = MetricCollection({"shots": metrics}, prefix="val/")
+        self.test_metrics = MetricCollection({"shots": metrics.clone(), "ece": ece}, prefix="test/")
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch of images, `(batch, channels, height, width)`.
@@ -214,6 +217,7 @@ class BaseClassifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Parts may have been replaced since `__init__`: check and bind them once more."""
+        super().setup(stage)
         self._bind_parts()
         datamodule = getattr(self.trainer, "datamodule", None)
         counts = getattr(datamodule, "class_counts", None)
@@ -223,10 +227,8 @@ class BaseClassifier(L.LightningModule):
                 "pass class_counts=datamodule.class_counts unless the difference is intended."
             )
 
-    def on_train_start(self) -> None:
-        restore_trainable(self, self._trained)
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
         # Dropout and the like become a function of (seed, step, rank), so that resuming is exact.
         if (seed := os.environ.get("PL_GLOBAL_SEED")) is not None:
             torch.manual_seed(mix(int(seed), self.global_step, batch_idx, self.global_rank))
@@ -242,6 +244,8 @@ class BaseClassifier(L.LightningModule):
         return width
 
     def _bind_parts(self) -> None:
+        if any(isinstance(part, MissingPart) for part in (self.backbone, self.head)):
+            return  # a checkpoint brings them
         num_classes = len(self.class_counts)
         for name, made_for, needed in (
             ("num_classes", getattr(self.head, "num_classes", num_classes), num_classes),
@@ -261,23 +265,17 @@ class BaseClassifier(L.LightningModule):
         for part in (self.backbone, self.head):
             if self.channels_last:
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if self.compile_parts and part._compiled_call_impl is None:
+            if self.compile_parts and not is_compiled(part):
                 part.compile()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        save_parts(self, checkpoint)
-        save_trainable(self, checkpoint)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        restore_parts(self, checkpoint)
+        super().on_load_checkpoint(checkpoint)
         self._bind_parts()
-        # Only a run that goes on: a model that is merely loaded trains what its new owner says.
-        self._trained = checkpoint.get(TRAINABLE, []) if self._trainer is not None else []
 
 
 def _not_plain(arguments: dict[str, Any]) -> list[str]:
     """Modules and callables are no hyper-parameters; in the CLI those are the config, all of it plain."""
-    if _given_hyperparameters.get() is not None:
+    if from_command_line():
         return []
     return sorted(arguments.keys() - plain_items(arguments).keys())
 
@@ -287,4 +285,4 @@ def _as_loss(loss: nn.Module | None) -> LongTailLoss:
         return CrossEntropyLoss()
     if getattr(loss, "reduction", "mean") == "none":
         raise LongTailError(f"{type(loss).__name__}(reduction='none') gives no single loss to train on: use 'mean'.")
-    return loss if isinstance(loss, LongTailLoss) else WrapLoss(loss)
+    return loss if isinstance(loss, (LongTailLoss, MissingPart)) else WrapLoss(loss)  # type: ignore[return-value]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
@@ -14,12 +14,14 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.backbones import Backbone, CIFARResNet
+from longtail_lightning._spec import rebuild
+from longtail_lightning._torch_files import read_torch_file
+from longtail_lightning.backbones import Backbone, create_backbone, load_weights
 from longtail_lightning.backbones._last_block import last_block
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.heads import Head, LinearHead
 from longtail_lightning.losses import LongTailLoss
-from longtail_lightning.modules._checkpoint import stage_one_parts
+from longtail_lightning.modules._checkpoint import KEY, MissingPart
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 
@@ -46,7 +48,8 @@ class Decoupled(BaseClassifier):
 
     Args:
         class_counts: training images per class; the CLI takes them from the data.
-        checkpoint: the first stage, a checkpoint of a `BaseClassifier` or of a child.
+        checkpoint: the first stage, a checkpoint of a `BaseClassifier` or of a child; or, with `backbone`, any file
+            that `load_weights` understands.
         head: from (num_features, num_classes) to a new head; from the old head to one that builds on
             it, such as `LearnableScaleHead`; a head; or None to go on with the old one.
         trainable: `"head"`, `"last_block"` (`layer4` of a ResNet, the last block of other networks, and
@@ -55,8 +58,8 @@ class Decoupled(BaseClassifier):
         backbone_mode: what batch norms in the frozen part do: `"eval"` uses and keeps the statistics of the first
             stage; `"train"`, which is what the authors' code does, uses those of each batch, and moves the kept ones
             towards the balanced batches. What is trained is in training mode in any case.
-        backbone: takes the weights of the checkpoint, when it is a module that a checkpoint cannot
-            describe; or a trained backbone, without a checkpoint.
+        backbone: takes the weights of the checkpoint, when the checkpoint does not describe one: a name or a module;
+            or a trained backbone, without a checkpoint.
         loss: as in `BaseClassifier`; cross-entropy by default.
         optimizer: from parameter groups to optimizer.
         lr_scheduler: from optimizer to scheduler.
@@ -64,6 +67,7 @@ class Decoupled(BaseClassifier):
         channels_last: keep images and weights in channels-last order.
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
+        class_names: one name per class; by default those of the data module.
 
     Examples:
         >>> stage_one = BaseClassifier([90, 10], backbone="cifar_resnet20")
@@ -77,6 +81,8 @@ class Decoupled(BaseClassifier):
     (`backbone_mode="train"`).
     """
 
+    start_only: ClassVar[Mapping[str, Any]] = {"checkpoint": None}
+
     def __init__(
         self,
         class_counts: ClassCounts | Sequence[int],
@@ -86,7 +92,7 @@ class Decoupled(BaseClassifier):
         trainable: Literal["head", "last_block", "all"] = "head",
         backbone_lr_factor: float = 0.1,
         backbone_mode: Literal["eval", "train"] = "eval",
-        backbone: Backbone | None = None,
+        backbone: str | Backbone | None = None,
         loss: LongTailLoss | None = None,
         optimizer: OptimizerCallable = default_sgd,
         lr_scheduler: LRSchedulerCallable = WarmupCosine,
@@ -94,6 +100,7 @@ class Decoupled(BaseClassifier):
         channels_last: bool = True,
         many: int = 100,
         few: int = 20,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         for name, value, options in (
             ("trainable", trainable, ("head", "last_block", "all")),
@@ -101,14 +108,18 @@ class Decoupled(BaseClassifier):
         ):
             if value not in options:
                 raise LongTailError(f"Unknown {name}={value!r}: choose {' or '.join(map(repr, options))}.")
-        # Without either, this is a checkpoint of the second stage being loaded, which brings its parts.
-        parts: dict[str, nn.Module] = {"backbone": backbone or CIFARResNet(8, width=1)}
+        counts = ClassCounts(class_counts)
+        if isinstance(backbone, str):
+            backbone = create_backbone(backbone)
         if checkpoint is not None:
-            parts = stage_one_parts(checkpoint, backbone, ClassCounts(class_counts))
+            first = _first_stage(checkpoint, backbone, counts)
+        else:
+            # Without either, this is a checkpoint of the second stage being loaded, which brings its parts.
+            first = {"backbone": backbone if backbone is not None else MissingPart("backbone")}
         super().__init__(
             class_counts,
-            backbone=parts["backbone"],  # type: ignore[arg-type]
-            head=_head(head, parts, len(ClassCounts(class_counts)), checkpoint),
+            backbone=first["backbone"],  # type: ignore[arg-type]
+            head=_head(head, first, len(counts), checkpoint),
             loss=loss,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
@@ -116,11 +127,11 @@ class Decoupled(BaseClassifier):
             channels_last=channels_last,
             many=many,
             few=few,
+            class_names=class_names,
         )
         self.trainable = trainable
         self.backbone_lr_factor = backbone_lr_factor
         self.backbone_mode = backbone_mode
-        self._has_start = checkpoint is not None or backbone is not None
         self._freeze()
 
     # -- what is trained -------------------------------------------------------------------------
@@ -145,6 +156,11 @@ class Decoupled(BaseClassifier):
 
     def build_optimizer(self) -> Optimizer:
         """A group for the head and one for what is trained of the backbone, at its own learning rate."""
+        if isinstance(self.backbone, MissingPart):
+            raise LongTailError(
+                "Decoupled trains a second stage: give it that of the first, checkpoint=FILE "
+                "(--model.checkpoint FILE), or a trained backbone=MODULE."
+            )
         slow = [p for p in self.backbone.parameters() if p.requires_grad]
         ids = {id(p) for p in slow}
         fast = [p for p in self.parameters() if p.requires_grad and id(p) not in ids]
@@ -165,11 +181,6 @@ class Decoupled(BaseClassifier):
         self._freeze()
 
     def on_fit_start(self) -> None:
-        if not self._has_start:
-            raise LongTailError(
-                "Decoupled trains a second stage: give it that of the first, checkpoint=FILE "
-                "(--model.checkpoint FILE), or a trained backbone=MODULE."
-            )
         # Lightning warns of every module in evaluation mode before it calls the next hook; these are meant to be.
         super().train()
 
@@ -177,16 +188,43 @@ class Decoupled(BaseClassifier):
         super().on_train_start()
         self.train()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        # All weights are here: the first stage's file may be gone when this one is loaded.
-        if "checkpoint" in checkpoint.get("hyper_parameters", {}):
-            checkpoint["hyper_parameters"]["checkpoint"] = None
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._has_start = True
         self._freeze()
+
+
+def _first_stage(path: str | Path, backbone: nn.Module | None, counts: ClassCounts) -> dict[str, nn.Module]:
+    """Backbone and, where it can be told, head of the first stage, with their weights."""
+    if not Path(path).is_file():
+        raise LongTailError(f"checkpoint={str(path)!r}: there is no such file; give the checkpoint of the first stage.")
+    content = read_torch_file(path)
+    described = content.get(KEY, {}).get("parts", {}) if isinstance(content, Mapping) else {}
+    parts: dict[str, nn.Module] = {}
+    for name in ("backbone", "head"):
+        spec = described.get(name, {}).get("spec")
+        if name == "backbone" and backbone is not None:
+            parts[name] = backbone
+        elif spec is not None:
+            parts[name] = rebuild(spec, counts)
+        elif name == "backbone":
+            raise LongTailError(
+                f"{_why_unknown(path, described)}: pass it as Decoupled(class_counts, checkpoint=..., backbone=...), a "
+                "name or a module, its weights will be loaded."
+            )
+    for name, part in parts.items():
+        loaded = load_weights(part, path, part=name)
+        if loaded.missing:
+            raise LongTailError(
+                f"The weights of the {name} in {path} do not fit the {type(part).__name__} that takes them: give one "
+                f"of the same kind and width. {loaded.summary()}"
+            )
+    return parts
+
+
+def _why_unknown(path: str | Path, described: Mapping[str, Any]) -> str:
+    if "backbone" in described:
+        return f"The backbone in {path} is a {described['backbone']['class']}, which plain values cannot describe"
+    return f"{path} does not describe its parts, so it was not written by a BaseClassifier"
 
 
 def _head(
@@ -198,6 +236,8 @@ def _head(
     """The head of the second stage."""
     if isinstance(head, nn.Module):
         return head  # type: ignore[return-value]
+    if isinstance(parts["backbone"], MissingPart):
+        return MissingPart("head")  # type: ignore[return-value]
     num_features = getattr(parts["backbone"], "num_features", 1)  # a backbone without it is told of later
     if head is not None and not _wraps(head):
         return head(num_features, num_classes)  # type: ignore[call-arg, arg-type]

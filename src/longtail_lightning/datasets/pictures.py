@@ -1,0 +1,145 @@
+"""Pictures of any kind, as a trained model is to see them: files, folders, PIL images, arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
+from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
+from longtail_lightning.datasets.image_transforms import ImageTransforms, ResizedCropTransforms
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, ready for the model, or why it is not.
+
+    Args:
+        file: where it came from; None for one from memory.
+        image: `(channels, height, width)`, or `(crops, channels, height, width)`; None when it cannot be read.
+        error: why not.
+    """
+
+    file: str | None
+    image: Tensor | None = None
+    error: str | None = None
+
+
+class Preparation:
+    """What evaluation did to images in training, from the card of a checkpoint.
+
+    Args:
+        described: `input` of the card: `shape` of an image, `resize`, `crop`, `crops`, `interpolation`, `mean`, `std`.
+    """
+
+    def __init__(self, described: Mapping[str, Any]) -> None:
+        self.channels, *self.size = described["shape"]
+        self.mean, self.std = (
+            None if described[name] is None else torch.tensor(described[name]).view(-1, 1, 1)
+            for name in ("mean", "std")
+        )
+        mode = InterpolationMode(described["interpolation"])
+        self.transforms: ImageTransforms | None = None
+        if described["crop"] is not None:
+            self.transforms = ResizedCropTransforms(
+                image_size=described["crop"],
+                resize=described["resize"],
+                crops=described["crops"],
+                interpolation=described["interpolation"],
+            )
+        # The images of the training set had this size from the beginning; what has another one is brought to it.
+        self.fit = v2.Compose([v2.Resize(max(self.size), interpolation=mode, antialias=True), v2.CenterCrop(self.size)])
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """From uint8 RGB `(3, height, width)` to what the model takes."""
+        if self.channels == 1 and image.shape[0] == 3:
+            image = v2.functional.rgb_to_grayscale(image)
+        if image.shape[0] != self.channels:
+            raise UnreadableImageError(f"it has {image.shape[0]} channels, the model was trained on {self.channels}")
+        if self.transforms is not None and self.transforms.evaluate is not None:
+            image = self.transforms.evaluate(image)
+        elif list(image.shape[-2:]) != self.size:
+            image = self.fit(image)
+        image = image.float() / 255
+        return image if self.mean is None or self.std is None else (image - self.mean) / self.std
+
+
+def find_pictures(inputs: Any) -> list[Any]:
+    """The single pictures of what a user gives: a file, a folder with its subfolders, one image, or many of them.
+
+    Examples:
+        >>> len(find_pictures(np.zeros((5, 32, 32, 3), dtype=np.uint8)))
+        5
+    """
+    if isinstance(inputs, (str, Path)):
+        path = Path(inputs).expanduser()
+        if not path.is_dir():
+            return [path]
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        if not found:
+            raise LongTailError(f"{path} holds no image: give another folder, or files.")
+        return list(found)
+    if isinstance(inputs, Image.Image) or (isinstance(inputs, (np.ndarray, Tensor)) and inputs.ndim == 3):
+        return [inputs]
+    if isinstance(inputs, (np.ndarray, Tensor)) and inputs.ndim not in (2, 4):
+        raise LongTailError(f"An array of pictures has 3 or 4 dimensions, got shape {tuple(inputs.shape)}.")
+    if not isinstance(inputs, Iterable):
+        raise LongTailError(f"Pictures are files, folders, PIL images or arrays, not {type(inputs).__name__}.")
+    return [picture for item in inputs for picture in _one_or_folder(item)]
+
+
+def _one_or_folder(item: Any) -> list[Any]:
+    return find_pictures(item) if isinstance(item, (str, Path)) else [item]
+
+
+def read_pictures(pictures: Sequence[Any], prepare: Preparation, *, threads: int = 8) -> Iterator[Picture]:
+    """Pictures in order, read ahead by some threads; one that cannot be read says why.
+
+    Args:
+        pictures: as `find_pictures` gives them.
+        prepare: what is done to each.
+        threads: how many are read at once.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        # A few chunks at a time: all at once would fill the memory with images that nobody has asked for yet.
+        for start in range(0, len(pictures), 16 * threads):
+            yield from pool.map(lambda item: _read(item, prepare), pictures[start : start + 16 * threads])
+
+
+def _read(item: Any, prepare: Preparation) -> Picture:
+    file = str(item) if isinstance(item, (str, Path)) else None
+    try:
+        return Picture(file, prepare(_pixels(item)))
+    except UnreadableImageError as error:
+        return Picture(file, error=str(error))
+
+
+def _pixels(item: Any) -> Tensor:
+    """Uint8 `(channels, height, width)`."""
+    if isinstance(item, (str, Path)):
+        return decode_image(item)
+    if isinstance(item, Image.Image):
+        return torch.from_numpy(np.array(item.convert("RGB"))).permute(2, 0, 1)
+    if not isinstance(item, (np.ndarray, Tensor)) or item.ndim != 3:
+        raise LongTailError(
+            f"A picture is a file, a PIL image or an array of 3 dimensions, not {type(item).__name__}"
+            f"{f' of shape {tuple(item.shape)}' if hasattr(item, 'shape') else ''}."
+        )
+    pixels = torch.as_tensor(item)
+    if pixels.dtype != torch.uint8:
+        raise LongTailError(
+            f"Arrays of pictures are uint8 with values from 0 to 255, got {pixels.dtype}: convert them first."
+        )
+    # PIL and numpy have the channels last, torch has them first.
+    return pixels.permute(2, 0, 1) if pixels.shape[-1] in (1, 3) and pixels.shape[0] not in (1, 3) else pixels

@@ -1,0 +1,114 @@
+"""A LightningModule that says what it is: its checkpoints load, test and predict with nothing passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import lightning as L
+from torch import Tensor
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._lightning import attached_trainer
+from longtail_lightning.counts import ClassCounts
+from longtail_lightning.datasets import ImageTransforms
+from longtail_lightning.modules._checkpoint import KEY, describe_module, restore_parts, restore_trainable
+
+
+class DescribedModule(L.LightningModule):
+    """Base of the modules: a checkpoint holds a plain description of the parts, and a card.
+
+    The card tells what the module knows: names and counts of its classes, how its images are prepared, and
+    the bounds of the shot splits. In a fit the data say so; outside of it the card of the checkpoint wins, so
+    that a model whose classes were added or removed tests and predicts like any other.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Attributes that make up the module, modules or lists and dicts of them; a checkpoint describes each."""
+    start_only: ClassVar[Mapping[str, Any]] = {}
+    """Arguments that only say where a run starts, and the value that a checkpoint holds in their place."""
+
+    class_counts: ClassCounts
+    class_names: list[str] | None = None
+    """One name per class; those of the data module, when there is one."""
+    many: int = 100
+    few: int = 20
+    input: dict[str, Any] | None = None
+    """Shape of an image (or of features) as the module gets it, and what made it so."""
+    _trained: Sequence[str] = ()  # names of what a loaded checkpoint was training
+
+    def card(self) -> dict[str, Any]:
+        """What a checkpoint tells about the module, in plain values."""
+        return {
+            "class_names": self.class_names,
+            "class_counts": self.class_counts.tolist(),
+            "many": self.many,
+            "few": self.few,
+            "input": self.input,
+        }
+
+    def set_classes(self, class_counts: ClassCounts | Sequence[int], class_names: Sequence[str] | None = None) -> None:
+        """Take over other classes, after the head was replaced by one of as many outputs.
+
+        Args:
+            class_counts: training images per class.
+            class_names: one name per class.
+        """
+        counts = ClassCounts(class_counts)
+        if class_names is not None and len(class_names) != len(counts):
+            raise LongTailError(f"{len(class_names)} class names for {len(counts)} classes: give one for each.")
+        before, self.class_counts = self.class_counts, counts
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        for part in self.modules():
+            # What was bound to the classes of the module follows them; what had counts of its own keeps those.
+            bound = getattr(part, "class_counts", None)
+            if hasattr(part, "bind_class_counts") and bound is not None and ClassCounts(bound) == before:
+                part.bind_class_counts(counts)
+
+    # -- hooks -----------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Names of the classes and the way of images are those of the data that the module is trained on."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or datamodule is None:
+            return
+        names = getattr(datamodule, "class_names", None)
+        if names is not None and len(names) == len(self.class_counts):
+            self.class_names = [str(name) for name in names]
+        self.input = describe_input(datamodule)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Remember the shape of an image."""
+        images = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
+        if isinstance(images, Tensor) and "shape" not in (self.input or {}):
+            self.input = {**(self.input or {}), "shape": list(images.shape[1:])}
+
+    def on_train_start(self) -> None:
+        restore_trainable(self, self._trained)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        describe_module(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trainer = attached_trainer(self)
+        fits = trainer is not None and trainer.state.fn == "fit"
+        if not fits and (card := checkpoint.get(KEY, {}).get("card")):
+            self.many, self.few, self.input = card["many"], card["few"], card["input"]
+            self.set_classes(card["class_counts"], card["class_names"])
+        restore_parts(self, checkpoint)
+        # Only a run that goes on: a model that is merely loaded trains what its new owner says.
+        self._trained = checkpoint.get(KEY, {}).get("trainable", ()) if trainer is not None else ()
+
+
+def describe_input(datamodule: Any) -> dict[str, Any] | None:
+    """What evaluation does to an image between the file and the module; None when the data module does not say.
+
+    Args:
+        datamodule: any data module.
+    """
+    transforms = getattr(datamodule, "transforms", None)
+    evaluation = transforms.describe_evaluation() if isinstance(transforms, ImageTransforms) else None
+    if evaluation is None:
+        return None
+    mean, std = (None if value is None else [float(x) for x in value] for value in (datamodule.mean, datamodule.std))
+    return {**evaluation, "mean": mean, "std": std}

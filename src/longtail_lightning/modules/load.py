@@ -1,0 +1,178 @@
+"""From a checkpoint to a classifier that one can ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._progress import progress_bar
+from longtail_lightning.datasets.image_transforms import ImageTransforms
+from longtail_lightning.datasets.pictures import Picture, Preparation, find_pictures, read_pictures
+from longtail_lightning.modules._checkpoint import build_module
+from longtail_lightning.modules._described import DescribedModule
+
+Prior = str | Sequence[float] | Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says about one picture.
+
+    Args:
+        name: the most probable class; None when the picture could not be read.
+        probability: its probability.
+        top: the most probable classes with their probabilities, best first.
+        file: the picture's file; None for one from memory.
+        error: why the picture could not be read.
+
+    Examples:
+        >>> Prediction("cat", 0.9, [("cat", 0.9), ("dog", 0.1)], file="tom.jpg").name
+        'cat'
+    """
+
+    name: str | None
+    probability: float | None
+    top: list[tuple[str, float]] = field(default_factory=list)
+    file: str | None = None
+    error: str | None = None
+
+
+class Classifier:
+    """A trained model with everything that is needed to ask it: made by `load`.
+
+    Args:
+        module: a module of this library, in evaluation mode.
+        prepare: what is done to pictures; None when nobody knows.
+
+    Examples:
+        >>> from longtail_lightning import BaseClassifier, CIFARResNet
+        >>> module = BaseClassifier([9, 3], backbone=CIFARResNet(8), class_names=["cat", "dog"])
+        >>> described = {"shape": [3, 32, 32], "mean": None, "std": None, **ImageTransforms().describe_evaluation()}
+        >>> classifier = Classifier(module.eval(), Preparation(described))
+        >>> [p.name in ("cat", "dog") for p in classifier.predict(torch.zeros(2, 3, 40, 30, dtype=torch.uint8))]
+        [True, True]
+    """
+
+    def __init__(self, module: DescribedModule, prepare: Preparation | None) -> None:
+        self.module = module
+        self._prepare = prepare
+
+    @property
+    def class_names(self) -> list[str]:
+        """One name per class; the numbers when nobody gave names."""
+        return self.module.class_names or [str(c) for c in range(len(self.module.class_counts))]
+
+    def predict(
+        self, inputs: Any, *, top_k: int = 5, prior: Prior = None, batch_size: int = 64, progress: bool = False
+    ) -> list[Prediction]:
+        """Say what is on pictures.
+
+        Args:
+            inputs: a file, a folder (with its subfolders), a PIL image, a uint8 array, or a list of them.
+            top_k: how many classes each prediction names.
+            prior: how frequent the classes are among the pictures, where that differs from the training set: a
+                number per class, or by name, or `"uniform"`. It moves the logits of a model that was trained with
+                cross-entropy; one that is balanced already is moved too far by it.
+            batch_size: pictures at a time.
+            progress: show a progress bar.
+        """
+        return list(self.stream(inputs, top_k=top_k, prior=prior, batch_size=batch_size, progress=progress))
+
+    def stream(
+        self, inputs: Any, *, top_k: int = 5, prior: Prior = None, batch_size: int = 64, progress: bool = False
+    ) -> Iterator[Prediction]:
+        """The same one by one, for more pictures than the memory should hold predictions of; see `predict`."""
+        if min(top_k, batch_size) < 1:
+            raise LongTailError(f"top_k={top_k} and batch_size={batch_size} must be at least 1.")
+        pictures = find_pictures(inputs)
+        offset = self._offset(prior)
+        if self._prepare is None:
+            raise LongTailError(
+                "The checkpoint does not say how its images were prepared, as it was trained on loaders or transforms "
+                "of your own: say it with load(path, transforms=ResizedCropTransforms(...))."
+            )
+        read = read_pictures(pictures, self._prepare)
+        with progress_bar("Predicting", len(pictures), shown=progress) as advance:
+            while batch := list(islice(read, batch_size)):
+                yield from self._predict(batch, top_k, offset)
+                advance(len(batch))
+
+    @torch.inference_mode()
+    def _predict(self, pictures: Sequence[Picture], top_k: int, offset: Tensor) -> Iterator[Prediction]:
+        good = [picture.image for picture in pictures if picture.image is not None]
+        found: Iterator[Prediction] = iter(())
+        if good:
+            logits = self.module.predict_step([torch.stack(good).to(self.module.device)], 0)["logits"]
+            top = (logits + offset.to(logits)).softmax(1).topk(min(top_k, logits.shape[1]), dim=1)
+            found = map(self._named, top.values.tolist(), top.indices.tolist())
+        for picture in pictures:
+            if picture.image is None:
+                yield Prediction(None, None, file=picture.file, error=picture.error)
+            else:
+                told = next(found)
+                yield Prediction(told.name, told.probability, told.top, file=picture.file)
+
+    def _named(self, probabilities: Sequence[float], classes: Sequence[int]) -> Prediction:
+        top = [(self.class_names[c], probability) for c, probability in zip(classes, probabilities)]
+        return Prediction(*top[0], top)
+
+    def _offset(self, prior: Prior) -> Tensor:
+        """What is added to the logits, so that the classes are as frequent as `prior` says."""
+        counts, names = self.module.class_counts, self.class_names
+        if prior is None:
+            return torch.zeros(len(counts), dtype=torch.float64)
+        if isinstance(prior, str):
+            if prior != "uniform":
+                raise LongTailError(f"prior={prior!r}: give 'uniform', or one number per class.")
+            prior = [1.0] * len(counts)
+        if isinstance(prior, Mapping):
+            if unknown := [name for name in prior if name not in names]:
+                raise LongTailError(f"prior has a class {unknown[0]!r}. {did_you_mean(unknown[0], names)}")
+            prior = [float(prior.get(name, 0.0)) for name in names]
+        wanted = torch.as_tensor(prior, dtype=torch.float64)
+        total = float(wanted.sum())
+        if wanted.shape != (len(counts),) or not bool((wanted >= 0).all()) or not 0 < total < float("inf"):
+            raise LongTailError(f"prior needs one frequency, 0 or more, for each of the {len(counts)} classes.")
+        return (wanted / total).log() - counts.log_prior()
+
+
+def load(
+    path: str | Path,
+    *,
+    device: torch.device | str = "auto",
+    transforms: ImageTransforms | None = None,
+    **parts: nn.Module,
+) -> Classifier:
+    """Make a checkpoint ready to use, whichever module of this library wrote it: nothing else is needed.
+
+    Args:
+        path: the checkpoint. No code is run from it.
+        device: where to work; by default a GPU, if there is one.
+        transforms: how images are prepared, for a checkpoint that does not say: `ResizedCropTransforms(...)`.
+        parts: those that a checkpoint cannot describe in plain values, such as `backbone=MyNet()`.
+
+    Examples:
+        >>> from longtail_lightning import load
+        >>> for prediction in load("best.ckpt").predict("photos/"):  # doctest: +SKIP
+        ...     print(prediction.file, prediction.name, prediction.probability)
+    """
+    module = build_module(path, **parts)
+    if not isinstance(module, DescribedModule):
+        raise LongTailError(f"{path} is of a {type(module).__name__}, which does not classify: load it with its class.")
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    described = dict(module.input or {})
+    if transforms is not None:
+        if (told := transforms.describe_evaluation()) is None:
+            name = type(transforms).__name__
+            raise LongTailError(f"{name} does not say what it does to an image: use ResizedCropTransforms(...).")
+        described |= {**told, "mean": transforms.mean, "std": transforms.std}
+        described.setdefault("shape", [3, told["crop"], told["crop"]])
+    known = "interpolation" in described and len(described.get("shape", ())) == 3
+    return Classifier(module.to(where), Preparation(described) if known else None)
