@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,10 +48,13 @@ def run(command: str, args: list[str], files: Sequence[Path]) -> int:
     if plan.dry_run:
         _show_plan(plan)
         return 0
-    with open_run(plan.name, new=plan.new) as (folder, lock):
-        for stage in plan.checked():
-            folder.refuse_changes(stage)
-        return _run(plan, folder, lock)
+    try:
+        with open_run(plan.name, new=plan.new) as (folder, lock):
+            for stage in plan.checked():
+                folder.refuse_changes(stage)
+            return _run(plan, folder, lock)
+    except KeyboardInterrupt:  # between two stages
+        return 128 + signal.SIGINT
 
 
 def _run(plan: Plan, folder: RunFolder, lock: Sequence[int]) -> int:
