@@ -30,8 +30,8 @@ def read_torch_file(path: str | Path) -> Any:
         if foreign := _foreign_classes(path):
             if any(name.startswith("torch.nn.modules.") for name in foreign):
                 raise LongTailError(
-                    f"{path} holds a whole module, which can only be read by running code from the file: save its weights "
-                    "instead, torch.save(module.state_dict(), path)."
+                    f"{path} holds a whole module, which can only be read by running code from the file: save its "
+                    "weights instead, torch.save(module.state_dict(), path)."
                 ) from error
             raise LongTailError(
                 f"{path} holds a {foreign[0]}, and only tensors and plain values are read, as others can run code: "

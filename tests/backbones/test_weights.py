@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_told():
         with pytest.raises(LongTailError, match=message):
             load_weights(TimmBackbone("resnet10t"), file)
     with pytest.raises(LongTailError, match="networks of different sizes"):
-        load_weights(nn.Sequential(nn.Linear(3, 3)), "linear.pt")
+        load_weights(CIFARResNet(8, width=2), "wide.pt")
 
 
 def test_no_code_runs_while_weights_are_read(tmp_path):

@@ -94,7 +94,7 @@ def load_weights(
         _places(wanted, found), key=lambda place: _rank(wanted, found, *place, part=part), default=("", "")
     )
     matched = {name: found[source] for name, source in _pairs(wanted, found, prefix, inner)}
-    if not matched:
+    if not any(value.ndim for value in matched.values()):  # counters of batch norms fit any network
         raise LongTailError(_nothing_matched(module, wanted, found, path))
     module.load_state_dict(matched, strict=False)
     used = {source for _, source in _pairs(wanted, found, prefix, inner)}
