@@ -11,16 +11,18 @@ import sys
 import time
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 import yaml
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.cli import _stage_process, _stage_run
+from longtail_lightning.cli import _stage_process, _stage_run, app
 from longtail_lightning.cli._stage_process import locked, run_process
 from longtail_lightning.cli._stage_run import MARK
 from longtail_lightning.cli.catalog import ROOT
 from longtail_lightning.cli.main import main
+from tests.cli.conftest import MODEL, TINY
 
 RUN = Path("runs/mine/version_0")
 RECIPE = """
@@ -413,8 +415,10 @@ def weights(folder):
     }
 
 
-def assert_equal(found, expected):
+def assert_equal_runs(one, other):
+    found, expected = weights(one), weights(other)
     for name in STAGES:
+        assert epoch_of(one / name / "checkpoints" / "last.ckpt") == 11, "the last checkpoint is of the last epoch"
         assert found[name].keys() == expected[name].keys()
         assert all(torch.equal(value, expected[name][key]) for key, value in found[name].items()), name
 
@@ -433,7 +437,7 @@ def test_killed_in_each_stage_it_ends_equal_to_an_uninterrupted_run(tmp_path, mo
     Path("whole").mkdir()
     monkeypatch.chdir("whole")
     assert main(QUICK) == 0
-    assert_equal(weights(tmp_path / FOLDER), weights(FOLDER))
+    assert_equal_runs(tmp_path / FOLDER, FOLDER)
     # A stage repeats by itself, and writes beside what is there.
     assert main(["fit", "--config", str(FOLDER / "student" / "config_fit.yaml"), "--trainer.max_epochs=1"]) == 0
     assert (FOLDER / "student" / "version_0" / "metrics.csv").is_file()
@@ -472,7 +476,25 @@ def test_however_often_it_is_stopped_it_ends_equal(tmp_path, monkeypatch):
     Path("whole").mkdir()
     monkeypatch.chdir("whole")
     assert start().wait() == 0
-    assert_equal(weights(tmp_path / FOLDER), weights(FOLDER))
+    assert_equal_runs(tmp_path / FOLDER, FOLDER)
+
+
+def test_a_run_that_is_terminated_says_so(ltl, monkeypatch):
+    """Lightning ends with status 0 after SIGTERM; a stage would count as finished."""
+
+    class Terminate(L.Callback):
+        def on_train_start(self, trainer, pl_module):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    original = app.LongTailCLI.instantiate_trainer
+
+    def with_signal(self, **kwargs):
+        trainer = original(self, **kwargs)
+        trainer.callbacks.append(Terminate())
+        return trainer
+
+    monkeypatch.setattr(app.LongTailCLI, "instantiate_trainer", with_signal)
+    assert ltl("fit", *MODEL, *TINY, "--trainer.max_epochs=3")[0] == 143
 
 
 def test_the_recipe_of_the_guide(ltl):

@@ -157,21 +157,19 @@ class LongTailCLI(LightningCLI):
         callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
-            callbacks.append(self._default_checkpoint())
+            callbacks += self._default_checkpoints()
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
-    def _default_checkpoint(self) -> ModelCheckpoint:
+    def _default_checkpoints(self) -> list[ModelCheckpoint]:
         # Other modules may log under other names.
         if self.datamodule.dataset("val") is None or not isinstance(self.model, BaseClassifier):
-            return ModelCheckpoint(filename="epoch{epoch}", auto_insert_metric_name=False, save_last=True)
-        return ModelCheckpoint(
-            filename="best",
-            monitor="val/acc",
-            mode="max",
-            auto_insert_metric_name=False,
-            save_last=True,
-            enable_version_counter=False,
+            return [ModelCheckpoint(filename="epoch{epoch}", auto_insert_metric_name=False, save_last=True)]
+        best = ModelCheckpoint(
+            filename="best", monitor="val/acc", mode="max", auto_insert_metric_name=False, enable_version_counter=False
         )
+        # With save_last, Lightning would write it only together with the best: a run could not go on from its last
+        # epoch, and one that did would end with another last.ckpt.
+        return [best, ModelCheckpoint(filename="last", enable_version_counter=False)]
 
     def before_predict(self) -> None:
         # The writer keeps what it needs; holding all probabilities as well would fill the memory.
@@ -183,6 +181,8 @@ class LongTailCLI(LightningCLI):
         if folder is None or not isinstance(checkpoint, ModelCheckpoint):
             return
         best, last = checkpoint.best_model_path or checkpoint.last_model_path, checkpoint.last_model_path
+        if isinstance(other := self.trainer.checkpoint_callbacks[-1], ModelCheckpoint) and other.filename == "last":
+            last = other.best_model_path
         files = {"checkpoint": best, "last": last}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ClassifierRetraining):
