@@ -519,7 +519,7 @@ def test_every_command_can_be_a_stage(ltl):
     assert (run / "check" / "report_test.json").is_file()
     assert len((run / "write" / "predictions.csv").read_text().splitlines()) == 9
     assert ltl("test", "--ckpt_path", run / "even" / "checkpoints" / "tau.ckpt")[0] == 0
-    assert (run / "even" / "version_0").is_dir()
+    assert (run / "teacher" / "version_0" / "report_test.json").is_file(), "beside the stage, whose config it has"
 
 
 ALL = """
