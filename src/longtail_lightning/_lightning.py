@@ -1,6 +1,9 @@
 """Every private name of Lightning, jsonargparse and torch that this package uses.
 
 Each has a test in tests/test_lightning.py, which says so when a new release no longer has it.
+
+Hooks of LightningCLI that are overridden: `_parse_ckpt_path` (cli/app.py), `_run_subcommand` (cli/components.py).
+Hyper-parameters that it writes: `_class_path`, `_instantiator` (cli/_checkpoints.py).
 """
 
 from __future__ import annotations

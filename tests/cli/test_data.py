@@ -123,7 +123,7 @@ def test_any_data_module(ltl, tree):
     [
         (["chek"], "Did you mean check?"),
         (["check", "nowhere"], "there is no such folder, list or table"),
-        (["check", "a", "b"], "takes one folder, list or table"),
+        (["check", "a", "b"], "has no place for 'b'"),
         (["check", "tree", "--pixel"], "has no option --pixel. Did you mean --pixels"),
         (["check", "tree", "--fix"], "--fix needs a value"),
         (["check", "tree", "--fix=list.csv"], "a file that ends in .txt"),
@@ -311,7 +311,7 @@ def test_interrupted_while_preparing(ltl, tree, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["prepare", "tree"], "needs a folder to write to: --out FOLDER"),
+        (["prepare", "tree"], "`ltl data prepare` needs --out SHARDS"),
         (["prepare", "tree", "--out=a", "--resize=big"], "a whole number is expected"),
         (["prepare", "tree", "--out=a", "--shardsize=1"], "has no option --shardsize. Did you mean --shard_size"),
         (["prepare", "tree", "--out=a", "--shard_size=0"], "at least 1"),

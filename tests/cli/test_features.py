@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -133,18 +134,80 @@ def test_another_checkpoint_is_refused(ltl, fit):
     assert "give another --out, or --overwrite" in err
 
 
+def test_any_encoder_with_weights_of_ones_own(ltl, fit):
+    checkpoint = checkpoint_of(fit("--model.backbone=cifar_resnet20"))
+    encoder = ["features", "--encoder=cifar_resnet20", *DATA, "--split=val"]
+    status, out, err = ltl(*encoder, "--weights", checkpoint, "--out=bank")
+    assert status == 0, err
+    backbone = BaseClassifier.load_from_checkpoint(checkpoint).backbone
+    assert len(backbone.state_dict()) == int(out.partition(" of ")[2].split()[0])
+    expected = extract_features(backbone, data(), split="val", progress=False)
+    assert torch.equal(FeatureBank.load("bank/val").features, expected.features)
+    torch.save(backbone.state_dict(), "plain.pt")
+    assert ltl(*encoder, "--weights=plain.pt", "--out=again")[0] == 0
+    assert torch.equal(FeatureBank.load("again/val").features, expected.features)
+    status, _, err = ltl("features", "--encoder=resnet10", *DATA, "--weights=plain.pt", "--out=other")
+    assert status == 2
+    assert "plain.pt" in err
+    assert not Path("other").exists()
+    status, _, err = ltl(*encoder, "--out=none")
+    assert status == 2
+    assert "There are no weights of cifar_resnet20 to download: give a file of them, --weights PATH" in err
+
+
+def test_weights_that_cannot_be_downloaded(ltl, monkeypatch, tmp_path):
+    def no_network(*args, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    status, _, err = ltl("features", "--encoder=torchvision/shufflenet_v2_x0_5", *DATA, "--out=bank")
+    assert status == 2
+    assert "The weights of torchvision/shufflenet_v2_x0_5 were not downloaded (<urlopen error no network>)" in err
+
+
+def test_verify_names_the_damaged_file(ltl, fit):
+    pytest.importorskip("longtail_lightning.features.verify")
+    assert ltl("features", "--ckpt_path", checkpoint_of(fit()), "--out=bank")[0] == 0
+    status, out, err = ltl("features", "verify", "bank")
+    assert status == 0, err
+    assert all(f"bank/{split} is whole" in out for split in ("train", "val", "test"))
+    file = Path("bank/val/features.npy")
+    written = bytearray(file.read_bytes())
+    written[-1] ^= 1
+    file.write_bytes(written)
+    status, out, _ = ltl("features", "verify", "bank/train", "bank/val")
+    assert status == 1
+    assert "bank/train is whole" in out
+    assert "bank/val is damaged: features.npy" in out
+    status, _, err = ltl("features", "verify", "runs")
+    assert status == 2
+    assert "runs is no feature bank, and holds none" in err
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["--out=bank"], "needs --ckpt_path"),
+        (["--out=bank", "--encoder=resnet10", "--ckpt_path=a.ckpt"], "give one of the two"),
+        (["--out=bank", "--encoder=resnet10"], "knows no data: add --data CLASS"),
+        (["--out=bank", "--ckpt_path=a.ckpt", "--weights=b.pt"], "--weights are those of an --encoder"),
+        (["--out=bank", "--encoder=resnt10", "--data=SyntheticLongTail"], "Did you mean resnet10"),
+        (["--out=bank", "--ckpt_path=a.ckpt", "--view=2"], "has no option --view. Did you mean --views"),
         (["--ckpt_path=a.ckpt"], "needs --out"),
         (["--ckpt_path=a.ckpt", "--out=bank"], "there is no such file"),
         (["--ckpt_path=best", "--out=bank", "--model=BaseClassifier"], "give the file of a checkpoint"),
         (["--ckpt_path=a.ckpt", "--out"], "--out needs a value"),
         (["--ckpt_path=a.ckpt", "--out", "--views=2"], "--out needs a value"),
-        (["--ckpt_path=a.ckpt", "--out=bank", "--views=two"], "--views is a number, got 'two'"),
-        (["--ckpt_path=a.ckpt", "--out=bank", "--dtype=bf16"], "--dtype bf16: choose one of float16, float32"),
-        (["--ckpt_path=a.ckpt", "--out=bank", "--split=tran"], "there is no such split. Did you mean train?"),
+        (["--ckpt_path=a.ckpt", "--out=bank", "--views=two"], "--views: a whole number is expected, got 'two'"),
+        (
+            ["--ckpt_path=a.ckpt", "--out=bank", "--dtype=bf16"],
+            "--dtype: there is no choice 'bf16'. Choose one of float16, float32",
+        ),
+        (
+            ["--ckpt_path=a.ckpt", "--out=bank", "--split=tran"],
+            "--split: there is no choice 'tran'. Did you mean train?",
+        ),
     ],
 )
 def test_wrong_input_is_answered_in_one_sentence(ltl, args, words):

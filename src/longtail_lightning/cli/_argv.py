@@ -66,31 +66,6 @@ def value_of(args: Sequence[str], *flags: str) -> str | None:
     return None
 
 
-def options_of(
-    args: Sequence[str], defaults: dict[str, str], switches: Sequence[str] = ()
-) -> tuple[dict[str, str], set[str], list[str]]:
-    """Values of the flags in `defaults`, the switches that are on, and all other words.
-
-    Examples:
-        >>> options_of(["mine.csv", "--root=here", "--json"], {"--root": "", "--out": "a"}, ["--json"])
-        ({'--root': 'here', '--out': 'a'}, {'--json'}, ['mine.csv'])
-    """
-    values, on, rest = dict(defaults), set(), []
-    words = list(args)
-    while words:
-        word = words.pop(0)
-        name, equals, value = word.partition("=")
-        if name in defaults:
-            if not equals and not words:
-                raise LongTailError(f"{name} needs a value.")
-            values[name] = value if equals else words.pop(0)
-        elif word in switches:
-            on.add(word)
-        else:
-            rest.append(word)
-    return values, on, rest
-
-
 def flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Dotted keys and values, without the levels that class paths add."""
     if isinstance(value, dict):

@@ -1,27 +1,67 @@
-"""Checkpoints, read without running code from them."""
+"""What a checkpoint tells the command line about its model."""
 
 from __future__ import annotations
 
-import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._lightning import HYPER_PARAMETERS
+from longtail_lightning.cli._argv import value_of
+from longtail_lightning.modules._checkpoint import KEY, read_checkpoint
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds: tensors and plain values."""
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # what torch raises depends on what the file holds
-        if foreign := re.search(r"GLOBAL (\S+)", str(error)):
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint says about its model.
+
+    Args:
+        class_path: its class, as far as it says.
+        hparams: its arguments, without the class counts; None when it was made in Python, which does not tell all.
+        class_counts: of its classes, as far as it says.
+        class_names: of its classes, likewise.
+    """
+
+    class_path: str | None
+    hparams: dict[str, Any] | None
+    class_counts: list[int] | None
+    class_names: list[str] | None
+
+    @classmethod
+    def of(cls, path: str | Path) -> Saved:
+        """Read it from a file."""
+        checkpoint = read_checkpoint(path)
+        described, hparams = checkpoint.get(KEY, {}), dict(checkpoint.get(HYPER_PARAMETERS, {}))
+        card = described.get("card", {})
+        hparams.pop("_instantiator", None)
+        class_path, counts = hparams.pop("_class_path", None), hparams.pop("class_counts", None)
+        return cls(
+            class_path or described.get("class_path"),
+            hparams if class_path is not None else None,
+            card.get("class_counts", counts),
+            card.get("class_names"),
+        )
+
+    def require_known_class(self) -> None:
+        """Import nothing because a checkpoint says so: its class is of this library, or was named by the user."""
+        module = (self.class_path or "").rpartition(".")[0]
+        if module.partition(".")[0] != "longtail_lightning" and module not in sys.modules:
             raise LongTailError(
-                f"{path} holds a {foreign[1]}, and the command line reads plain values only, as others can run code: "
-                "leave it out of the checkpoint with save_hyperparameters(ignore=[...]), or keep it as text."
-            ) from error
-        raise LongTailError(f"{path} is no checkpoint, or a damaged one: give another --ckpt_path.") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise LongTailError(f"{path} is no checkpoint of Lightning: give another --ckpt_path.")
-    return checkpoint
+                f"The model of --ckpt_path is a {self.class_path}, which is not of this library: name it with "
+                f"--model {self.class_path}, or the config of its run with --config."
+            )
+
+
+def with_model_of_checkpoint(args: list[str]) -> list[str]:
+    """`ltl test --ckpt_path FILE --data CLASS`: take the model's class from the checkpoint."""
+    path = value_of(args, "--ckpt_path")
+    told = any(arg.split("=")[0] in ("--config", "-c", "--model") for arg in args)
+    if args[0] == "fit" or told or path is None or not Path(path).is_file():
+        return args
+    saved = Saved.of(path)
+    if saved.class_path is None:
+        return args
+    saved.require_known_class()
+    return [*args, f"--model={saved.class_path}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import shlex
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,23 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import SUPPRESS, ActionConfigFile
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._rooms import ROOMS
-from longtail_lightning.callbacks import (
-    ClassifierRetraining,
-    LogitAdjustment,
-    LongTailReport,
-    PredictionWriter,
-    TauSweep,
-)
+from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
 from longtail_lightning.cli._argv import (
-    CONFIG_FILE,
     flatten,
     plain_key,
     value_of,
@@ -37,15 +28,16 @@ from longtail_lightning.cli._argv import (
     with_config_of_checkpoint,
     with_recipes,
 )
-from longtail_lightning.cli._checkpoints import read_checkpoint
+from longtail_lightning.cli._checkpoints import Saved, with_model_of_checkpoint
+from longtail_lightning.cli._classes import take_classes_of
+from longtail_lightning.cli._closing import say, say_after_fit
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules import BaseClassifier
-from longtail_lightning.modules._checkpoint import KEY as PARTS
 
 # Callbacks that are always there, with an option of their own each.
-_OPTIONS: dict[str, type[L.Callback]] = {
+OPTIONS: dict[str, type[L.Callback]] = {
     "logit_adjustment": LogitAdjustment,
     "predictions": PredictionWriter,
     "report": LongTailReport,
@@ -57,7 +49,7 @@ for _room in ROOMS:
 # Where the weights of a new run come from; those of a checkpoint are its own.
 _STARTS = {"model.pretrained", "model.checkpoint"}
 
-_PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
+PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
 
 class LongTailCLI(LightningCLI):
@@ -65,6 +57,7 @@ class LongTailCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self.given = args
+        self.saved: Saved | None = None
         name = Path(value_of(args, "--config", "-c") or "run").stem
         super().__init__(
             L.LightningModule,
@@ -79,18 +72,26 @@ class LongTailCLI(LightningCLI):
                     "init_args": {"save_dir": "runs", "name": name},
                 }
             },
-            parser_kwargs={"prog": "ltl", "description": "Train on long-tailed images.", **_PARSER}
-            | dict.fromkeys(("fit", "validate", "test", "predict"), _PARSER),
+            parser_kwargs={"prog": "ltl", "description": "Train on long-tailed images.", **PARSER}
+            | dict.fromkeys(("fit", "validate", "test", "predict"), PARSER),
             args=args,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments(
-            "data.class_counts", "model.init_args.class_counts", compute_fn=ClassCounts.tolist, apply_on="instantiate"
+            "data.class_counts",
+            "model.init_args.class_counts",
+            compute_fn=self._counts_of_model,
+            apply_on="instantiate",
         )
-        for key, callback in _OPTIONS.items():
+        for key, callback in OPTIONS.items():
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults({"logit_adjustment.tau": 0.0})
+
+    def _counts_of_model(self, counts: ClassCounts) -> list[int]:
+        """A new model takes the class counts of the data; a trained one has its own, outside `fit`."""
+        own = self.saved.class_counts if self.saved is not None else None
+        return counts.tolist() if own is None else own
 
     def _parse_ckpt_path(self) -> None:
         """Take the model's settings from the checkpoint, and say what they replace.
@@ -102,14 +103,14 @@ class LongTailCLI(LightningCLI):
         path = options.get("ckpt_path")
         if not path or not Path(path).is_file():
             return
-        saved = read_checkpoint(path).get("hyper_parameters", {})
-        class_path = saved.pop("_class_path", None)
-        if class_path is None:
+        saved = Saved.of(path)
+        if self.config.subcommand != "fit":
+            self.saved = saved
+        if saved.hparams is None:
             return
-        # class_counts come from the data; a module without that argument would not know them.
-        hparams = {key: value for key, value in saved.items() if key not in ("_instantiator", "class_counts")}
+        saved.require_known_class()
         before = dict(self._model_values())
-        model = {"class_path": class_path, "dict_kwargs": hparams}
+        model = {"class_path": saved.class_path, "dict_kwargs": saved.hparams}
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
         self._tell_replaced(before, dict(self._model_values()))
 
@@ -142,6 +143,9 @@ class LongTailCLI(LightningCLI):
             rank_zero_warn(f"`ltl {self.subcommand}` without --ckpt_path evaluates a model that has not been trained.")
 
     def after_instantiate_classes(self) -> None:
+        if self.saved is not None and self.saved.class_counts is not None:
+            take_classes_of(self.saved, self.datamodule)
+            return
         # jsonargparse lets the link win over a value from the user without a word.
         given = dict(self._model_values()).get("model.class_counts")
         counts = self.datamodule.class_counts
@@ -152,13 +156,16 @@ class LongTailCLI(LightningCLI):
             rank_zero_warn(f"{told}: the splits follow the data.")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        options = self._get(self.config_init, "trainer", default={})
+        options = self.config_init[self.subcommand].trainer
         callbacks = options.get("callbacks") or []
         callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
             callbacks += self._default_checkpoints()
-        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+        try:
+            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise LongTailError(f"--trainer: {' '.join(str(error).split())[:400]}") from error
 
     def _default_checkpoints(self) -> list[ModelCheckpoint]:
         # Other modules may log under other names.
@@ -176,32 +183,10 @@ class LongTailCLI(LightningCLI):
         self.trainer.predict_loop.return_predictions = False
 
     def after_fit(self) -> None:
-        checkpoint = self.trainer.checkpoint_callback
-        folder = self.trainer.log_dir
-        if folder is None or not isinstance(checkpoint, ModelCheckpoint):
-            return
-        best, last = checkpoint.best_model_path or checkpoint.last_model_path, checkpoint.last_model_path
-        if isinstance(other := self.trainer.checkpoint_callbacks[-1], ModelCheckpoint) and other.filename == "last":
-            last = other.best_model_path
-        files = {"checkpoint": best, "last": last}
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, ClassifierRetraining):
-                files |= callback.checkpoints | callback.files
-                best = callback.checkpoints.get(str(callback.kept), best)
-            if isinstance(callback, (LongTailReport, TauSweep)):
-                files |= callback.files
-        lines = [f"{name:10}  {_shown(path)}" for name, path in files.items() if path]
-        if best:
-            lines += [
-                "",
-                f"test        ltl test --ckpt_path {_shown(best)}",
-                f"predict     ltl predict --ckpt_path {_shown(best)} --predictions.path predictions.csv",
-                f"repeat      ltl fit --config {_shown(Path(folder) / CONFIG_FILE)}",
-            ]
-        _say("\n".join(lines))
+        say_after_fit(self.trainer)
 
     def after_predict(self) -> None:
-        _say(f"predictions {self._get(self.config_init, 'predictions').path}")
+        say(f"predictions {self.config_init[self.subcommand].predictions.path}")
 
 
 class _WithoutForeignCounts(L.Callback):
@@ -216,67 +201,21 @@ class _WithoutForeignCounts(L.Callback):
 
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
-    _quiet(args[0])
+    leave_out_advertisements(args[0])
     with one_sentence():
         try:
-            LongTailCLI(_prepared(list(args)))
+            LongTailCLI(prepared(list(args)))
         except SIGTERMException:  # Lightning leaves with status 0, as if all had been done
             return 128 + signal.SIGTERM
     return 0
 
 
-def _prepared(args: list[str]) -> list[str]:
+def prepared(args: list[str]) -> list[str]:
     """Recipes by file, and what a checkpoint says about config and model, where the command line does not."""
-    args = with_checkpoint_last(with_recipes(with_config_of_checkpoint(args)))
-    path = value_of(args, "--ckpt_path")
-    told = any(arg.split("=")[0] in ("--config", "-c", "--model") for arg in args)
-    if args[0] == "fit" or told or path is None or not Path(path).is_file():
-        return args
-    saved = read_checkpoint(path)
-    # A checkpoint that was made in Python holds no class path; with descriptions of its parts, this one fits.
-    default = "longtail_lightning.BaseClassifier" if PARTS in saved else None
-    model = saved.get("hyper_parameters", {}).get("_class_path", default)
-    return args if model is None else [*args, f"--model={model}"]
+    return with_model_of_checkpoint(with_checkpoint_last(with_recipes(with_config_of_checkpoint(args))))
 
 
-class _WithoutTrainer(LongTailCLI):
-    """Model and data as for `ltl test`, and nothing is run."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        return None
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
-
-
-def load_trained(args: Sequence[str]) -> tuple[L.LightningModule, LongTailDataModule]:
-    """The model of `--ckpt_path`, with its weights, and the data that `ltl test` would take."""
-    _quiet("test")
-    prepared = _prepared(["test", *args])
-    path = value_of(prepared, "--ckpt_path")
-    if path is None or not Path(path).is_file():
-        raise LongTailError(f"--ckpt_path {path}: give the file of a checkpoint.")
-    with one_sentence():
-        cli = _WithoutTrainer([*prepared, "--trainer.logger=false"])
-        checkpoint = read_checkpoint(path)
-        cli.model.on_load_checkpoint(checkpoint)
-        cli.model.load_state_dict(checkpoint["state_dict"], strict=cli.model.strict_loading)
-    return cli.model, cli.datamodule
-
-
-def _shown(path: str | Path) -> str:
-    """As it is typed: relative to where the user stands, when it lies below."""
-    path = Path(path).resolve()
-    text = (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
-    return shlex.quote(text) if " " in text else text
-
-
-@rank_zero_only
-def _say(text: str) -> None:
-    print(f"\n{text}")
-
-
-def _quiet(command: str) -> None:
+def leave_out_advertisements(command: str) -> None:
     """Leave out what is not the user's to change: advertisements, and words about Lightning's own code."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
@@ -286,25 +225,3 @@ def _quiet(command: str) -> None:
         warnings.filterwarnings("ignore", message="The dirpath has changed")  # nothing is saved there
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
-
-
-def instantiate_data(args: list[str]) -> LongTailDataModule:
-    """The data module of `--data ...` or `--config ...`, without a model."""
-    parser = LightningArgumentParser(prog="ltl counts", **_PARSER)
-    parser.add_argument("-c", "--config", action=ActionConfigFile)
-    parser.add_lightning_class_args(LongTailDataModule, "data", subclass_mode=True)
-    for key in (
-        "seed_everything",
-        "trainer",
-        "model",
-        "optimizer",
-        "lr_scheduler",
-        "ckpt_path",
-        "weights_only",
-        *_OPTIONS,
-    ):
-        parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
-    with one_sentence():
-        config = parser.parse_args(with_recipes(args))
-        datamodule: LongTailDataModule = parser.instantiate_classes(config).data
-        return datamodule

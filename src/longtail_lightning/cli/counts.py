@@ -4,58 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.counts import ClassCounts
-from longtail_lightning.report.tables import print_class_counts
 
-HELP = """\
-usage: ltl counts --data CLASS [--data.OPTION VALUE ...]
-       ltl counts --config FILE_OR_RECIPE
-       ltl counts FILE [--column NAME_OR_NUMBER]
-
-Counts training images per class, from labels only. FILE holds labels: .txt with one label per line
-(or `path label`), .csv with a column of labels, .npy, .pt, or .json with a list.
-
-  --column  column of a .csv: its name or number, the last one by default
-  --many    classes with more images are many-shot (default 100)
-  --few     classes with fewer images are few-shot (default 20)
-"""
+if TYPE_CHECKING:
+    from longtail_lightning.counts import ClassCounts
 
 
-def counts(args: list[str]) -> int:
+def counts(asked: Namespace) -> int:
     """Print a table per split and a histogram."""
-    if not args or args[0] in ("-h", "--help"):
-        print(HELP, end="")
-        return 0
-    options = {"--column": "-1", "--many": "100", "--few": "20"}
-    rest: list[str] = []
-    words = [part for arg in args for part in (arg.split("=", 1) if arg.split("=")[0] in options else [arg])]
-    while words:
-        word = words.pop(0)
-        if word in options:
-            if not words:
-                raise LongTailError(f"{word} needs a value.")
-            options[word] = words.pop(0)
-        else:
-            rest.append(word)
-    if any(word.startswith("-") for word in rest):
-        class_counts, names = _of_datamodule(rest)
-    elif len(rest) == 1:
-        class_counts, names = _of_file(Path(rest[0]), options["--column"])
-    else:
+    if (asked.file is None) == (not asked.components):
         raise LongTailError("`ltl counts` takes one labels file, or --data; see `ltl counts --help`.")
-    bounds = {flag.removeprefix("--"): options[flag] for flag in ("--many", "--few")}
-    if wrong := [value for value in bounds.values() if not value.isdigit()]:
-        raise LongTailError(f"--many and --few are numbers of images, got {wrong[0]!r}.")
-    print_class_counts(class_counts, names, **{name: int(value) for name, value in bounds.items()})
+    of = _of_datamodule(asked.components) if asked.components else _of_file(Path(asked.file), asked.column)
+    from longtail_lightning.report.tables import print_class_counts
+
+    print_class_counts(*of, many=asked.many, few=asked.few)
     return 0
 
 
 def _of_datamodule(args: list[str]) -> tuple[ClassCounts, list[str]]:
-    from longtail_lightning.cli.app import instantiate_data
+    from longtail_lightning.cli.components import instantiate_data
 
     datamodule = instantiate_data(args)
     return datamodule.class_counts, datamodule.class_names
@@ -67,6 +38,8 @@ def _of_file(path: Path, column: str) -> tuple[ClassCounts, list[str]]:
     readers = {".txt": _read_txt, ".csv": _read_csv, ".npy": _read_npy, ".pt": _read_pt, ".json": _read_json}
     if path.suffix not in readers:
         raise LongTailError(f"{path}: labels are read from {', '.join(readers)}.")
+    from longtail_lightning.counts import ClassCounts
+
     labels = readers[path.suffix](path, column)
     if len(labels) and isinstance(labels[0], str):
         names = sorted(set(labels), key=lambda name: (not name.lstrip("-").isdigit(), name))

@@ -1,84 +1,124 @@
-"""`ltl features`: one pass of a trained backbone over the data, kept in a folder."""
+"""`ltl features`: one pass of a backbone over the data, kept in a folder; `ltl features verify` checks what is kept."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._errors import LongTailError
 
-HELP = """\
-usage: ltl features --ckpt_path FILE --out FOLDER [options]
+if TYPE_CHECKING:
+    from torch import nn
 
-Runs the backbone of a checkpoint over the data and writes FOLDER/train, FOLDER/val and FOLDER/test, each a
-FeatureBank. Stopped, it continues with the same command. The data are those of the run, unless --data or
---config say others, as for `ltl test`.
+    from longtail_lightning.data import LongTailDataModule
 
-  --out          folder of the banks
-  --split        train, val, test or several with commas (default: all that the data have)
-  --views        augmented views of each training image (default 1, not augmented)
-  --dtype        float16 (default), float32 or float64
-  --batch_size   images at a time (default: that of the data)
-  --num_workers  processes that load images (default: that of the data)
-  --precision    bf16 or 16 to run the backbone in (default 32)
-  --device       cpu, cuda, cuda:1 ... (default: a GPU, if there is one)
-  --overwrite    delete what is in FOLDER/train and so on
-
-Several processes share the work: torchrun --nproc_per_node 4 -m longtail_lightning.cli.main features ...
-"""
-_OPTIONS = ("--out", "--split", "--views", "--dtype", "--batch_size", "--num_workers", "--precision", "--device")
-_NUMBERS = ("--views", "--batch_size", "--num_workers")
 _SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
-def features(args: list[str]) -> int:
+def features(asked: Namespace) -> int:
     """Write one bank per split."""
-    if not args or args[0] in ("-h", "--help"):
-        print(HELP, end="")
-        return 0
-    options, overwrite, rest = _parse(args)
-    from longtail_lightning.cli._argv import value_of
-
-    for flag, path in (("--out", options.get("--out")), ("--ckpt_path", value_of(rest, "--ckpt_path"))):
-        if path is None:
-            raise LongTailError(f"`ltl features` needs {flag}: ltl features --ckpt_path FILE --out FOLDER")
+    if (asked.ckpt_path is None) == (asked.encoder is None):
+        raise LongTailError("`ltl features` needs --ckpt_path FILE or --encoder NAME: give one of the two.")
+    if asked.weights is not None and asked.encoder is None:
+        raise LongTailError("--weights are those of an --encoder; a checkpoint has its own.")
+    if asked.encoder is not None and not asked.components:
+        raise LongTailError("An --encoder knows no data: add --data CLASS, or --config FILE_OR_RECIPE.")
     with _process_group():
-        return _extract(args, options, overwrite, rest)
+        return _extract(asked)
 
 
-def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: list[str]) -> int:
+def verify(asked: Namespace) -> int:
+    """Read every file of banks; 1 when one of them is damaged."""
+    from longtail_lightning.features.verify import verify_bank
+
+    whole = True
+    for folder in _banks(asked.folders):
+        report = verify_bank(folder)
+        print(report)
+        whole = whole and report.ok
+    return 0 if whole else 1
+
+
+def _banks(folders: list[str]) -> list[Path]:
+    """The banks named, and those in the folders named."""
+    from longtail_lightning.features._storage import HEADER, PROGRESS
+
+    def is_bank(folder: Path) -> bool:
+        return (folder / HEADER).exists() or (folder / PROGRESS).exists()
+
+    banks: list[Path] = []
+    for folder in map(Path, folders):
+        found = [folder] if is_bank(folder) else sorted(filter(is_bank, folder.glob("*")))
+        if not found:
+            raise LongTailError(f"{folder} is no feature bank, and holds none: give what `ltl features` wrote.")
+        banks += found
+    return banks
+
+
+def _encoder(asked: Namespace) -> tuple[nn.Module, LongTailDataModule]:
+    """What gives the features, and of what."""
+    from torch import nn
+
+    from longtail_lightning.cli.components import instantiate_data, load_trained
+
+    if asked.encoder is None:
+        model, data = load_trained(asked.ckpt_path, asked.components)
+        backbone = getattr(model, "backbone", None)
+        if not isinstance(backbone, nn.Module):
+            raise LongTailError(
+                f"{type(model).__name__} has no `backbone`, so there is nothing to extract features with: "
+                "call the part that gives features self.backbone."
+            )
+        return backbone, data
+    from longtail_lightning._distributed import on_rank_zero
+    from longtail_lightning.backbones import create_backbone, load_weights
+
+    if asked.weights is None:
+        return _with_downloaded_weights(asked.encoder), instantiate_data(asked.components)
+    encoder = create_backbone(asked.encoder)
+    loaded = load_weights(encoder, asked.weights)
+    on_rank_zero(lambda: print(loaded.summary()))
+    return encoder, instantiate_data(asked.components)
+
+
+def _with_downloaded_weights(name: str) -> nn.Module:
+    from longtail_lightning.backbones import TimmBackbone, TorchvisionBackbone, create_backbone
+
+    if not isinstance(create_backbone(name), (TimmBackbone, TorchvisionBackbone)):
+        raise LongTailError(f"There are no weights of {name} to download: give a file of them, --weights PATH.")
+    try:
+        return create_backbone(name, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, LongTailError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise LongTailError(
+            f"The weights of {name} were not downloaded ({reason}): give a file of them, --weights PATH."
+        ) from error
+
+
+def _extract(asked: Namespace) -> int:
     import torch
-    import torch.distributed as dist
 
-    from longtail_lightning.cli.app import load_trained
+    from longtail_lightning._distributed import rank_and_world_size
     from longtail_lightning.features._source import source_of
     from longtail_lightning.features.extract import extract
 
-    dtypes = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
-    if (name := options.get("--dtype", "float16")) not in dtypes:
-        raise LongTailError(f"--dtype {name}: choose one of {', '.join(dtypes)}.")
-    given = options.get("--split")
-    if wrong := [name for name in (given or "").split(",") if given and name not in _SPLITS]:
-        raise LongTailError(f"--split {wrong[0]}: there is no such split. {did_you_mean(wrong[0], _SPLITS)}")
-    model, data = load_trained(rest)
-    backbone = getattr(model, "backbone", None)
-    if not isinstance(backbone, torch.nn.Module):
-        raise LongTailError(
-            f"{type(model).__name__} has no `backbone`, so there is nothing to extract features with: "
-            "call the part that gives features self.backbone."
-        )
-    splits = [split for split in _SPLITS if (split in given.split(",") if given else data.dataset(split) is not None)]
-    numbers = {flag: int(value) for flag, value in options.items() if flag in _NUMBERS}
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    continued = [arg for arg in args if arg != "--overwrite"]
+    backbone, data = _encoder(asked)
+    splits = [split for split in _SPLITS if split in (asked.split or _SPLITS)]
+    if asked.split is None:
+        splits = [split for split in splits if data.dataset(split) is not None]
+    continued = [word for word in asked.words if word != "--overwrite"]
+    first = rank_and_world_size()[0] == 0
     for split in splits:
-        views = numbers.get("--views", 1) if split == "train" else 1
-        folder = Path(options["--out"]) / split
+        views = asked.views if split == "train" else 1
+        folder = Path(asked.out) / split
         try:
             bank = extract(
                 backbone,
@@ -86,13 +126,13 @@ def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: li
                 folder,
                 views=views,
                 augment=views > 1,
-                dtype=dtypes[name],
-                batch_size=numbers.get("--batch_size"),
-                num_workers=numbers.get("--num_workers"),
-                device=options.get("--device", "auto"),
-                precision=options.get("--precision"),
+                dtype=getattr(torch, asked.dtype),
+                batch_size=asked.batch_size,
+                num_workers=asked.num_workers,
+                device=asked.device,
+                precision=asked.precision,
                 shard_size=None,
-                overwrite=overwrite,
+                overwrite=asked.overwrite,
                 progress=True,
                 resume=f"`ltl features {shlex.join(continued)}`",
                 instead="give another --out, or --overwrite",
@@ -104,27 +144,6 @@ def _extract(args: list[str], options: dict[str, str], overwrite: bool, rest: li
         if first:
             print(f"{folder}  {bank}")
     return 0
-
-
-def _parse(args: list[str]) -> tuple[dict[str, str], bool, list[str]]:
-    """Own options, whether to overwrite, and what says which model and data."""
-    options: dict[str, str] = {}
-    overwrite, rest = False, []
-    words = [part for arg in args for part in (arg.split("=", 1) if arg.split("=")[0] in _OPTIONS else [arg])]
-    while words:
-        word = words.pop(0)
-        if word == "--overwrite":
-            overwrite = True
-        elif word in _OPTIONS:
-            if not words or words[0].startswith("--"):
-                raise LongTailError(f"{word} needs a value.")
-            options[word] = words.pop(0)
-        else:
-            rest.append(word)
-    for flag in _NUMBERS:
-        if flag in options and not options[flag].isdigit():
-            raise LongTailError(f"{flag} is a number, got {options[flag]!r}.")
-    return options, overwrite, rest
 
 
 @contextmanager

@@ -5,27 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Callable
+from argparse import Namespace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning._rooms import ROOMS
+from longtail_lightning._rooms import ROOT
 from longtail_lightning.cli import catalog
+from longtail_lightning.cli.parser import TOPICS
 from longtail_lightning.cli.recipes import FOLDER, find_config, recipe_names, summary
 
-_OWN = tuple(room for room in ROOMS if room not in ("backbones", "report"))
-_TOPICS = (*_OWN, "backbones", "recipes")
+_OWN = tuple(topic for topic in TOPICS if topic not in ("backbones", "recipes"))
 
 
-def list_(args: list[str]) -> int:
+def list_(asked: Namespace) -> int:
     """`ltl list [TOPIC] [PATTERN]`."""
-    if args and args[0] in ("-h", "--help"):
-        print(
-            f"usage: ltl list [{'|'.join(_TOPICS)}] [PATTERN]\n\nPATTERN selects backbones: ltl list backbones 'vit*'"
-        )
-        return 0
-    topic = args[0] if args else None
+    topic = asked.topic
     if topic is None:
         for room in _OWN:
             print(f"{room + ':':11}{', '.join(component.name for component in catalog.components(room))}")
@@ -34,20 +29,17 @@ def list_(args: list[str]) -> int:
     elif topic == "recipes":
         _table([(name, summary(FOLDER / f"{name}.yaml")) for name in recipe_names()])
     elif topic == "backbones":
-        _list_backbones(args[1] if len(args) > 1 else None)
+        _list_backbones(asked.pattern)
     elif topic in _OWN:
         _table([(component.name, component.summary) for component in catalog.components(topic)])
     else:
-        raise LongTailError(f"`ltl list {topic}`: there is no such topic. {did_you_mean(topic, _TOPICS)}")
+        raise LongTailError(f"`ltl list {topic}`: there is no such topic. {did_you_mean(topic, TOPICS)}")
     return 0
 
 
-def show(args: list[str]) -> int:
+def show(asked: Namespace) -> int:
     """`ltl show NAME`: a component's signature and documentation, or a recipe's text."""
-    if len(args) != 1 or args[0] in ("-h", "--help"):
-        print("usage: ltl show NAME        a component (LogitAdjustedLoss) or a recipe (quickstart)")
-        return 0 if args and args[0] in ("-h", "--help") else 2
-    name = args[0].removeprefix("longtail_lightning.").rpartition(".")[2] if "/" not in args[0] else args[0]
+    name = asked.name if "/" in asked.name else asked.name.rpartition(".")[2]
     if name in recipe_names():
         print(find_config(name).read_text(encoding="utf-8"), end="")
         return 0
@@ -64,30 +56,26 @@ def show(args: list[str]) -> int:
     return 0
 
 
-def cp(args: list[str]) -> int:
+def cp(asked: Namespace) -> int:
     """`ltl cp RECIPE [FILE]`: copy a recipe to edit it; never overwrites."""
-    if not 1 <= len(args) <= 2 or args[0] in ("-h", "--help"):
-        print("usage: ltl cp RECIPE [FILE]")
-        return 0 if args and args[0] in ("-h", "--help") else 2
-    if args[0] not in recipe_names():
-        hint = did_you_mean(args[0], recipe_names(), listing="ltl list recipes")
-        raise LongTailError(f"There is no recipe {args[0]!r}. {hint}")
-    target = Path(args[1] if len(args) == 2 else f"{args[0].rpartition('/')[2]}.yaml")
+    name = asked.recipe
+    if name not in recipe_names():
+        hint = did_you_mean(name, recipe_names(), listing="ltl list recipes")
+        raise LongTailError(f"There is no recipe {name!r}. {hint}")
+    own = f"{name.rpartition('/')[2]}.yaml"
+    target = Path(asked.file or own)
     if target.is_dir():
-        target = target / f"{args[0].rpartition('/')[2]}.yaml"
+        target = target / own
     if target.exists():
-        raise LongTailError(f"{target} exists already: give another name, `ltl cp {args[0]} FILE`.")
+        raise LongTailError(f"{target} exists already: give another name, `ltl cp {name} FILE`.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(find_config(args[0]), target)
+    shutil.copyfile(find_config(name), target)
     print(f"{target}\nrun it with: ltl fit --config {target}")
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"list": list_, "show": show, "cp": cp}
-
-
 def _backbones() -> dict[str, int]:
-    table: dict[str, int] = json.loads((catalog.ROOT / "backbones" / "parameters.json").read_text(encoding="utf-8"))
+    table: dict[str, int] = json.loads((ROOT / "backbones" / "parameters.json").read_text(encoding="utf-8"))
     return table
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.cli.run_help import RUN, run_help
 
 HELP = """\
 ltl: train on long-tailed images
@@ -26,14 +28,10 @@ usage: ltl COMMAND [options]
   counts     class counts of labels       ltl counts --data SyntheticLongTail
   data       check images before training ltl data check FOLDER
 
---config takes a file or the name of a packaged recipe. `ltl fit --help` shows all options; for a recipe of several
-stages, `ltl fit --config staged_quickstart --help`.
+--config takes a file or the name of a packaged recipe. `ltl COMMAND --help` tells more; of a recipe with
+several stages, `ltl fit --config staged_quickstart --help`.
 With --debug, errors show their traceback. `ltl --version` prints the version.
 """
-
-_RUN = ("fit", "validate", "test", "predict")
-_LOOK = ("list", "show", "cp")
-_OWN = ("counts", "data", "features", "tau")  # each in a module of its own name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,22 +60,30 @@ def _dispatch(args: list[str]) -> int:
 
         print(f"longtail-lightning {__version__}")
         return 0
-    if command in _LOOK:
-        from longtail_lightning.cli import look
-
-        return look.COMMANDS[command](rest)
-    if command in _OWN:
-        run_own: Callable[[list[str]], int] = getattr(import_module(f"longtail_lightning.cli.{command}"), command)
-        return run_own(rest)
-    if command in _RUN:
+    if command in RUN:
         from longtail_lightning.cli import stages
 
         if files := stages.staged_configs(rest):
             return stages.run(command, rest, files)
+        if {"-h", "--help"} & set(rest):
+            print(run_help(command), end="")
+            return 0
         from longtail_lightning.cli.app import run
 
-        return run(args)
-    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*_RUN, *_LOOK, *_OWN])}")
+        return run(["--help" if arg == "--help-all" else arg for arg in args])
+    from longtail_lightning.cli.parser import COMMANDS, parse
+
+    if command in COMMANDS:
+        asked = parse(args)
+        return 0 if asked is None else _run_small(asked)
+    raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*RUN, *COMMANDS])}")
+
+
+def _run_small(asked: Namespace) -> int:
+    """Import the module of a small command, which may need torch, and run it."""
+    module, _, name = asked.run.partition(".")
+    run: Callable[[Namespace], int] = getattr(import_module(f"longtail_lightning.cli.{module}"), name)
+    return run(asked)
 
 
 if __name__ == "__main__":

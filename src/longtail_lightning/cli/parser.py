@@ -1,0 +1,243 @@
+"""The small commands, `list` to `tau`: what each takes, and its help. No torch here, so that help comes at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._rooms import ROOMS
+from longtail_lightning.cli._argparse import Parser, number, numbers, one_of, some_of, whole_number
+
+TOPICS = (*(room for room in ROOMS if room not in ("backbones", "report")), "backbones", "recipes")
+COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau")
+_OF_DATA = ("check", "prepare")
+_READERS = "processes that read (default: one per core)"
+# Without a word more, these show their help.
+_ASKING = (["counts"], ["features"], ["features", "verify"], ["tau"], ["data"], ["data", "check"], ["data", "prepare"])
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace | None:
+    """What a small command is asked for; None when it was help, which then has been printed.
+
+    Examples:
+        >>> parse(["counts", "labels.csv", "--few=5"]).few
+        5
+        >>> parse(["counts", "--data", "SyntheticLongTail"]).components
+        ['--data', 'SyntheticLongTail']
+    """
+    words = list(words)
+    if words[0] == "data" and len(words) > 1 and not words[1].startswith("-") and words[1] not in _OF_DATA:
+        raise LongTailError(f"There is no command `ltl data {words[1]}`. {did_you_mean(words[1], _OF_DATA)}")
+    if words in _ASKING:
+        words.append("--help")
+    if words[:2] == ["features", "verify"]:  # a command below one that has options of its own
+        words[:2] = ["features verify"]
+    try:
+        found = build_parser().parse_args(words)
+    except SystemExit:  # argparse leaves in this way after help
+        return None
+    found.words = words[1:]
+    return found
+
+
+def build_parser() -> Parser:
+    """The parser of all small commands; `run` of what it finds says which function does it."""
+    parser = Parser(prog="ltl")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_look(commands)
+    _add_counts(commands)
+    _add_features(commands)
+    _add_tau(commands)
+    data = _command(commands, "data", "", "COMMAND ...", "What is done to images before training.")
+    data.epilog = (
+        "  check      find what is wrong with images and labels   ltl data check FOLDER\n"
+        "  prepare    copy images into a few large files          ltl data prepare FOLDER --out SHARDS\n\n"
+        "`ltl data COMMAND --help` tells more."
+    )
+    below = data.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    _add_data_check(below)
+    _add_data_prepare(below)
+    return parser
+
+
+def _command(commands: Any, name: str, run: str, usage: str, description: str, **options: Any) -> Parser:
+    full = name if run.partition(".")[0] != "data" else f"data {name}"
+    usage = "\n       ".join(f"ltl {full} {line}" for line in usage.splitlines())
+    made: Parser = commands.add_parser(name, prog=f"ltl {full}", usage=usage, description=description, **options)
+    made.set_defaults(run=run)
+    return made
+
+
+def _add_look(commands: Any) -> None:
+    made = _command(commands, "list", "look.list_", "[TOPIC] [PATTERN]", "Name what there is, each with a sentence.")
+    made.add_argument("topic", metavar="TOPIC", nargs="?", help=", ".join(TOPICS))
+    made.add_argument("pattern", metavar="PATTERN", nargs="?", help="selects backbones: ltl list backbones 'vit*'")
+    made = _command(commands, "show", "look.show", "NAME", "Describe a component, or print a recipe.")
+    made.add_argument("name", metavar="NAME", help="a component (LogitAdjustedLoss) or a recipe (quickstart)")
+    made = _command(commands, "cp", "look.cp", "RECIPE [FILE]", "Copy a recipe, to edit it; nothing is overwritten.")
+    made.add_argument("recipe", metavar="RECIPE", help="its name, as in `ltl list recipes`")
+    made.add_argument("file", metavar="FILE", nargs="?", help="where to (default: RECIPE.yaml)")
+
+
+def _add_counts(commands: Any) -> None:
+    made = _command(
+        commands,
+        "counts",
+        "counts.counts",
+        "--data CLASS [--data.OPTION VALUE ...]\n--config FILE_OR_RECIPE\nFILE [--column NAME_OR_NUMBER]",
+        "Counts training images per class, from labels only.",
+        takes_components=True,
+    )
+    made.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="labels: .txt with one label per line (or `path label`), .csv with a column of labels, .npy, .pt, or "
+        ".json with a list",
+    )
+    made.add_argument("--column", default="-1", help="of a .csv: its name or number (default: the last one)")
+    made.add_argument("--many", metavar="N", type=whole_number, default=100, help="many-shot classes have more images")
+    made.add_argument("--few", metavar="N", type=whole_number, default=20, help="few-shot classes have fewer images")
+
+
+def _add_features(commands: Any) -> None:
+    made = _command(
+        commands,
+        "features",
+        "features.features",
+        "--ckpt_path FILE --out FOLDER [options]\n"
+        "--encoder NAME [--weights PATH] --data CLASS --out FOLDER [options]\n"
+        "verify FOLDER [FOLDER ...]",
+        "Runs the backbone of a checkpoint, or any encoder, over the data and writes FOLDER/train, FOLDER/val and\n"
+        "FOLDER/test, each a FeatureBank. Stopped, it continues with the same command. The data are those of the\n"
+        "checkpoint's run, unless --data or --config say others, as for `ltl test`.",
+        epilog="`ltl features verify` reads every file of banks and tells which are damaged.\n"
+        "Several processes share the work: torchrun --nproc_per_node 4 -m longtail_lightning.cli.main features ...",
+        takes_components=True,
+    )
+    made.add_argument("--ckpt_path", metavar="FILE", help="a checkpoint whose backbone to run")
+    made.add_argument("--encoder", metavar="NAME", help="a backbone instead: `ltl list backbones` names them")
+    made.add_argument("--weights", metavar="PATH", help="of the encoder (default: those that its library downloads)")
+    made.add_argument("--out", metavar="FOLDER", required=True, help="folder of the banks")
+    made.add_argument(
+        "--split",
+        type=some_of("train", "val", "test"),
+        help="train, val, test or several with commas (default: all that the data have)",
+    )
+    made.add_argument(
+        "--views", metavar="N", type=whole_number, default=1, help="augmented views per training image (default: none)"
+    )
+    dtype = one_of("float16", "float32", "float64")
+    made.add_argument("--dtype", type=dtype, default="float16", help="float16 (default), float32 or float64")
+    _add_running(made)
+    made.add_argument("--overwrite", action="store_true", help="delete what is in FOLDER/train and so on")
+    made = _command(
+        commands,
+        "features verify",
+        "features.verify",
+        "FOLDER [FOLDER ...]",
+        "Compares every file of feature banks with its checksum. The exit status is 1 when one is damaged.",
+    )
+    made.add_argument("folders", metavar="FOLDER", nargs="+", help="a bank, or a folder of banks")
+
+
+def _add_running(made: Parser) -> None:
+    """How a backbone is run."""
+    data = "(default: that of the data)"
+    made.add_argument("--batch_size", metavar="N", type=whole_number, help=f"images at a time {data}")
+    made.add_argument("--num_workers", metavar="N", type=whole_number, help=f"processes that load images {data}")
+    made.add_argument("--precision", help="bf16 or 16 to run the backbone in (default: 32)")
+    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")
+
+
+def _add_tau(commands: Any) -> None:
+    made = _command(
+        commands,
+        "tau",
+        "tau.tau",
+        "--ckpt_path FILE [options]",
+        "Chooses tau of the tau-normalized classifier, w / |w|^tau, and writes a checkpoint with that classifier,\n"
+        "which tests and predicts like any other. Accuracy over tau is printed and goes beside it, as JSON and PNG.\n"
+        "The backbone runs once. Tau is never chosen on test images. The data are those of the run, unless --data\n"
+        "or --config say others, as for `ltl test`.",
+        takes_components=True,
+    )
+    made.add_argument("--ckpt_path", metavar="FILE", required=True, help="the trained model")
+    made.add_argument(
+        "--choose",
+        type=one_of("val", "train", "learn"),
+        help="val: best validation accuracy (default); train: best mean accuracy over the classes on training images; "
+        "learn: by gradient on class-balanced training images, refused outside of -1 to 3",
+    )
+    made.add_argument("--taus", type=numbers, help="values to look at, with commas (default: 0,0.1,...,2)")
+    made.add_argument("--tau", type=number, help="a fixed value instead; nothing is looked at")
+    made.add_argument(
+        "--bias", type=one_of("drop", "keep"), default="drop", help="drop, as in the paper (default), or keep"
+    )
+    made.add_argument("--out", metavar="FILE", help="the new checkpoint (default: FILE_tau.ckpt)")
+    _add_running(made)
+
+
+def _add_source(made: Parser) -> None:
+    """Which images."""
+    made.add_argument("source", metavar="SOURCE", nargs="?", help="a folder, LIST.txt, TABLE.csv or TABLE.parquet")
+    made.add_argument("--val", metavar="FILE", help="a list or table of validation images")
+    made.add_argument("--test", metavar="FILE", help="a list or table of test images")
+    made.add_argument("--root", metavar="FOLDER", help="where the paths of lists and tables start")
+    for column in ("path", "label", "split"):
+        made.add_argument(f"--{column}_column", metavar="NAME", help=f"of a table: the column of the {column}")
+
+
+def _add_data_check(commands: Any) -> None:
+    made = _command(
+        commands,
+        "check",
+        "data.check",
+        "FOLDER\nLIST.txt|TABLE.csv [--val FILE] [--test FILE] [options]\n"
+        "--data CLASS [--data.OPTION VALUE ...]\n--config FILE_OR_RECIPE",
+        "Reads and decodes every image once: files that are missing, empty, damaged or no images, labels with gaps,\n"
+        "images that occur twice, under two labels, or in training and evaluation. Changes nothing. The exit status\n"
+        "is 0 when all is well and 1 when something was found.",
+        takes_components=True,
+    )
+    _add_source(made)
+    made.add_argument("--num_workers", metavar="N", type=whole_number, help=_READERS)
+    made.add_argument("--pixels", action="store_true", help="compare pixels, not files: finds copies saved again")
+    made.add_argument("--out", metavar="FILE", default="data_check.json", help="the report (default: data_check.json)")
+    made.add_argument(
+        "--fix",
+        metavar="list",
+        help="write the good images to train_clean.txt, ..., for ImageListLT; or --fix FILE.txt",
+    )
+    made.add_argument("--json", action="store_true", help="print the report to stdout instead of tables")
+
+
+def _add_data_prepare(commands: Any) -> None:
+    made = _command(
+        commands,
+        "prepare",
+        "data.prepare",
+        "FOLDER --out SHARDS [--resize PIXELS]\nLIST.txt|TABLE.csv --out SHARDS [--val FILE] [--test FILE] [options]\n"
+        "--data CLASS [--data.OPTION VALUE ...] --out SHARDS",
+        "Copies the images into a few large Arrow files, from which `--data ShardsLT --data.root SHARDS` trains with\n"
+        "the same result. Worth it on network drives and for millions of files; with --resize also on a local disk.\n"
+        "When it is interrupted, the same command continues.",
+        takes_components=True,
+    )
+    _add_source(made)
+    made.add_argument("--out", metavar="SHARDS", required=True, help="a new folder")
+    made.add_argument(
+        "--resize",
+        metavar="PIXELS",
+        type=whole_number,
+        help="shorter side of images that are larger, such as 256",
+    )
+    made.add_argument(
+        "--quality", metavar="N", type=whole_number, default=95, help="of the JPEGs that this makes (default: 95)"
+    )
+    made.add_argument(
+        "--shard_size", metavar="N", type=whole_number, default=500, help="megabytes per file (default: 500)"
+    )
+    made.add_argument("--num_workers", metavar="N", type=whole_number, help=_READERS)
