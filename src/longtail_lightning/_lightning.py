@@ -12,7 +12,10 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
+SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+"""Strategies under which a process holds parts of the weights."""
 HYPER_PARAMETERS = L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY
 
 

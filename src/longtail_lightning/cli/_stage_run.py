@@ -82,14 +82,17 @@ class RunFolder:
                     f"delete {self.folder(stage)} to run it again, {new}."
                 )
 
-    def run_stage(self, stage: Stage, *, lock: Sequence[int] = ()) -> int:
-        """Run a stage as a process of its own, from where it stopped; the exit status."""
+    def refuse_unfinished(self, stage: Stage) -> None:
+        """A stage waits for those from which it takes something."""
         for reference in stage.references():
             if self.finished(reference.stage) is None:
                 raise LongTailError(
                     f"Stage {stage.name} takes {reference}, and {reference.stage} has not finished: "
                     f"run it first, with --stage {reference.stage}, or all of them, without --stage."
                 )
+
+    def run_stage(self, stage: Stage, *, lock: Sequence[int] = ()) -> int:
+        """Run a stage as a process of its own, from where it stopped; the exit status."""
         used = {path.as_posix(): checksum_of(path) for path in map(self.find, stage.references())}
         folder = self.folder(stage)
         resumed = self.goes_on(stage)

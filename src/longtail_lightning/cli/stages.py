@@ -59,6 +59,8 @@ def run(command: str, args: list[str], files: Sequence[Path]) -> int:
 
 def _run(plan: Plan, folder: RunFolder, lock: Sequence[int]) -> int:
     left = [stage for stage in plan.chosen() if folder.finished(stage) is None]
+    for stage in left[:1]:  # the others follow those on which they rest
+        folder.refuse_unfinished(stage)
     _show(plan, folder, left[0].name if left else "")
     for place, stage in enumerate(left):
         status = folder.run_stage(stage, lock=lock)

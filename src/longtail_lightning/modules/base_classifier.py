@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._lightning import from_command_line, is_compiled
+from longtail_lightning._lightning import SHARDED, from_command_line, is_compiled
 from longtail_lightning._random import mix
 from longtail_lightning._spec import plain_items
 from longtail_lightning.backbones import Backbone, create_backbone, load_weights
@@ -218,6 +218,10 @@ class BaseClassifier(DescribedModule):
     def setup(self, stage: str) -> None:
         """Parts may have been replaced since `__init__`: check and bind them once more."""
         super().setup(stage)
+        if isinstance(self.trainer.strategy, SHARDED):
+            # Shards are pieces of flat tensors: weights in another order cannot be saved.
+            self.channels_last = False
+            self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._bind_parts()
         datamodule = getattr(self.trainer, "datamodule", None)
         counts = getattr(datamodule, "class_counts", None)
