@@ -69,7 +69,7 @@ def staged(ltl, monkeypatch):
             assert command[:3] == [sys.executable, "-m", "longtail_lightning.cli.main"]
             words = command[3:]
             flags = dict(word.split("=", 1) if "=" in word else (word, None) for word in words[1:])
-            place = Path(flags["--config"])
+            place = Path(flags.get("--config") or flags["--predictions.path"])
             name = place.relative_to(sorted(Path("runs/mine").glob("version_*"))[-1]).parts[0]
             calls[name] = words
             if words[0] == "features":
@@ -137,6 +137,17 @@ def test_settings_are_those_of_all_stages_then_of_the_stage(staged):
     assert bank["data"] == teacher["data"]
     repeat = yaml.safe_load((RUN / "student" / "config_fit.yaml").read_text())
     assert repeat["trainer"]["logger"]["init_args"]["version"] is None, "repeating a stage must not write over it"
+
+
+def test_predictions_of_pictures_need_no_data(staged):
+    write(RECIPE.replace("check: {run: test,", "check: {run: predict, images: photos, predictions: {top_k: 3},"))
+    assert staged()[3]["check"] == [
+        "predict",
+        f"--ckpt_path={RUN}/student/checkpoints/best.ckpt",
+        f"--predictions.path={RUN}/check/predictions.csv",
+        "--images=photos",
+        "--predictions.top_k=3",
+    ]
 
 
 def test_a_stage_can_begin_with_a_recipe_or_a_file_beside_the_staged_one(staged):

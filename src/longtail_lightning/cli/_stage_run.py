@@ -17,7 +17,7 @@ from typing import Any
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_json, write_text
-from longtail_lightning.cli._argv import CONFIG_FILE, config_beside
+from longtail_lightning.cli._argv import CONFIG_FILE, config_beside, flatten
 from longtail_lightning.cli._stage_plan import Reference, Stage, merged, read_yaml
 from longtail_lightning.cli._stage_process import locked, run_process
 
@@ -116,21 +116,29 @@ class RunFolder:
         folder, settings = self.folder(stage), dict(stage.settings)
         checkpoint = settings.pop("ckpt_path", None)
         flags = [*stage.flags, *(f"--ckpt_path={path}" for path in (last or checkpoint,) if path is not None)]
-        if stage.run in ("features", "tau"):
-            out = folder / ("bank" if stage.run == "features" else "checkpoints/tau.ckpt")
-            own = {"out": out.as_posix()} | {key: settings.pop(key) for key in list(settings) if key not in _OF_CONFIG}
-            flags += [_as_flag(key, value) for key, value in own.items() if value is not False]
+        pictures = stage.run == "predict" and "images" in settings  # a checkpoint and pictures, and no data module
+        if stage.run in ("features", "tau") or pictures:
+            flags += [_as_flag(*item) for item in self._own_options(stage, settings) if item[1] is not False]
         elif stage.run == "predict":
             settings = merged({"predictions": {"path": (folder / "predictions.csv").as_posix()}}, settings)
-        if stage.run != "fit" and checkpoint is not None and "data" not in settings:
+        if stage.run != "fit" and checkpoint is not None and "data" not in settings and not pictures:
             beside = config_beside(checkpoint)
             settings = settings if beside is None else merged(read_yaml(beside) | {"ckpt_path": None}, settings)
-        if stage.run not in ("features", "tau"):
+        if stage.run in ("fit", "validate", "test", "predict") and not pictures:
             settings["trainer"] = self._with_logger(stage, settings.get("trainer"))
         if not settings:
             return [stage.run, *flags]
         config = write_text(folder / "stage.yaml", _as_yaml(settings))
         return [stage.run, f"--config={config.as_posix()}", *flags]
+
+    def _own_options(self, stage: Stage, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        """What a small command takes as flags, out of the settings; it writes to the folder of the stage."""
+        option, file = {"features": ("out", "bank"), "tau": ("out", "checkpoints/tau.ckpt")}.get(
+            stage.run, ("predictions.path", "predictions.csv")
+        )
+        yield option, (self.folder(stage) / file).as_posix()
+        for key in [key for key in settings if key not in _OF_CONFIG]:
+            yield from flatten(key, settings.pop(key))
 
     def _with_logger(self, stage: Stage, options: Any) -> dict[str, Any]:
         """The folder of the stage is that of its first logger; checkpoints and reports go there as well."""
