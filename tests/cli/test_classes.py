@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from longtail_lightning import BaseClassifier, LinearHead
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.cli._classes import place_of_classes
 from tests.cli.conftest import TINY
 from tests.cli.test_app import checkpoint_of
 from tests.tiny import tiny_data
@@ -95,6 +98,24 @@ def test_classes_without_names_must_be_as_many(ltl, fit, names):
     status, _, err = ltl("test", "--ckpt_path", path, *DATA)
     assert status == 2
     assert "has 7 classes and the data have 6" in err
+
+
+def data_with(*names):
+    return SimpleNamespace(class_names=list(names))
+
+
+def test_which_class_is_which():
+    assert place_of_classes(["a", "b"], [2, 1], data_with("a", "b")) is None
+    assert place_of_classes(["a", "b", "c"], [3, 2, 1], data_with("c", "a")).tolist() == [2, 0]
+    assert place_of_classes(["0", "1", "zebra"], [3, 2, 1], data_with("0", "1")).tolist() == [0, 1]
+    # Numbers are no names: the classes are told apart by their places.
+    assert place_of_classes(["a", "b"], [2, 1], data_with("0", "1")) is None
+    assert place_of_classes(["0", "1"], [2, 1], data_with("a", "b")) is None
+    assert place_of_classes(None, [2, 1], data_with("a", "b")) is None
+    assert place_of_classes(["a", "b"], None, data_with("a", "c")) is None, "a module without class counts"
+    for names, counts, own in ((None, [2, 1], "abc"), (["a", "a", "b"], [1, 1, 1], "ab"), (["a", "b"], [2, 1], "ac")):
+        with pytest.raises(LongTailError):
+            place_of_classes(names, counts, data_with(*own))
 
 
 def test_tau_is_chosen_on_the_classes_of_the_model_alone(ltl, fit, names):

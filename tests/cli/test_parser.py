@@ -13,7 +13,7 @@ from longtail_lightning.cli.parser import COMMANDS, parse
 from longtail_lightning.cli.run_help import RUN, run_help
 
 SMALL = [["list"], ["show"], ["cp"], ["counts"], ["features"], ["features", "verify"], ["tau"], ["data"],
-         ["data", "check"], ["data", "prepare"]]  # fmt: skip
+         ["data", "check"], ["data", "prepare"], ["predict", "--images"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", SMALL, ids=" ".join)
@@ -24,7 +24,7 @@ def test_help_fits_one_screen(ltl, monkeypatch, command):
         assert (status, err) == (0, "")
         assert out.startswith(f"usage: ltl {' '.join(command)}")
         assert len(out.splitlines()) <= 40
-    if command[0] not in ("list", "show", "cp"):
+    if command[0] not in ("list", "show", "cp", "predict"):
         assert ltl(*command) == (0, out, ""), "alone, it shows its help"
 
 
@@ -90,7 +90,7 @@ def test_help_and_errors_of_use_come_without_torch():
     code += "; import sys; assert not {'torch', 'numpy', 'lightning', 'rich', 'yaml'} & sys.modules.keys()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == str([0] * 14 + [2] * 7)
+    assert result.stdout.splitlines()[-1] == str([0] * 15 + [2] * 7)
 
 
 # -- fit, validate, test, predict -----------------------------------------------------------------
@@ -113,8 +113,10 @@ def test_every_example_is_understood(command, capsys):
     examples = [line[-1].split() for line in lines]
     for line, example in zip(lines, examples):
         assert example[0].startswith(line[0].split()[0].partition("OPTION")[0]), "the example is one of its option"
-    # Files that are not here.
-    words = [word for example in examples if example[0] not in ("--config", "--ckpt_path") for word in example]
+    # Files that are not here, and pictures, which another parser takes.
+    words = [
+        word for example in examples if example[0] not in ("--config", "--ckpt_path", "--images") for word in example
+    ]
     with pytest.raises(SystemExit) as stop:
         LongTailCLI([command, *([] if command == "fit" else ["--model", "BaseClassifier"]), *words, "--print_config"])
     assert stop.value.code == 0

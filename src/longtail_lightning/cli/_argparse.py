@@ -41,6 +41,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
         own, components = apart(args, self.flags) if self.takes_components else (args, [])
+        if len(self.flags) > 1 and {"-h", "--help"} & set(own):  # whatever else is wrong
+            self.print_help()
+            self.exit()
         for word, value in zip(own, [*own[1:], None]):
             if word in self.flags and self.flags[word].nargs != 0 and (value is None or value.startswith("--")):
                 raise LongTailError(f"{word} needs a value: see `{self.prog} --help`.")

@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._errors import LongTailError
 from longtail_lightning.cli._checkpoints import Saved
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 
 
-def place_of_classes(saved: Saved, data: LongTailDataModule) -> Tensor | None:
-    """Where the model has each class of the data, matched by name; None when the two agree."""
-    if saved.class_counts is None:
+def place_of_classes(names: Sequence[str] | None, counts: Sized | None, data: LongTailDataModule) -> Tensor | None:
+    """Where a model has each class of the data, matched by name; None when the two agree.
+
+    Args:
+        names: of the model's classes, as far as it knows them.
+        counts: training images of each of them, likewise.
+        data: what it shall be evaluated on.
+    """
+    own = list(data.class_names)
+    if counts is None or (names is not None and list(names) == own):
         return None
-    own, names = list(data.class_names), saved.class_names
-    if names is None or len(set(names)) < len(names) or len(set(own)) < len(own):
-        if len(own) != len(saved.class_counts):
+    numbers = [str(place) for place in range(len(counts))]  # what a class without a name is called
+    if names is None or len(set(names)) < len(names) or len(set(own)) < len(own) or numbers in (own, list(names)):
+        if len(own) != len(counts):
             raise LongTailError(
-                f"The model of --ckpt_path has {len(saved.class_counts)} classes and the data have {len(own)}, and "
-                "they do not tell which is which: give the data that the model was trained for."
+                f"The model of --ckpt_path has {len(counts)} classes and the data have {len(own)}, and it is not known "
+                "which is which: give the data that the model was trained for."
             )
-        return None
-    if own == names:
         return None
     if unknown := [name for name in own if name not in names]:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise LongTailError(
             f"The data have the class {unknown[0]!r}{more}, which the model of --ckpt_path does not know: leave its "
-            f"images out, or give data of the model's classes. {did_you_mean(unknown[0], names[:20])}"
+            f"images out, or give data of the model's classes."
         )
-    return torch.tensor([names.index(name) for name in own])
+    place = {name: i for i, name in enumerate(names)}
+    return torch.tensor([place[name] for name in own])
 
 
 def take_classes_of(saved: Saved, data: LongTailDataModule) -> None:
     """Let the data speak of the model's classes: labels of batches, names and counts."""
-    place = place_of_classes(saved, data)
+    place = place_of_classes(saved.class_names, saved.class_counts, data)
     if place is None:
         return
     spoken: dict[str, Any] = {

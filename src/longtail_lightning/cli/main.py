@@ -18,7 +18,7 @@ usage: ltl COMMAND [options]
   fit        train                        ltl fit --config quickstart
   validate   evaluate on validation data  ltl validate --ckpt_path FILE
   test       evaluate on test data        ltl test --ckpt_path FILE
-  predict    write predictions to a file  ltl predict --ckpt_path FILE --predictions.path out.csv
+  predict    write predictions to a file  ltl predict --ckpt_path FILE --images photos
   features   keep the features of images  ltl features --ckpt_path FILE --out bank
   tau        even out a classifier        ltl tau --ckpt_path FILE
 
@@ -60,7 +60,8 @@ def _dispatch(args: list[str]) -> int:
 
         print(f"longtail-lightning {__version__}")
         return 0
-    if command in RUN:
+    pictures = command == "predict" and any(word.partition("=")[0] == "--images" for word in rest)
+    if command in RUN and not pictures:
         from longtail_lightning.cli import stages
 
         if files := stages.staged_configs(rest):
@@ -73,7 +74,7 @@ def _dispatch(args: list[str]) -> int:
         return run(["--help" if arg == "--help-all" else arg for arg in args])
     from longtail_lightning.cli.parser import COMMANDS, parse
 
-    if command in COMMANDS:
+    if command in COMMANDS or pictures:
         asked = parse(args)
         return 0 if asked is None else _run_small(asked)
     raise LongTailError(f"There is no command {command!r}. {did_you_mean(command, [*RUN, *COMMANDS])}")

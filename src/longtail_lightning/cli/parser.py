@@ -32,6 +32,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace | None:
         raise LongTailError(f"There is no command `ltl data {words[1]}`. {did_you_mean(words[1], _OF_DATA)}")
     if words in _ASKING:
         words.append("--help")
+    if words[0] == "predict":
+        words[0] = "predict --images"
     if words[:2] == ["features", "verify"]:  # a command below one that has options of its own
         words[:2] = ["features verify"]
     try:
@@ -50,6 +52,7 @@ def build_parser() -> Parser:
     _add_counts(commands)
     _add_features(commands)
     _add_tau(commands)
+    _add_pictures(commands)
     data = _command(commands, "data", "", "COMMAND ...", "What is done to images before training.")
     data.epilog = (
         "  check      find what is wrong with images and labels   ltl data check FOLDER\n"
@@ -178,6 +181,33 @@ def _add_tau(commands: Any) -> None:
     )
     made.add_argument("--out", metavar="FILE", help="the new checkpoint (default: FILE_tau.ckpt)")
     _add_running(made)
+
+
+def _add_pictures(commands: Any) -> None:
+    made = _command(
+        commands,
+        "predict --images",
+        "pictures.predict",
+        "PATH [PATH ...] --ckpt_path FILE [options]",
+        "Says what is on pictures: files, or folders with all that is in them. The checkpoint alone is needed.",
+    )
+    made.add_argument("--images", metavar="PATH", nargs="+", help="pictures, or folders of them")
+    made.add_argument("--ckpt_path", metavar="FILE", required=True, help="the trained model")
+    out = "predictions.csv"
+    made.add_argument("--predictions.path", dest="path", metavar="FILE", default=out, help=f"a .csv (default: {out})")
+    made.add_argument(
+        "--predictions.top_k",
+        dest="top_k",
+        metavar="N",
+        type=whole_number,
+        default=5,
+        help="classes of each (default: 5)",
+    )
+    made.add_argument("--prior", type=one_of("uniform"), help="uniform: classes are as frequent as each other here")
+    made.add_argument(
+        "--batch_size", metavar="N", type=whole_number, default=64, help="pictures at a time (default: 64)"
+    )
+    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")
 
 
 def _add_source(made: Parser) -> None:

@@ -58,6 +58,7 @@ Model and data are those of the run that wrote the checkpoint, unless --data or 
 The model's own options come from the checkpoint: another value for them is refused.
 """
 _PREDICT = """\
+  --images PATH ...             pictures of no data set        --images photos
   --predictions.path FILE       .csv or .parquet               --predictions.path predictions.csv
   --predictions.top_k N         classes per image              --predictions.top_k 5
 """
@@ -75,7 +76,7 @@ def run_help(command: str) -> str:
         what = {
             "validate": "Evaluates a trained model on the validation images.",
             "test": "Evaluates a trained model on the test images.",
-            "predict": "Writes the classes of the test images to a file.",
+            "predict": "Writes the classes of the test images to a file; with --images, those of any pictures.",
         }[command]
         text = _EVALUATE.format(command=command, what=what, more=_PREDICT if command == "predict" else "")
     return text + _MORE.format(command=command)

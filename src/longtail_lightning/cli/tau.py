@@ -30,13 +30,16 @@ def tau(asked: Namespace) -> int:
     if out.exists():
         raise LongTailError(f"{out} exists already: give the new checkpoint another name with --out.")
     from longtail_lightning.callbacks._banks import parts_of
-    from longtail_lightning.cli._checkpoints import Saved
     from longtail_lightning.cli._classes import place_of_classes
     from longtail_lightning.cli.components import load_trained
     from longtail_lightning.heads.tau_normalized import linear_of
 
     model, data = load_trained(path, asked.components)
-    if asked.tau is None and place_of_classes(Saved.of(path), data) is not None:
+    if (
+        asked.tau is None
+        and place_of_classes(getattr(model, "class_names", None), getattr(model, "class_counts", None), data)
+        is not None
+    ):
         raise LongTailError(
             "The data have other classes than the model, or in another order: give the data of its run, or a fixed "
             "value, --tau 0.7."

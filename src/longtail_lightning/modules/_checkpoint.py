@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -109,12 +110,12 @@ def restore_trainable(module: L.LightningModule, names: list[str]) -> None:
             parameter.requires_grad_(True)
 
 
-def build_module(path: str | Path, **parts: nn.Module) -> L.LightningModule:
+def build_module(path: str | Path, parts: Mapping[str, nn.Module]) -> L.LightningModule:
     """The module of a checkpoint with its weights; nothing is trained, downloaded or built in vain.
 
     Args:
         path: a checkpoint of a module of this library, or of a child whose file is imported.
-        parts: those that the checkpoint cannot describe.
+        parts: those that the checkpoint cannot describe, by name.
     """
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:
@@ -138,7 +139,7 @@ def build_module(path: str | Path, **parts: nn.Module) -> L.LightningModule:
     except TypeError as error:
         raise LongTailError(
             f"{path} is of a {cls.__name__}, which cannot be made from {', '.join(settings) or 'nothing'} ({error}): "
-            "pass what is missing to load(path, name=...), or give the arguments of its parts a default of None."
+            "pass what is missing to load(path, parts={...}), or give the arguments of its parts a default of None."
         ) from error
     checkpoint[HYPER_PARAMETERS] = {**saved, **parts}
     module.on_load_checkpoint(checkpoint)
