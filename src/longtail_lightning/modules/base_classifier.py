@@ -147,6 +147,12 @@ class BaseClassifier(DescribedModule):
     def predict_step(self, batch: Any, batch_idx: int) -> StepOutput:
         return self._evaluate(batch)
 
+    def on_validation_epoch_start(self) -> None:
+        _reset(self.val_metrics, self.val_loss)
+
+    def on_test_epoch_start(self) -> None:
+        _reset(self.test_metrics, self.test_loss)
+
     def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._score(outputs, "validation_step", self.val_metrics, self.val_loss)
 
@@ -185,10 +191,6 @@ class BaseClassifier(DescribedModule):
         self.log(loss_key, mean_loss.compute(), sync_dist=True)
         self.log(accuracy, values.pop(accuracy), prog_bar=True, sync_dist=True)
         self.log_dict(values, sync_dist=True)
-        # Lightning validates in inference mode, except during `fit`: tensors made here must serve both.
-        with torch.inference_mode(False):
-            metrics.reset()
-            mean_loss.reset()
 
     # -- optimization ----------------------------------------------------------------------------
 
@@ -282,6 +284,14 @@ def _not_plain(arguments: dict[str, Any]) -> list[str]:
     if from_command_line():
         return []
     return sorted(arguments.keys() - plain_items(arguments).keys())
+
+
+def _reset(metrics: MetricCollection, mean_loss: MeanLoss) -> None:
+    """Begin to count: what an interrupted evaluation left is gone, and spawned processes no longer share their sums."""
+    # Lightning validates in inference mode, except during `fit`: tensors made here must serve both.
+    with torch.inference_mode(False):
+        metrics.reset()
+        mean_loss.reset()
 
 
 def _as_loss(loss: nn.Module | None) -> LongTailLoss:
