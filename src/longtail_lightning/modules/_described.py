@@ -81,9 +81,10 @@ class DescribedModule(L.LightningModule):
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         for part in self.modules():
             # What was bound to the classes of the module follows them; what had counts of its own keeps those.
-            bound = getattr(part, "class_counts", None)
-            if hasattr(part, "bind_class_counts") and bound is not None and ClassCounts(bound) == before:
-                part.bind_class_counts(counts)
+            bound: Any = getattr(part, "class_counts", None)
+            bind: Any = getattr(part, "bind_class_counts", None)
+            if bind is not None and bound is not None and ClassCounts(bound) == before:
+                bind(counts)
 
     # -- hooks -----------------------------------------------------------------------------------
 
