@@ -15,9 +15,16 @@ nox.options.sessions = ["lint", "types", "tests", "doctest", "examples"]
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole test suite on two processes; `nox -s tests -- -k name` selects."""
+    """The test suite on two processes, without the slow tests; `nox -s tests -- -k name` selects."""
     session.install("-e", ".[dev]")
-    session.run("pytest", "-n", "2", "--dist", "loadgroup", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadgroup", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take more than a minute, one after the other."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
@@ -33,7 +40,7 @@ def tests_lowest(session: nox.Session) -> None:
     session.install("--resolution", "lowest-direct", "-e", ".[dev]")
     # Old releases use what their own dependencies have deprecated since.
     quiet = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")
-    session.run("pytest", "-n", "2", "--dist", "loadgroup", *quiet, *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadgroup", "-m", "not slow", *quiet, *session.posargs)
 
 
 @nox.session

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from longtail_lightning import BaseClassifier, CIFARResNet
 from longtail_lightning._errors import LongTailError
@@ -71,18 +69,6 @@ def test_of_the_parser(ltl, tmp_path, row):
     args, sentence = PARSER[row]
     status, _, err = ltl("fit", *args)
     assert (status, err) == (2, f"ltl: error: {sentence}\n"), f"jsonargparse's words for {row!r} have changed"
-
-
-class Killed(Dataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        os._exit(1)
-
-
-def a_worker_that_dies():
-    list(DataLoader(Killed(), num_workers=1, timeout=60))
 
 
 def weights_of_another_size():

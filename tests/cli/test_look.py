@@ -61,8 +61,11 @@ def test_cp_copies_and_never_overwrites(ltl):
         (["lst"], "Did you mean list?"),
         (["list", "loses"], "Did you mean losses?"),
         (["show", "LogitAdjustLoss"], "Did you mean LogitAdjustedLoss"),
-        (["cp", "quickstrat"], "Did you mean quickstart?"),
-        (["fit", "--config", "quikstart"], "no such file, and no such recipe. Did you mean quickstart?"),
+        (["cp", "quickstrat"], "Did you mean quickstart or staged_quickstart?"),
+        (
+            ["fit", "--config", "quikstart"],
+            "no such file, and no such recipe. Did you mean quickstart or staged_quickstart?",
+        ),
         (["test", "--ckpt_path", "nowhere.ckpt"], "there is no such file"),
         (["counts", "nowhere.csv"], "there is no such file"),
     ],

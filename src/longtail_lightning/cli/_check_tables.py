@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from longtail_lightning.counts import ClassCounts
-from longtail_lightning.curation.data_report import FAULTS, NOTES
 from longtail_lightning.curation.clean_lists import root_of
+from longtail_lightning.curation.data_report import FAULTS, NOTES
 from longtail_lightning.datasets.read_text import shown
 from longtail_lightning.report.tables import print_class_counts
 

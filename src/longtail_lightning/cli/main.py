@@ -28,7 +28,8 @@ usage: ltl COMMAND [options]
   counts     class counts of labels       ltl counts --data SyntheticLongTail
   data       check images before training ltl data check FOLDER
 
---config takes a file or the name of a packaged recipe. `ltl COMMAND --help` tells more.
+--config takes a file or the name of a packaged recipe. `ltl COMMAND --help` tells more; of a recipe with
+several stages, `ltl fit --config staged_quickstart --help`.
 With --debug, errors show their traceback. `ltl --version` prints the version.
 """
 
@@ -61,6 +62,10 @@ def _dispatch(args: list[str]) -> int:
         return 0
     pictures = command == "predict" and any(word.partition("=")[0] == "--images" for word in rest)
     if command in RUN and not pictures:
+        from longtail_lightning.cli import stages
+
+        if files := stages.staged_configs(rest):
+            return stages.run(command, rest, files)
         if {"-h", "--help"} & set(rest):
             print(run_help(command), end="")
             return 0
