@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,20 +9,20 @@ from contextlib import contextmanager
 @contextmanager
 def progress_bar(
     title: str, total: int, *, shown: bool = True, unit: str = "images"
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Callable[[int, int], None]]:
     """Show how much of some work is done.
 
     Args:
         title: what is going on.
-        total: how much there is to do.
+        total: how much there is to do, as far as it is known.
         shown: whether to show anything.
         unit: what is counted.
 
     Yields:
-        A function that is told how much more is done.
+        A function that is told how much is done, of how much.
     """
     if not shown:
-        yield lambda number: None
+        yield lambda done, of: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -43,6 +42,6 @@ def progress_bar(
             return Text(f"{speed:,.0f} {unit}/s" if speed else "")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda number: bar.advance(task, number)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

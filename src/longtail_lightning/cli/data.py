@@ -7,12 +7,10 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._progress import progress_bar
 from longtail_lightning.cli._source import source_of
 
 _LARGE = 200  # images from which starting processes pays
@@ -34,7 +32,7 @@ def check(asked: Namespace) -> int:
     lists = list_files(asked.fix, found) if asked.fix else {}
     refuse_existing(list(lists.values()))
     total = sum(len(part.labels) for part in found.parts)
-    with _progress_bar("Reading", total, quiet=asked.json) as progress:
+    with progress_bar("Reading", total, shown=_is_watched() and not asked.json) as progress:
         report = check_splits(
             found, num_workers=_workers(asked.num_workers, total), pixels=asked.pixels, progress=progress
         )
@@ -60,7 +58,7 @@ def prepare(asked: Namespace) -> int:
     from longtail_lightning.curation.prepare import prepare_shards
 
     try:
-        with _progress_bar("Copying", 0, quiet=False) as progress:
+        with progress_bar("Copying", 0, shown=_is_watched()) as progress:
             written = prepare_shards(
                 source,
                 asked.out,
@@ -90,19 +88,6 @@ def _workers(wanted: int | None, total: int) -> int:
     return cores if total >= _LARGE else 0
 
 
-@contextmanager
-def _progress_bar(title: str, total: int, *, quiet: bool) -> Iterator[Any]:
-    """A function that shows how many of all images are done; on stderr, and only for a person."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:,.0f} images/s")
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+def _is_watched() -> bool:
+    """Whether a person sees what goes to stderr."""
+    return sys.stderr.isatty()

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from longtail_lightning._distributed import on_rank_zero, raise_on_all_ranks, rank_and_world_size
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._progress import progress_bar
 from longtail_lightning._random import isolated_rng
 from longtail_lightning.features._checks import NotFiniteError
 from longtail_lightning.features._encoding import Encoding, choose_device
 from longtail_lightning.features._fingerprint import encoder_fingerprint, unwrapped
 from longtail_lightning.features._folder import Folder, bank_of_source
-from longtail_lightning.features._progress import progress_bar
 from longtail_lightning.features._shards import Shards
 from longtail_lightning.features._source import Source, labels_of_batch, source_of
 from longtail_lightning.features._writers import MemoryWriter, Writer
@@ -220,7 +220,8 @@ def _run(writer: Writer, encoding: Encoding, source: Source, settings: Extractio
     share = shards.share(rank, world_size, writer.done())
     number = sum(len(shards.inputs(shard)) for chosen in share.values() for shard in chosen)
     title = f"{source.split or ''} features".lstrip() + (f" (process 1 of {world_size})" if world_size > 1 else "")
-    with progress_bar(title, number, settings.progress and rank == 0) as advance:
+    with progress_bar(title, number, shown=settings.progress and rank == 0, unit="inputs") as tell:
+        done = 0
         for view, chosen in share.items():
             indices = list(chain.from_iterable(shards.inputs(shard) for shard in chosen))
             loader = source.loader(indices, augment=settings.augmented, view=view)
@@ -232,7 +233,7 @@ def _run(writer: Writer, encoding: Encoding, source: Source, settings: Extractio
                 writer.write(view, inputs, features.cpu(), labels_of_batch(batch, num_classes))
                 if last:
                     writer.finish(view, shard)
-                advance(len(inputs))
+                tell(done := done + len(inputs), number)
 
 
 def _features(encoding: Encoding, source: Source, batch: Any, augment: bool, key: tuple[int, int]) -> Tensor:

@@ -99,10 +99,11 @@ class Classifier:
                 "of your own: say it with load(path, transforms=ResizedCropTransforms(...))."
             )
         read = read_pictures(pictures, self._prepare)
-        with progress_bar("Predicting", len(pictures), shown=progress) as advance:
+        with progress_bar("Predicting", len(pictures), shown=progress) as tell:
+            done = 0
             while batch := list(islice(read, batch_size)):
                 yield from self._predict(batch, top_k, offset)
-                advance(len(batch))
+                tell(done := done + len(batch), len(pictures))
 
     @torch.inference_mode()
     def _predict(self, pictures: Sequence[Picture], top_k: int, offset: Tensor) -> Iterator[Prediction]:
