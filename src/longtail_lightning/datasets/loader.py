@@ -140,7 +140,10 @@ class ResumableLoader(DataLoader[Any]):
         rows[:, 0] = indices
         view = self.dataset.view
         if view is None:
-            view = mix_arrays(self._epoch, shared_positions(self.sampler, first, len(indices)))
+            # The sampler that draws now, which callbacks may have put into the place of the loader's own.
+            sampler = getattr(self.batch_sampler, "sampler", self.sampler)
+            sampler = getattr(sampler, "current", sampler)
+            view = mix_arrays(self._epoch, shared_positions(sampler, first, len(indices)))
         rows[:, 1] = view
         return rows
 
