@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
+from multiprocessing import get_context
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from longtail_lightning import BaseClassifier, _lightning
 from tests.callbacks.test_classifier_retraining import Own, loaders
@@ -70,29 +73,32 @@ def test_the_source_of_a_fit_is_the_data_module_or_the_module_itself():
 FLOATS = DataLoader([(torch.zeros(3, 32, 32), 0), (torch.ones(3, 32, 32), 1)], batch_size=2)
 
 
-class Counting(Dataset):
-    """Its items are numbers; item 5 ends the process that asks for it."""
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        if index == 5 and torch.utils.data.get_worker_info() is not None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return index
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_how_a_loading_process_died_is_known_and_the_others_are_ended():
-    loader = DataLoader(Counting(), num_workers=2, persistent_workers=True)
-    # A process that dies while it hands over a batch breaks the connection before torch misses it.
-    with pytest.raises((RuntimeError, ConnectionError, EOFError)) as error:  # torch's signal handler raises anywhere
-        list(batches := iter(loader))
-    workers = batches._workers
-    assert _lightning.reason_of_death(batches, wait=True) == "Killed"
-    if isinstance(error.value, RuntimeError):
-        assert _lightning.signal_of_a_dead_worker(error.value)
+@pytest.mark.parametrize(("end", "reason"), [(killed, "Killed"), (partial(os._exit, 3), "exit code 3")])
+def test_how_a_loading_process_died_is_known(end, reason):
+    batches = iter(DataLoader(range(3), num_workers=1))
+    assert [worker.exitcode for worker in batches._workers] == [None], "processes with an exit code"
+    process = get_context("fork").Process(target=end)
+    process.start()
+    # Not a worker of torch, whose signal handler would raise at any place of this test.
+    assert _lightning.reason_of_death(SimpleNamespace(_workers=[process]), wait=True) == reason
+
+
+def test_what_the_signal_handler_of_torch_raises_is_recognized():
+    died = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert _lightning.signal_of_a_dead_worker(died) == "Killed"
+    assert _lightning.signal_of_a_dead_worker(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"))
     assert _lightning.signal_of_a_dead_worker(RuntimeError("something else")) is None
+
+
+def test_processes_can_be_ended():
+    loader = DataLoader(range(8), num_workers=2, persistent_workers=True)
+    batches = iter(loader)
+    next(batches)
+    workers = batches._workers
     _lightning.end_workers(loader, batches)
     assert not any(worker.is_alive() for worker in workers)
     assert loader._iterator is None

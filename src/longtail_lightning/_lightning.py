@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import signal
+from contextlib import suppress
 from typing import Any
 
 import lightning as L
@@ -63,7 +64,8 @@ def reason_of_death(batches: Any, *, wait: bool = False) -> str | None:
     workers = getattr(batches, "_workers", ())
     for worker in workers:
         if wait:
-            worker.join(1 / len(workers))
+            with suppress(RuntimeError):  # torch's signal handler may tell the same just now
+                worker.join(1 / len(workers))
         if worker.exitcode is not None:
             return str(signal.strsignal(-worker.exitcode)) if worker.exitcode < 0 else f"exit code {worker.exitcode}"
     return None

@@ -33,7 +33,7 @@ def test_names_the_first_bad_batch():
 
 def test_images_that_are_broken_themselves_are_told(monkeypatch):
     data = tiny_data()
-    monkeypatch.setattr(type(data), "augment_batch", lambda self, images: images.float() * math.nan)
+    monkeypatch.setattr(type(data), "augment_batch", lambda self, images, keys: images.float() * math.nan)
     with pytest.raises(LongTailError, match="8 images of the batch hold NaN"):
         tiny_trainer(num_sanity_val_steps=0).fit(tiny_model(data), data)
 

@@ -17,6 +17,7 @@ from longtail_lightning import (
     ClassAwareSampler,
     ClassBalancedSampler,
     ClassUniformBatchSampler,
+    DeferredResampling,
     IdentityBackbone,
     LongTailDataModule,
     PaddedCropTransforms,
@@ -130,13 +131,14 @@ SAMPLERS = {
 }
 
 
-def trained(path, sampler, devices, batch_size, **options):
-    """All that two epochs of training show, on this process."""
+def trained(path, sampler, devices, batch_size, deferred=None, **options):
+    """All that two epochs of training show, on this process; the second one by another sampler if one is given."""
     L.seed_everything(3, verbose=False)
     data = Data(transforms=PATHS[path](), sampler=SAMPLERS[sampler], batch_size=batch_size, with_index=True, **options)
     keep = Keep()
+    callbacks = [keep] if deferred is None else [keep, DeferredResampling(start=1, sampler=SAMPLERS[deferred])]
     distributed = {"strategy": "ddp", "devices": devices} if devices > 1 else {}
-    trainer = tiny_trainer(max_epochs=2, limit_val_batches=0, callbacks=[keep], **distributed)
+    trainer = tiny_trainer(max_epochs=2, limit_val_batches=0, callbacks=callbacks, **distributed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         images = live(path)[0].numel()
@@ -149,6 +151,12 @@ def trained(path, sampler, devices, batch_size, **options):
 def test_two_ranks_see_the_pixels_of_one(pool, path, sampler, tmp_path):
     alone = trained(path, sampler, 1, 8)
     first, second = pool.run(trained, path, sampler, 2, 4)
+    assert sorted(first + second) == sorted(alone)
+
+
+def test_two_ranks_see_the_pixels_of_one_after_the_sampler_was_changed(pool, tmp_path):
+    alone = trained("device", "balanced", 1, 8, "groups")
+    first, second = pool.run(trained, "device", "balanced", 2, 4, "groups")
     assert sorted(first + second) == sorted(alone)
 
 

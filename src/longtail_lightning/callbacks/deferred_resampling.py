@@ -114,4 +114,9 @@ class SwitchingSampler(DistributedSampler[int]):
         return len(self.own)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[int]:
-        return islice(iter(self.deferred if self.epoch >= self.start else self.own), len(self))
+        return islice(iter(self.current), len(self))
+
+    @property
+    def current(self) -> Any:
+        """The sampler of this epoch."""
+        return self.deferred if self.epoch >= self.start else self.own

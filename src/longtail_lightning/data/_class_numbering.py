@@ -115,7 +115,7 @@ class ClassNumbering:
             more = "" if isinstance(unknown[0], str) else ", or pass class_names that name all classes"
             raise LongTailError(
                 f"{listing.source} has {len(unknown)} {'class' if one else 'classes'} that {self.source} lacks "
-                f"({few(unknown)}): nobody can learn {'it' if one else 'them'}, so add training images "
+                f"({few(unknown)}): {'it' if one else 'they'} cannot be learned, so add training images "
                 f"or leave {'it' if one else 'them'} out{more}."
             )
         return torch.tensor([self.index[key] for key in listing.keys], dtype=torch.int64)[listing.codes]

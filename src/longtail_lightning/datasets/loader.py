@@ -138,10 +138,13 @@ class ResumableLoader(DataLoader[Any]):
             return indices
         rows = np.empty((len(indices), 2), dtype=np.int64)
         rows[:, 0] = indices
-        view = self.dataset.view
-        if view is None:
-            view = mix_arrays(self._epoch, shared_positions(self.sampler, first, len(indices)))
-        rows[:, 1] = view
+        if self.dataset.view is not None:
+            rows[:, 1] = self.dataset.view
+        else:
+            # The sampler that draws now, which callbacks may have put into the place of the loader's own.
+            sampler = getattr(self.batch_sampler, "sampler", self.sampler)
+            sampler = getattr(sampler, "current", sampler)
+            rows[:, 1] = mix_arrays(self._epoch, shared_positions(sampler, first, len(indices)))
         return rows
 
 

@@ -25,7 +25,7 @@ class Source(ABC):
     name: str
     """Class of the data module or data set."""
     split: str | None
-    """None when nobody has said."""
+    """None when it is not known."""
     number: int
     """Images in the split."""
     batch_size: int
