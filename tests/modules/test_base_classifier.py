@@ -175,6 +175,7 @@ def test_true_precisions_train_and_count_exactly(precision):
     model, trainer = tiny_model(data), tiny_trainer(precision=precision, max_epochs=1)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
+    model.val_loss.reset()
     for _ in range(2000):
         model.val_loss.update(torch.ones((), dtype=model.dtype), 8)
     assert model.val_loss.compute() == 1.0
@@ -295,3 +296,18 @@ def test_subclass_in_ones_own_project():
     data, watch = tiny_data(sampler=ClassBalancedSampler), Watch()
     tiny_trainer(max_epochs=1, callbacks=[watch]).fit(Mine(data.class_counts, backbone=CIFARResNet(8, width=4)), data)
     assert watch.steps == 5
+
+
+def test_an_interrupted_evaluation_leaves_nothing_behind():
+    data = tiny_data()
+    model = tiny_model(data)
+    (expected,) = tiny_trainer().test(model, data, verbose=False)
+
+    class Stop(L.Callback):
+        def on_test_batch_end(self, *args):
+            raise ValueError("in the middle")
+
+    with pytest.raises(ValueError, match="in the middle"):
+        tiny_trainer(callbacks=[Stop()]).test(model, data, verbose=False)
+    (again,) = tiny_trainer().test(model, data, verbose=False)
+    assert again == expected

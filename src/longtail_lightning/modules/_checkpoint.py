@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,19 +39,19 @@ class MissingPart(nn.Module):
 # -- writing -------------------------------------------------------------------------------------
 
 
-def describe_module(module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+def describe_module(module: Any, checkpoint: dict[str, Any]) -> None:
     """Put the parts as they are now into a checkpoint, and leave only plain values of the hyper-parameters."""
     checkpoint[KEY] = {
         "version": longtail_lightning.__version__,
         "class_path": f"{type(module).__module__}.{type(module).__qualname__}",
-        "parts": {name: _described(getattr(module, name)) for name in module.parts},  # type: ignore[union-attr]
+        "parts": {name: _described(getattr(module, name)) for name in module.parts},
         "trainable": [name for name, parameter in module.named_parameters() if parameter.requires_grad],
-        "card": module.card(),  # type: ignore[operator]
+        "card": module.card(),
     }
     if HYPER_PARAMETERS in checkpoint:
         kept = plain_items(checkpoint[HYPER_PARAMETERS])
-        kept.update({name: value for name, value in module.start_only.items() if name in kept})  # type: ignore[union-attr]
-        kept["class_counts"] = module.class_counts.tolist()  # type: ignore[union-attr, operator]
+        kept.update({name: value for name, value in module.start_only.items() if name in kept})
+        kept["class_counts"] = module.class_counts.tolist()
         checkpoint[HYPER_PARAMETERS] = kept
 
 
@@ -95,7 +96,7 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
             setattr(module, name, made.to(module.device) if isinstance(made, nn.Module) else made)
 
 
-def restore_trainable(module: L.LightningModule, names: list[str]) -> None:
+def restore_trainable(module: L.LightningModule, names: Sequence[str]) -> None:
     """Train what was trained before the stop, as far as the optimizers hold it.
 
     Lightning's `BackboneFinetuning` freezes the backbone again when a run resumes, although its
@@ -109,12 +110,12 @@ def restore_trainable(module: L.LightningModule, names: list[str]) -> None:
             parameter.requires_grad_(True)
 
 
-def build_module(path: str | Path, **parts: nn.Module) -> L.LightningModule:
+def build_module(path: str | Path, parts: Mapping[str, nn.Module]) -> L.LightningModule:
     """The module of a checkpoint with its weights; nothing is trained, downloaded or built in vain.
 
     Args:
         path: a checkpoint of a module of this library, or of a child whose file is imported.
-        parts: those that the checkpoint cannot describe.
+        parts: those that the checkpoint cannot describe, by name.
     """
     checkpoint = read_checkpoint(path)
     if KEY not in checkpoint:
@@ -138,7 +139,7 @@ def build_module(path: str | Path, **parts: nn.Module) -> L.LightningModule:
     except TypeError as error:
         raise LongTailError(
             f"{path} is of a {cls.__name__}, which cannot be made from {', '.join(settings) or 'nothing'} ({error}): "
-            "pass what is missing to load(path, name=...), or give the arguments of its parts a default of None."
+            "pass what is missing to load(path, parts={...}), or give the arguments of its parts a default of None."
         ) from error
     checkpoint[HYPER_PARAMETERS] = {**saved, **parts}
     module.on_load_checkpoint(checkpoint)

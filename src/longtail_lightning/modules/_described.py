@@ -21,6 +21,23 @@ class DescribedModule(L.LightningModule):
     The card tells what the module knows: names and counts of its classes, how its images are prepared, and
     the bounds of the shot splits. In a fit the data say so; outside of it the card of the checkpoint wins, so
     that a model whose classes were added or removed tests and predicts like any other.
+
+    `BaseClassifier` is one; a child of this class that sets `class_counts` and names its `parts` is another,
+    whatever it is made of. Parts that a checkpoint brings are arguments with a default of None.
+
+    Examples:
+        >>> from torch import nn
+        >>> class Mine(DescribedModule):
+        ...     parts = ("encoder", "heads")
+        ...     start_only = {"teacher": None}
+        ...     def __init__(self, class_counts, *, encoder=None, heads=None, teacher=None):
+        ...         super().__init__()
+        ...         self.class_counts = ClassCounts(class_counts)
+        ...         self.encoder, self.heads = encoder, nn.ModuleList(heads)
+        >>> mine = Mine([9, 3], encoder=nn.Linear(4, 4), heads=[nn.Linear(4, 2), nn.Linear(4, 2)])
+        >>> mine.on_save_checkpoint(checkpoint := {})
+        >>> checkpoint["longtail_lightning"]["parts"]["heads"]["class"]
+        'ModuleList'
     """
 
     parts: ClassVar[tuple[str, ...]] = ()
@@ -36,6 +53,9 @@ class DescribedModule(L.LightningModule):
     input: dict[str, Any] | None = None
     """Shape of an image (or of features) as the module gets it, and what made it so."""
     _trained: Sequence[str] = ()  # names of what a loaded checkpoint was training
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint tells about the module, in plain values."""
@@ -61,9 +81,10 @@ class DescribedModule(L.LightningModule):
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         for part in self.modules():
             # What was bound to the classes of the module follows them; what had counts of its own keeps those.
-            bound = getattr(part, "class_counts", None)
-            if hasattr(part, "bind_class_counts") and bound is not None and ClassCounts(bound) == before:
-                part.bind_class_counts(counts)
+            bound: Any = getattr(part, "class_counts", None)
+            bind: Any = getattr(part, "bind_class_counts", None)
+            if bind is not None and bound is not None and ClassCounts(bound) == before:
+                bind(counts)
 
     # -- hooks -----------------------------------------------------------------------------------
 

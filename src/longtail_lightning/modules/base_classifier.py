@@ -28,7 +28,7 @@ from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
 from longtail_lightning.metrics._mean_loss import MeanLoss
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._described import DescribedModule
-from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
+from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, when_to_step
 
 HeadCallable = Callable[[int, int], Head]
 StepOutput = dict[str, Tensor]
@@ -147,6 +147,12 @@ class BaseClassifier(DescribedModule):
     def predict_step(self, batch: Any, batch_idx: int) -> StepOutput:
         return self._evaluate(batch)
 
+    def on_validation_epoch_start(self) -> None:
+        _reset(self.val_metrics, self.val_loss)
+
+    def on_test_epoch_start(self) -> None:
+        _reset(self.test_metrics, self.test_loss)
+
     def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._score(outputs, "validation_step", self.val_metrics, self.val_loss)
 
@@ -185,10 +191,6 @@ class BaseClassifier(DescribedModule):
         self.log(loss_key, mean_loss.compute(), sync_dist=True)
         self.log(accuracy, values.pop(accuracy), prog_bar=True, sync_dist=True)
         self.log_dict(values, sync_dist=True)
-        # Lightning validates in inference mode, except during `fit`: tensors made here must serve both.
-        with torch.inference_mode(False):
-            metrics.reset()
-            mean_loss.reset()
 
     # -- optimization ----------------------------------------------------------------------------
 
@@ -198,19 +200,7 @@ class BaseClassifier(DescribedModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.build_optimizer()
-        scheduler = self.lr_scheduler(optimizer)
-        if not isinstance(scheduler, WarmupCosine):
-            config = {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}
-            return {"optimizer": optimizer, "lr_scheduler": config}
-        if scheduler.total_steps is None:
-            steps = self.trainer.estimated_stepping_batches
-            if steps == float("inf"):
-                raise LongTailError(
-                    "The default schedule must know how long the run is: set max_epochs or max_steps, "
-                    "or give another lr_scheduler."
-                )
-            scheduler.set_total_steps(int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": when_to_step(self.lr_scheduler(optimizer), self.trainer)}
 
     def configure_callbacks(self) -> list[L.Callback]:
         return [NonFiniteLossGuard()]
@@ -282,6 +272,14 @@ def _not_plain(arguments: dict[str, Any]) -> list[str]:
     if from_command_line():
         return []
     return sorted(arguments.keys() - plain_items(arguments).keys())
+
+
+def _reset(metrics: MetricCollection, mean_loss: MeanLoss) -> None:
+    """Begin to count: what an interrupted evaluation left is gone, and spawned processes no longer share their sums."""
+    # Lightning validates in inference mode, except during `fit`: tensors made here must serve both.
+    with torch.inference_mode(False):
+        metrics.reset()
+        mean_loss.reset()
 
 
 def _as_loss(loss: nn.Module | None) -> LongTailLoss:

@@ -148,7 +148,7 @@ def load(
     *,
     device: torch.device | str = "auto",
     transforms: ImageTransforms | None = None,
-    **parts: nn.Module,
+    parts: Mapping[str, nn.Module] | None = None,
 ) -> Classifier:
     """Make a checkpoint ready to use, whichever module of this library wrote it: nothing else is needed.
 
@@ -156,14 +156,14 @@ def load(
         path: the checkpoint. No code is run from it.
         device: where to work; by default a GPU, if there is one.
         transforms: how images are prepared, for a checkpoint that does not say: `ResizedCropTransforms(...)`.
-        parts: those that a checkpoint cannot describe in plain values, such as `backbone=MyNet()`.
+        parts: those that the checkpoint cannot describe in plain values, such as `{"backbone": MyNet()}`.
 
     Examples:
         >>> from longtail_lightning import load
         >>> for prediction in load("best.ckpt").predict("photos/"):  # doctest: +SKIP
         ...     print(prediction.file, prediction.name, prediction.probability)
     """
-    module = build_module(path, **parts)
+    module = build_module(path, parts or {})
     if not isinstance(module, DescribedModule):
         raise LongTailError(f"{path} is of a {type(module).__name__}, which does not classify: load it with its class.")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -7,11 +7,32 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import lightning as L
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from longtail_lightning._errors import LongTailError
+
+
+def when_to_step(scheduler: Any, trainer: L.Trainer) -> dict[str, Any]:
+    """What Lightning is to know of a scheduler: ours step per batch, any other per epoch.
+
+    Args:
+        scheduler: made for the optimizer.
+        trainer: tells how long the run is.
+    """
+    if not isinstance(scheduler, WarmupCosine):
+        return {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}
+    if scheduler.total_steps is None:
+        steps = trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise LongTailError(
+                "The default schedule must know how long the run is: set max_epochs or max_steps, "
+                "or give another lr_scheduler."
+            )
+        scheduler.set_total_steps(int(steps))
+    return {"scheduler": scheduler, "interval": "step"}
 
 
 def default_sgd(params: Iterable[Tensor]) -> Optimizer:
