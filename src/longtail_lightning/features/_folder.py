@@ -15,12 +15,25 @@ import torch
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import locked, writable, write_json
-from longtail_lightning.features import _storage as files
 from longtail_lightning.features._bank_files import arrays_of, header_of
 from longtail_lightning.features._fingerprint import require_equal
 from longtail_lightning.features._shards import Shards
 from longtail_lightning.features._source import Source
-from longtail_lightning.features._storage import DamagedBankError
+from longtail_lightning.features._storage import (
+    DAMAGED,
+    DONE,
+    FEATURES,
+    HEADER,
+    LABELS,
+    PROGRESS,
+    DamagedBankError,
+    as_tensor,
+    read_array,
+    read_header,
+    read_progress,
+    remove_bank,
+    write_bank,
+)
 from longtail_lightning.features._writers import FolderWriter
 from longtail_lightning.features.bank import FeatureBank
 
@@ -71,9 +84,9 @@ class Folder:
 
     def _is_finished(self) -> bool:
         """Whether the wanted bank is there; another one is refused. What is damaged is not there."""
-        if not (self.path / files.HEADER).is_file():
+        if not (self.path / HEADER).is_file():
             return False
-        found = files.read_header(self.path)["fingerprint"]
+        found = read_header(self.path)["fingerprint"]
         require_equal(self.fingerprint, found, f"The bank {self.path}", self.instead)
         try:
             FeatureBank.load(self.path)
@@ -84,15 +97,15 @@ class Folder:
 
     def _is_begun(self) -> bool:
         """Whether shards of the wanted bank are there; those of another one are refused."""
-        if (self.path / files.HEADER).is_file() or not (self.path / files.PROGRESS).is_file():
+        if (self.path / HEADER).is_file() or not (self.path / PROGRESS).is_file():
             return False
-        before = files.read_progress(self.path)
+        before = read_progress(self.path)
         named = f"The unfinished bank {self.path}"
         require_equal(self.fingerprint, before["fingerprint"], named, self.instead)
         require_equal({"extraction": self._plan()}, {"extraction": before["plan"]}, named, self.instead)
         try:
             self.writer().close()
-        except (LongTailError, *files.DAMAGED) as error:
+        except (LongTailError, *DAMAGED) as error:
             self._tell_damage(error)
             return False
         return True
@@ -110,32 +123,32 @@ class Folder:
                 "folder; give a path on a shared disk, or repeat the call."
             )
         # Who began may have named the split, who goes on need not.
-        fingerprint = files.read_progress(self.path)["fingerprint"]
-        names = (files.FEATURES, *([files.LABELS] if self.labeled else []))
-        features, *labels = (files.as_tensor(files.read_array(self.path / name)) for name in names)
+        fingerprint = read_progress(self.path)["fingerprint"]
+        names = (FEATURES, *([LABELS] if self.labeled else []))
+        features, *labels = (as_tensor(read_array(self.path / name)) for name in names)
         bank = bank_of_source(source, features, labels[0] if labels else None, fingerprint)
         with writable(self.path):
-            files.write_bank(self.path, arrays_of(bank), header_of(bank), there=("features",))
+            write_bank(self.path, arrays_of(bank), header_of(bank), there=("features",))
 
     def _begin(self) -> None:
         """Make the files; with `PROGRESS` in its place, the folder is an unfinished bank."""
         shape = (self.shards.views, self.shards.number, self.width)
         dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
         with writable(self.path):
-            files.remove_bank(self.path)
-            (self.path / files.DONE).mkdir(parents=True)
+            remove_bank(self.path)
+            (self.path / DONE).mkdir(parents=True)
             needed, free = int(np.prod(shape)) * dtype.itemsize, shutil.disk_usage(self.path).free
             if needed > free:
                 raise LongTailError(
                     f"The bank {self.path} needs {needed / 1e9:.2f} GB but {free / 1e9:.2f} GB are free: "
                     "give another path, fewer views, or keep them as float16."
                 )
-            np.lib.format.open_memmap(self.path / files.FEATURES, mode="w+", dtype=dtype, shape=shape)
+            np.lib.format.open_memmap(self.path / FEATURES, mode="w+", dtype=dtype, shape=shape)
             if self.labeled:
-                np.lib.format.open_memmap(self.path / files.LABELS, mode="w+", dtype=np.int64, shape=shape[1:2])
+                np.lib.format.open_memmap(self.path / LABELS, mode="w+", dtype=np.int64, shape=shape[1:2])
             state = {"shards": self.shards.total, "plan": self._plan()}
             told = {"fingerprint": self.fingerprint, "resume": self.resume}
-            write_json(self.path / files.PROGRESS, {**state, **told})
+            write_json(self.path / PROGRESS, {**state, **told})
 
     def _plan(self) -> Mapping[str, Any]:
         own = {"num_features": self.width, "labels": self.labeled, "device": self.device}
