@@ -240,3 +240,6 @@ class NoBackbone(OwnModule):
 
     def training_step(self, batch, batch_idx):
         return torch.nn.functional.cross_entropy(self.head(self.trunk(batch[0])), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        return {"logits": self.head(self.trunk(batch[0])), "target": batch[1]}

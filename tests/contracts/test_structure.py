@@ -29,7 +29,10 @@ def imported(tree: ast.AST) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            # `from room import file` takes a file, not what the room's __init__ has gathered.
+            files = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= files & MODULES
+            found |= set() if files <= MODULES else {node.module}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return found & MODULES

@@ -462,11 +462,9 @@ def test_the_settings_are_the_arguments():
 
 
 @pytest.mark.parametrize("folder", [None, "bank"])
-def test_inputs_without_labels(folder, monkeypatch):
-    module = sys.modules[extract.__module__]
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "labels_of_batch", lambda batch, num_classes=None: None)
-        bank = extract_features(encoder(), loader(), folder, num_classes=7, **QUIET)
+def test_inputs_without_labels(folder):
+    alone = DataLoader([images for images, _ in loader().dataset], batch_size=loader().batch_size)
+    bank = extract_features(encoder(), alone, folder, num_classes=7, **QUIET)
     assert (bank.labels, bank.num_classes) == (None, 7)
     assert torch.equal(bank.features, extract_features(encoder(), loader(), **QUIET).features)
     if folder:
@@ -534,7 +532,7 @@ class Returns(nn.Module):
     [
         (None, DataLoader(Stream()), {}, "Stream can only be read from its beginning"),
         (None, images(), {}, "not from a TensorDataset: wrap the data set in DataLoader"),
-        (None, DataLoader(TensorDataset(torch.zeros(3, 3, 16, 16))), {}, r"expected \(images, labels\)"),
+        (None, DataLoader([{"image": torch.zeros(3, 16, 16)}] * 3), {}, r"as dict, expected \(images, labels\)"),
         (None, DataLoader(TensorDataset(torch.zeros(2, 3, 8, 8).byte(), torch.zeros(2))), {}, "torch.uint8 images"),
         (Returns(lambda x: x), None, {}, r"gives \(1, 3, 16, 16\) for 1 inputs, expected \(inputs, features\)"),
         (Returns(lambda x: [x]), None, {}, "gives list for 1 inputs"),

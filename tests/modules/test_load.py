@@ -59,9 +59,11 @@ def test_every_form_of_a_picture_is_the_same(trained):
     expected = [p.top for p in classifier.predict(images)]
     forms = ["photos", folder, [str(f) for f in files], files, arrays, list(arrays), [Image.open(f) for f in files]]
     for form in forms:
-        assert [p.top for p in classifier.predict(form)] == expected
+        for found, row in zip(classifier.predict(form), expected, strict=True):
+            assert [name for name, _ in found.top] == [name for name, _ in row]
+            assert [p for _, p in found.top] == pytest.approx([p for _, p in row], abs=1e-6)
     assert [p.file for p in classifier.predict("photos")] == [str(f) for f in files]
-    assert classifier.predict(str(files[2]))[0].top == expected[2]
+    assert classifier.predict(str(files[2]))[0].name == expected[2][0][0]
 
 
 def test_a_broken_file_among_others_is_named_and_the_rest_is_predicted(trained):
