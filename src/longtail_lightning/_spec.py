@@ -160,6 +160,27 @@ def _of_torch(cls: type) -> bool:
     return cls.__module__.startswith("torch.nn.")
 
 
+def without_starts(value: Any) -> Any:
+    """A config without what only says where a run starts, whatever class of ours it is an argument of.
+
+    Examples:
+        >>> import longtail_lightning.backbones
+        >>> path = "longtail_lightning.backbones.ResNet10"
+        >>> without_starts({"class_path": path, "init_args": {"weights": "first.pt"}})["init_args"]
+        {'weights': None}
+    """
+    if isinstance(value, list):
+        return [without_starts(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: without_starts(item) for key, item in value.items()}
+    module, _, name = str(kept.get("class_path", "")).rpartition(".")
+    starts: Mapping[str, Any] = getattr(getattr(sys.modules.get(module), name, None), "start_only", {})
+    arguments = kept.get("init_args") or {}
+    arguments.update({key: empty for key, empty in starts.items() if key in arguments})
+    return kept
+
+
 def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
     """Build a component from its spec; `class_counts` go to a component that requires them.
 

@@ -46,9 +46,6 @@ OPTIONS: dict[str, type[L.Callback]] = {
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
 
-# Where the weights of a new run come from; those of a checkpoint are its own.
-_STARTS = {"model.pretrained", "model.checkpoint"}
-
 PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
 
@@ -115,7 +112,9 @@ class LongTailCLI(LightningCLI):
         self._tell_replaced(before, dict(self._model_values()))
 
     def _tell_replaced(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]} - _STARTS
+        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
+        # Where the weights of a new run come from; those of a checkpoint are its own.
+        changed = {key for key in changed if key.rpartition(".")[2] not in ("pretrained", "weights", "checkpoint")}
         flags = {plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model")}
         flags = {f"{flag}.class_path" if flag == "model" else flag for flag in flags}
         ignored = sorted(f for f in flags if any(key == f or key.startswith(f"{f}.") for key in changed))

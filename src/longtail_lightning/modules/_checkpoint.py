@@ -15,7 +15,7 @@ from torch import nn
 import longtail_lightning
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import HYPER_PARAMETERS, attached_trainer
-from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild
+from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild, without_starts
 from longtail_lightning._torch_files import read_torch_file
 
 KEY = "longtail_lightning"
@@ -49,7 +49,7 @@ def describe_module(module: Any, checkpoint: dict[str, Any]) -> None:
         "card": module.card(),
     }
     if HYPER_PARAMETERS in checkpoint:
-        kept = plain_items(checkpoint[HYPER_PARAMETERS])
+        kept = without_starts(plain_items(checkpoint[HYPER_PARAMETERS]))
         kept.update({name: value for name, value in module.start_only.items() if name in kept})
         kept["class_counts"] = module.class_counts.tolist()
         checkpoint[HYPER_PARAMETERS] = kept
