@@ -132,13 +132,13 @@ def test_what_is_no_plain_checkpoint_is_told(ltl, fit):
     (path.parent / "cut.ckpt").write_bytes(path.read_bytes()[:5000])
     words = {
         "path": r"holds a pathlib\.\w+, and only tensors and plain values are read",
-        "list": "is no checkpoint of",
+        "list": "is not a checkpoint of",
     }
     for command in ("test", "tau"):
         for name in ("path", "list", "text", "cut"):
             status, _, err = ltl(command, "--ckpt_path", path.parent / f"{name}.ckpt")
             assert status == 2
-            assert re.search(words.get(name, "is no checkpoint, or a damaged one"), err), err
+            assert re.search(words.get(name, "is not a checkpoint, or is damaged"), err), err
             assert err.count("\n") == 1
 
 
