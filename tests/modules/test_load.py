@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from longtail_lightning import BaseClassifier, LinearHead, LongTailError, ResizedCropTransforms, load
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
@@ -199,11 +201,29 @@ def test_a_picture_from_memory_is_seen_as_its_file(trained):
 def test_arrays_of_opencv_are_taken_and_broken_pictures_from_memory_are_named(trained):
     classifier, array = load("m.ckpt"), np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
     assert classifier.predict(array[:, :, ::-1])[0].top == classifier.predict(array[:, :, ::-1].copy())[0].top
-    turned = Image.fromarray(array)
-    turned.save("cut.png")
-    Path("cut.png").write_bytes(Path("cut.png").read_bytes()[:300])
-    cut, empty = classifier.predict([Image.open("cut.png"), np.zeros((0, 30, 3), dtype=np.uint8)])
+    Image.fromarray(array).save(file := BytesIO(), "PNG")
+    half = Image.open(BytesIO(file.getvalue()[:300]))
+    cut, empty = classifier.predict([half, np.zeros((0, 30, 3), dtype=np.uint8)])
     assert "cannot be decoded" in cut.error
     assert "no pixels" in empty.error
     with pytest.raises(LongTailError, match="uint8"):
         classifier.predict([np.zeros((3, 3, 3), dtype=object)])
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_fit_that_trains_nothing_keeps_the_shape_of_pictures(trained, resume):
+    _, data = trained
+    again = tiny_model(data) if resume else BaseClassifier.load_from_checkpoint("m.ckpt")
+    trainer = tiny_trainer(max_epochs=1 if resume else 0)
+    trainer.fit(again, data, ckpt_path="m.ckpt" if resume else None)
+    trainer.save_checkpoint("again.ckpt")
+    images, _ = pictures(data)
+    assert load("again.ckpt").predict(images) == load("m.ckpt").predict(images)
+
+
+def test_training_on_images_of_another_size_tells_the_new_one(trained):
+    model, _ = trained
+    assert model.input["shape"] == [3, 32, 32]
+    smaller = TensorDataset(torch.randn(4, 3, 24, 24), torch.arange(4))
+    tiny_trainer(max_epochs=1, limit_val_batches=0).fit(model, DataLoader(smaller, batch_size=4))
+    assert model.input["shape"] == [3, 24, 24]
