@@ -224,6 +224,6 @@ def test_a_fit_that_trains_nothing_keeps_the_shape_of_pictures(trained, resume):
 def test_training_on_images_of_another_size_tells_the_new_one(trained):
     model, _ = trained
     assert model.input["shape"] == [3, 32, 32]
-    smaller = TensorDataset(torch.randn(4, 3, 24, 24), torch.arange(4))
-    tiny_trainer(max_epochs=1, limit_val_batches=0).fit(model, DataLoader(smaller, batch_size=4))
+    smaller = DataLoader(TensorDataset(torch.randn(4, 3, 24, 24), torch.arange(4)), batch_size=4)
+    tiny_trainer(max_epochs=1, log_every_n_steps=1).fit(model.train(), smaller, smaller)
     assert model.input["shape"] == [3, 24, 24]
