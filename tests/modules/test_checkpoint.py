@@ -167,3 +167,15 @@ def test_classes_in_another_order_than_those_of_the_data_are_told():
     model.head = LinearHead(model.backbone.num_features, 7)
     tiny_trainer(callbacks=[report := LongTailReport(plot=False)]).test(model, data, verbose=False)
     assert report.rows
+
+
+def test_a_test_needs_no_names_of_the_data():
+    class Nameless(type(tiny_data())):
+        @property
+        def class_names(self):
+            raise LongTailError("there are no training images")
+
+    data = tiny_data()
+    save(tiny_model(data), data)
+    nameless = Nameless(num_classes=6, max_count=12, imbalance_factor=4, val_per_class=3, test_per_class=3)
+    tiny_trainer().test(BaseClassifier.load_from_checkpoint("model.ckpt"), nameless, verbose=False)
