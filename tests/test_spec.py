@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from longtail_lightning import ClassCounts, CosineHead, LinearHead, WrapLoss
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._spec import NotPlainError, build, describe, plain, plain_items, spec_of
+from longtail_lightning._spec import NotPlainError, build, describe, plain, plain_items, rebuild, spec_of
 
 
 class Color(Enum):
@@ -119,3 +119,11 @@ def test_a_class_that_torch_made_for_one_module_is_not_described():
     assert spec_of(nn.ModuleList([weight_norm(nn.Linear(2, 3))])) is None
     with pytest.raises(NotPlainError):
         describe([nn.ReLU(), object()])
+
+
+def test_a_module_that_is_there_twice_comes_back_twice():
+    act, layer = nn.ReLU(), nn.Linear(2, 2)
+    for made in (nn.Sequential(layer, act, layer, act), nn.ModuleList([act, act]), nn.ModuleDict({"a": act, "b": act})):
+        again = rebuild(describe(made))
+        assert repr(again) == repr(made)
+        again.load_state_dict(made.state_dict())

@@ -173,3 +173,14 @@ def test_a_model_takes_weights_for_its_backbone():
     trained = CIFARResNet(8, width=4)
     torch.save({"state_dict": under("encoder.", trained)}, "w.pt")
     same(tiny_model(data, weights="w.pt").backbone, trained)
+
+
+@pytest.mark.parametrize("missing", [0, 10, 21, 41])
+def test_any_weight_may_be_missing_in_the_file(missing, tmp_path):
+    backbone = CIFARResNet(8, width=4)
+    names = list(backbone.state_dict())
+    left_out = {names[0], names[len(names) // 2], names[-1], names[missing]}
+    kept = {f"model.{name}": value for name, value in backbone.state_dict().items() if name not in left_out}
+    torch.save(kept, tmp_path / "w.pt")
+    found = load_weights(CIFARResNet(8, width=4), tmp_path / "w.pt")
+    assert (found.prefix, set(found.missing), list(found.unused)) == ("model.", left_out, [])

@@ -156,3 +156,14 @@ def test_two_ranks_write_what_one_writes_or_end_together(pool, tmp_path):
 def test_bad_options_are_named(options, message):
     with pytest.raises(LongTailError, match=message):
         PredictionWriter(**options)
+
+
+def test_names_of_files_are_not_those_of_an_earlier_run():
+    data = tiny_data()
+    data.item_name = lambda index, split="test": f"{split} {index}"
+    model, trainer = tiny_model(data), tiny_trainer(callbacks=[PredictionWriter("p.csv")])
+    trainer.predict(model, data)
+    assert "test 0" in Path("p.csv").read_text()
+    images = TensorDataset(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long))
+    trainer.predict(model, DataLoader(images, batch_size=2))
+    assert [line.split(",")[0] for line in Path("p.csv").read_text().splitlines()] == ["item", "0", "1", "2", "3"]

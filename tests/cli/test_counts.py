@@ -67,6 +67,13 @@ def test_of_the_config_of_a_run(ltl, fit):
         ["empty.csv"],
         ["dict.json"],
         ["negative.txt"],
+        ["cut.csv"],
+        ["no_text.txt"],
+        ["broken.json"],
+        ["broken.npy"],
+        ["broken.pt"],
+        ["dict.pt"],
+        ["number.npy"],
     ],
 )
 def test_bad_input_exits_with_2(ltl, args):
@@ -75,6 +82,12 @@ def test_bad_input_exits_with_2(ltl, args):
     Path("empty.csv").write_text("")
     Path("dict.json").write_text("{}")
     Path("negative.txt").write_text("0\n-1\n")
+    Path("cut.csv").write_text("file,label\na,0\nb\n")
+    Path("no_text.txt").write_bytes(b"\xff\xfe")
+    for suffix in ("json", "npy", "pt"):
+        Path(f"broken.{suffix}").write_text("{")
+    torch.save({"labels": 1}, "dict.pt")
+    np.save("number.npy", np.array(3))
     status, _, err = ltl("counts", *args)
     assert status == 2
     assert err.startswith("ltl: error: ")

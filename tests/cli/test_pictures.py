@@ -47,8 +47,11 @@ def test_a_checkpoint_alone_is_enough(ltl, fit, photos):
     assert status == 0, err
     uniform = list(csv.DictReader(Path("deep/u.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["probability"] for row in uniform] != [row["probability"] for row in rows]
-    one = ltl("predict", f"--images={photos / 'a.png'}", "--ckpt_path", checkpoint)
+    one = ltl("predict", f"--images={photos / 'a.png'}", "--images", photos / "broken.jpg", "--ckpt_path", checkpoint)
     assert one[0] == 0, one
+    assert len(Path("predictions.csv").read_text(encoding="utf-8").splitlines()) == 3
+    status, _, err = ltl("predict", "--images", photos, "--ckpt_path", checkpoint, "--device=gpu")
+    assert (status, "There is no device 'gpu'" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,9 @@ def test_a_checkpoint_alone_is_enough(ltl, fit, photos):
     [
         (["--images=photos"], "needs --ckpt_path FILE"),
         (["--images"], "--images needs a value"),
-        (["--images=photos", "--ckpt_path=nope.ckpt"], "nope.ckpt: there is no such file"),
+        (["--images=.", "--ckpt_path=nope.ckpt"], "nope.ckpt: there is no such file"),
+        (["--images=.", "--images=nowhere", "--ckpt_path=a.ckpt"], "--images nowhere: there is no such file or folder"),
+        (["--images=.", "--ckpt_path=a.ckpt", "--predictions.top_k=0"], "--predictions.top_k: it must be at least 1"),
         (["--images=photos", "--ckpt_path=a.ckpt", "--predictions.path=a.txt"], "are written as .csv"),
         (["--images=photos", "--ckpt_path=a.ckpt", "--predictions.topk=3"], "Did you mean --predictions.top_k"),
         (["--images=photos", "--ckpt_path=a.ckpt", "--prior=flat"], "--prior: there is no choice 'flat'"),

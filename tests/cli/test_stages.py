@@ -148,6 +148,8 @@ def test_predictions_of_pictures_need_no_data(staged):
         "--images=photos",
         "--predictions.top_k=3",
     ]
+    write(RECIPE.replace("check: {run: test,", "check: {run: predict, images: ['a, b.jpg', c],"))
+    assert staged("--stages.new")[3]["check"][-2:] == ["--images=a, b.jpg", "--images=c"]
 
 
 def test_a_stage_can_begin_with_a_recipe_or_a_file_beside_the_staged_one(staged):
@@ -243,6 +245,27 @@ def test_checkpoints_from_which_a_stage_cannot_go_on_are_kept(staged):
         staged(fails={"teacher": 137})
         (kept,) = (RUN / f"teacher.stopped_{number}").rglob("*.ckpt")
         assert kept.name == "best.ckpt"
+
+
+def test_what_was_kept_is_not_written_over_when_a_part_of_it_was_deleted(tmp_path):
+    folder = tmp_path / "teacher"
+    for name in ("teacher/metrics_1.csv", "teacher/metrics.csv", "teacher.stopped_1/kept"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    _stage_run._keep_curves(folder)
+    assert (folder / "metrics_1.csv").read_text() == "teacher/metrics_1.csv"
+    torch.save({}, folder / "a.ckpt")
+    _stage_run._clear(folder)
+    assert (tmp_path / "teacher.stopped_0" / "a.ckpt").exists()
+
+
+def test_a_run_that_another_process_begins_at_the_same_time(staged, monkeypatch):
+    write()
+    RUN.mkdir(parents=True)
+    monkeypatch.setattr(_stage_run, "_number", lambda folder: -1)  # as before the folder was there
+    status, _, err, _ = staged()
+    assert status == 2
+    assert "Another process has just begun" in err
 
 
 @pytest.mark.parametrize("fails", [{}, {"teacher": 137}], ids=["finished", "interrupted"])

@@ -102,6 +102,8 @@ def test_a_checkpoint_made_in_python(ltl):
     status, _, err = ltl("tau", *TINY, "--ckpt_path=python.ckpt", "--device=cpu", "--batch_size=5")
     assert status == 0, err
     assert isinstance(BaseClassifier.load_from_checkpoint("python_tau.ckpt").head, TauNormalizedHead)
+    status, _, err = ltl("tau", *TINY, "--ckpt_path=python.ckpt", "--tau=1", "--out=python.ckpt/no/folder.ckpt")
+    assert (status, "cannot be written" in err) == (2, True)
 
 
 def test_a_module_of_ones_own(ltl):

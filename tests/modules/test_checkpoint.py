@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 
-from longtail_lightning import BaseClassifier, CIFARResNet, CosineHead, LinearHead, LogitAdjustedLoss
+from longtail_lightning import BaseClassifier, CIFARResNet, CosineHead, LinearHead, LogitAdjustedLoss, LongTailReport
 from longtail_lightning._errors import LongTailError
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -149,3 +149,33 @@ class Mine(BaseClassifier):
     def __init__(self, class_counts, *, extra=1):
         super().__init__(class_counts, backbone=CIFARResNet(8, width=4))
         self.extra = extra
+
+
+def test_classes_in_another_order_than_those_of_the_data_are_told():
+    data = tiny_data()
+    save(tiny_model(data), data)
+    other = tiny_data()
+    other.class_names = [other.class_names[1], other.class_names[0], *other.class_names[2:]]
+    model, told = BaseClassifier.load_from_checkpoint("model.ckpt"), f"Class 0 is '{data.class_names[0]}' to the"
+    with pytest.warns(UserWarning, match=told):
+        tiny_trainer().test(model, other, verbose=False)
+    with pytest.warns(UserWarning, match=told):
+        tiny_trainer().test(tiny_model(other), other, ckpt_path="model.ckpt", verbose=False)
+    with pytest.warns(UserWarning, match=told):
+        tiny_trainer().fit(tiny_model(other), other, ckpt_path="model.ckpt")
+    model.set_classes([*data.class_counts.tolist(), 5], [*data.class_names, "one more"])
+    model.head = LinearHead(model.backbone.num_features, 7)
+    tiny_trainer(callbacks=[report := LongTailReport(plot=False)]).test(model, data, verbose=False)
+    assert report.rows
+
+
+def test_a_test_needs_no_names_of_the_data():
+    class Nameless(type(tiny_data())):
+        @property
+        def class_names(self):
+            raise LongTailError("there are no training images")
+
+    data = tiny_data()
+    save(tiny_model(data), data)
+    nameless = Nameless(num_classes=6, max_count=12, imbalance_factor=4, val_per_class=3, test_per_class=3)
+    tiny_trainer().test(BaseClassifier.load_from_checkpoint("model.ckpt"), nameless, verbose=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from longtail_lightning import BaseClassifier, LinearHead, LongTailError, ResizedCropTransforms, load
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
@@ -118,7 +120,7 @@ def test_a_prior_moves_the_logits(trained):
         ("empty", {}, "empty holds no image"),
         (3, {}, "not int"),
         (np.zeros((4, 4), dtype=np.uint8), {}, "A picture is a file"),
-        (np.zeros((1, 32, 32, 3)), {}, "uint8 with values from 0 to 255, got torch.float64"),
+        (np.zeros((1, 32, 32, 3)), {}, "uint8 with values from 0 to 255, got float64"),
         (np.zeros((1, 32, 32, 3), dtype=np.uint8), {"top_k": 0}, "top_k=0"),
         (np.zeros((1, 32, 32, 3), dtype=np.uint8), {"prior": [1.0]}, "for each of the 6 classes"),
         (np.zeros((1, 32, 32, 3), dtype=np.uint8), {"prior": {"fan-3 blu": 1.0}}, "Did you mean"),
@@ -175,3 +177,53 @@ def test_what_a_checkpoint_does_not_say_is_asked_for(trained):
     torch.save({"state_dict": {}}, "foreign.ckpt")
     with pytest.raises(LongTailError, match="was not written by a module of this library"):
         load("foreign.ckpt")
+
+
+def test_a_picture_from_memory_is_seen_as_its_file(trained):
+    deep = Image.fromarray((np.arange(40 * 30).reshape(40, 30) * 50).astype(np.uint16))
+    deep.save("deep.png")
+    turned = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8))
+    turned.getexif()[274] = 6  # lying on its side
+    turned.save("turned.png", exif=turned.getexif())
+    Image.new("RGBA", (30, 40), (200, 90, 20, 128)).save("glass.png")
+    Image.new("L", (30, 40), 90).save("gray.png")
+    classifier = load("m.ckpt")
+    for name in ("deep.png", "turned.png", "glass.png", "gray.png"):
+        (expected,) = classifier.predict(name)
+        (found,) = classifier.predict(Image.open(name))
+        assert found.top == expected.top
+    glass, gray = np.array(Image.open("glass.png")), np.array(Image.open("gray.png"))
+    assert classifier.predict(glass)[0].top == classifier.predict("glass.png")[0].top
+    assert classifier.predict(gray[..., None])[0].top == classifier.predict("gray.png")[0].top
+    assert classifier.predict(gray[None])[0].top == classifier.predict("gray.png")[0].top
+
+
+def test_arrays_of_opencv_are_taken_and_broken_pictures_from_memory_are_named(trained):
+    classifier, array = load("m.ckpt"), np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
+    assert classifier.predict(array[:, :, ::-1])[0].top == classifier.predict(array[:, :, ::-1].copy())[0].top
+    Image.fromarray(array).save(file := BytesIO(), "PNG")
+    half = Image.open(BytesIO(file.getvalue()[:300]))
+    cut, empty = classifier.predict([half, np.zeros((0, 30, 3), dtype=np.uint8)])
+    assert "cannot be decoded" in cut.error
+    assert "no pixels" in empty.error
+    with pytest.raises(LongTailError, match="uint8"):
+        classifier.predict([np.zeros((3, 3, 3), dtype=object)])
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_fit_that_trains_nothing_keeps_the_shape_of_pictures(trained, resume):
+    _, data = trained
+    again = tiny_model(data) if resume else BaseClassifier.load_from_checkpoint("m.ckpt")
+    trainer = tiny_trainer(max_epochs=1 if resume else 0)
+    trainer.fit(again, data, ckpt_path="m.ckpt" if resume else None)
+    trainer.save_checkpoint("again.ckpt")
+    images, _ = pictures(data)
+    assert load("again.ckpt").predict(images) == load("m.ckpt").predict(images)
+
+
+def test_training_on_images_of_another_size_tells_the_new_one(trained):
+    model, _ = trained
+    assert model.input["shape"] == [3, 32, 32]
+    smaller = DataLoader(TensorDataset(torch.randn(4, 3, 24, 24), torch.arange(4)), batch_size=4)
+    tiny_trainer(max_epochs=1, log_every_n_steps=1).fit(model.train(), smaller, smaller)
+    assert model.input["shape"] == [3, 24, 24]

@@ -194,3 +194,12 @@ class StopAfter(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, *args: Any) -> None:
         trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
+def test_a_run_does_not_go_on_with_other_classes():
+    data, more = tiny_data(), tiny_data(num_classes=7)
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(tiny_model(data), data)
+    trainer.save_checkpoint("six.ckpt")
+    with pytest.raises(LongTailError, match="a run on 6 classes and the data have 7"):
+        tiny_trainer(max_epochs=2).fit(tiny_model(more), more, ckpt_path="six.ckpt")

@@ -124,12 +124,15 @@ def _places(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterat
     """Ways in which names may correspond: what stands before them in the file, and in the module."""
     first_parts = {name.partition(".")[0] + "." for name in wanted if "." in name}
     for inner in ("", *(first_parts if len(first_parts) == 1 else ())):
-        names = [name.removeprefix(inner) for name in wanted]
-        # A few names show all prefixes that there are; a module may lack some of the file's weights, and it of its.
-        for name in {names[0], names[len(names) // 2], names[-1]}:
-            for source in found:
-                if source == name or source.endswith(f".{name}"):
-                    yield source.removesuffix(name), inner
+        names = {name.removeprefix(inner) for name in wanted}
+        # Any name may show it: a module may lack some of the file's weights, and the file some of its.
+        prefixes = dict.fromkeys(source[:at] for source in found for at in _starts(source) if source[at:] in names)
+        yield from ((prefix, inner) for prefix in prefixes)
+
+
+def _starts(name: str) -> list[int]:
+    """Where the parts of a dotted name begin."""
+    return [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
 
 
 def _pairs(

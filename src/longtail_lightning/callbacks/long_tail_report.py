@@ -160,7 +160,9 @@ class LongTailReport(ReportingCallback):
         if counts is None or not trainer.is_global_zero:
             return
         data = datamodule_of(trainer)
-        names, subset = getattr(data, "class_names", None), getattr(data, "subset_id", None)
+        # A trained model has the names of its own classes, as it has their counts.
+        names = getattr(pl_module, "class_names", None) or getattr(data, "class_names", None)
+        subset = getattr(data, "subset_id", None)
         title = "Test accuracy" if stage == "test" else "Validation accuracy"
         comparison = Comparison(title, results, counts, splits_of(self, pl_module, counts), names)
         self.rows = comparison.rows

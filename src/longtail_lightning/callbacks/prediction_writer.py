@@ -18,6 +18,7 @@ from torch import Tensor
 from longtail_lightning._distributed import on_rank_zero
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import replace_file, write_text
+from longtail_lightning._lightning import data_source
 from longtail_lightning.callbacks._counts import datamodule_of
 from longtail_lightning.callbacks._outputs import outputs_of
 
@@ -91,7 +92,9 @@ class PredictionWriter(BasePredictionWriter):
         classes, probabilities, target = (column[order] for column in columns)
         datamodule = datamodule_of(trainer)
         names = getattr(pl_module, "class_names", None) or getattr(datamodule, "class_names", None)
-        item_name = getattr(datamodule, "item_name", str)
+        # The data module may be that of an earlier run, and a loader have been passed to this one.
+        own = datamodule is not None and data_source(trainer) is datamodule
+        item_name = datamodule.item_name if own and hasattr(datamodule, "item_name") else str
         labeled = bool((target >= 0).all())
         header = ["item", *(["label"] if labeled else []), "predicted", "probability"]
         header += [f"{column}_{rank + 1}" for rank in range(classes.shape[1]) for column in ("top", "probability")]

@@ -106,6 +106,13 @@ def whole_number(word: str) -> int:
     return int(word)
 
 
+def at_least_one(word: str) -> int:
+    """A number of things, of which there must be some."""
+    if (number := whole_number(word)) < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return number
+
+
 def number(word: str) -> float:
     """A finite number."""
     try:

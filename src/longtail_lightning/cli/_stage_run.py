@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,11 @@ class RunFolder:
         )
         yield option, (self.folder(stage) / file).as_posix()
         for key in [key for key in settings if key not in _OF_CONFIG]:
-            yield from flatten(key, settings.pop(key))
+            value = settings.pop(key)
+            if key == "images" and isinstance(value, list):  # a comma may be in the name of a file
+                yield from ((key, file) for file in value)
+            else:
+                yield from flatten(key, value)
 
     def _with_logger(self, stage: Stage, options: Any) -> dict[str, Any]:
         """The folder of the stage is that of its first logger; checkpoints and reports go there as well."""
@@ -184,7 +189,10 @@ def open_run(name: str, *, new: bool) -> Iterator[tuple[RunFolder, Sequence[int]
         parent.mkdir(parents=True, exist_ok=True)
         number = 1 + max((_number(folder) for folder in parent.glob("version_*")), default=-1)
         run = RunFolder(parent / f"version_{number}")
-        run.path.mkdir()
+        try:
+            run.path.mkdir()
+        except FileExistsError as error:
+            raise LongTailError(f"Another process has just begun {run.path}: wait for it, and begin again.") from error
         write_json(run.path / MARK, {"recipe": name})
     with open(run.path / ".lock", "w") as file:
         yield run, locked(run.path, file.fileno())
@@ -210,7 +218,7 @@ def checksum_of(path: Path) -> str:
 def _clear(folder: Path) -> None:
     """Make room for a stage that starts over; a folder with checkpoints is renamed, and left for the user to delete."""
     if any(zipfile.is_zipfile(file) for file in folder.rglob("*.ckpt")):
-        folder.rename(folder.with_name(f"{folder.name}.stopped_{len(list(folder.parent.glob(f'{folder.name}.*')))}"))
+        folder.rename(_free(folder.parent, f"{folder.name}.stopped_"))
     else:
         shutil.rmtree(folder)
 
@@ -218,7 +226,12 @@ def _clear(folder: Path) -> None:
 def _keep_curves(folder: Path) -> None:
     """Move earlier curves away: Lightning deletes those in a folder to which it logs again."""
     if (curves := folder / "metrics.csv").is_file():
-        curves.rename(folder / f"metrics_{len(list(folder.glob('metrics_*.csv')))}.csv")
+        curves.rename(_free(folder, "metrics_", ".csv"))
+
+
+def _free(folder: Path, name: str, ending: str = "") -> Path:
+    """The first numbered name that is not taken; the user may have deleted an earlier one."""
+    return next(path for i in count() if not (path := folder / f"{name}{i}{ending}").exists())
 
 
 def _result(folder: Path) -> str:

@@ -40,7 +40,14 @@ def _of_file(path: Path, column: str) -> tuple[ClassCounts, list[str]]:
         raise LongTailError(f"{path}: labels are read from {', '.join(readers)}.")
     from longtail_lightning.counts import ClassCounts
 
-    labels = readers[path.suffix](path, column)
+    try:
+        labels = readers[path.suffix](path, column)
+    except (ValueError, EOFError, csv.Error) as error:  # LongTailError is a ValueError, too
+        if isinstance(error, LongTailError):
+            raise
+        raise LongTailError(f"{path} is no {path.suffix} file, or a damaged one: give another file.") from error
+    if getattr(labels, "ndim", int(isinstance(labels, list))) == 0:
+        raise LongTailError(f"{path} holds a {type(labels).__name__}, expected a list with one label per image.")
     if len(labels) and isinstance(labels[0], str):
         names = sorted(set(labels), key=lambda name: (not name.lstrip("-").isdigit(), name))
         if not all(name.lstrip("-").isdigit() for name in names):
@@ -62,16 +69,18 @@ def _read_csv(path: Path, column: str) -> Any:
         raise LongTailError(f"{path} is empty.")
     header, *rows = table
     if column.lstrip("-").isdigit():
-        number = int(column)
-        if not -len(header) <= number < len(header):
+        if not -len(header) <= int(column) < len(header):
             raise LongTailError(f"{path} has {len(header)} columns, there is no column {column}.")
+        number = int(column) % len(header)
         # Without a name, a first row that is a number is data, not a header.
         rows = [header, *rows] if header[number].isdigit() else rows
     elif column in header:
         number = header.index(column)
     else:
         raise LongTailError(f"{path} has no column {column!r}. {did_you_mean(column, header)}")
-    return [row[number] for row in rows if row]
+    if cut := next((row for row in rows if len(row) != len(header)), None):
+        raise LongTailError(f"{path} has {len(header)} columns, but the row {','.join(cut)!r} has {len(cut)}.")
+    return [row[number] for row in rows]
 
 
 def _read_npy(path: Path, column: str) -> Any:
@@ -81,13 +90,10 @@ def _read_npy(path: Path, column: str) -> Any:
 
 
 def _read_pt(path: Path, column: str) -> Any:
-    import torch
+    from longtail_lightning._torch_files import read_torch_file
 
-    return torch.load(path, weights_only=True)
+    return read_torch_file(path)
 
 
 def _read_json(path: Path, column: str) -> Any:
-    labels = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(labels, list):
-        raise LongTailError(f"{path} holds a {type(labels).__name__}, expected a list with one label per image.")
-    return labels
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._rooms import ROOMS
-from longtail_lightning.cli._argparse import Parser, number, numbers, one_of, some_of, whole_number
+from longtail_lightning.cli._argparse import Parser, at_least_one, number, numbers, one_of, some_of, whole_number
 
 TOPICS = (*(room for room in ROOMS if room not in ("backbones", "report")), "backbones", "recipes")
 COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau")
@@ -130,7 +130,7 @@ def _add_features(commands: Any) -> None:
         help="train, val, test or several with commas (default: all that the data have)",
     )
     made.add_argument(
-        "--views", metavar="N", type=whole_number, default=1, help="augmented views per training image (default: none)"
+        "--views", metavar="N", type=at_least_one, default=1, help="augmented views per training image (default: none)"
     )
     dtype = one_of("float16", "float32", "float64")
     made.add_argument("--dtype", type=dtype, default="float16", help="float16 (default), float32 or float64")
@@ -149,7 +149,7 @@ def _add_features(commands: Any) -> None:
 def _add_running(made: Parser) -> None:
     """How a backbone is run."""
     data = "(default: that of the data)"
-    made.add_argument("--batch_size", metavar="N", type=whole_number, help=f"images at a time {data}")
+    made.add_argument("--batch_size", metavar="N", type=at_least_one, help=f"images at a time {data}")
     made.add_argument("--num_workers", metavar="N", type=whole_number, help=f"processes that load images {data}")
     made.add_argument("--precision", help="bf16 or 16 to run the backbone in (default: 32)")
     made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")
@@ -191,7 +191,7 @@ def _add_pictures(commands: Any) -> None:
         "PATH [PATH ...] --ckpt_path FILE [options]",
         "Says what is on pictures: files, or folders with all that is in them. The checkpoint alone is needed.",
     )
-    made.add_argument("--images", metavar="PATH", nargs="+", help="pictures, or folders of them")
+    made.add_argument("--images", metavar="PATH", nargs="+", action="extend", help="pictures, or folders of them")
     made.add_argument("--ckpt_path", metavar="FILE", required=True, help="the trained model")
     out = "predictions.csv"
     made.add_argument("--predictions.path", dest="path", metavar="FILE", default=out, help=f"a .csv (default: {out})")
@@ -199,13 +199,13 @@ def _add_pictures(commands: Any) -> None:
         "--predictions.top_k",
         dest="top_k",
         metavar="N",
-        type=whole_number,
+        type=at_least_one,
         default=5,
         help="classes of each (default: 5)",
     )
     made.add_argument("--prior", type=one_of("uniform"), help="uniform: classes are as frequent as each other here")
     made.add_argument(
-        "--batch_size", metavar="N", type=whole_number, default=64, help="pictures at a time (default: 64)"
+        "--batch_size", metavar="N", type=at_least_one, default=64, help="pictures at a time (default: 64)"
     )
     made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")
 

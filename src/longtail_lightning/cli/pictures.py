@@ -18,6 +18,8 @@ def predict(asked: Namespace) -> int:
     path = Path(asked.path)
     if path.suffix != ".csv":
         raise LongTailError(f"--predictions.path {path}: predictions of pictures are written as .csv.")
+    if (missing := next((name for name in asked.images if not Path(name).expanduser().exists()), None)) is not None:
+        raise LongTailError(f"--images {missing}: there is no such file or folder.")
     from longtail_lightning._files import replace_file
     from longtail_lightning.modules import load
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ def _show(
 def _write(model: L.LightningModule, head: Any, value: float, bias: Any, path: Path, out: Path) -> None:
     import torch
 
+    from longtail_lightning._files import replace_file
     from longtail_lightning.callbacks._heads import replacement_for
     from longtail_lightning.heads import TauNormalizedHead
     from longtail_lightning.modules._checkpoint import read_checkpoint
@@ -108,5 +110,4 @@ def _write(model: L.LightningModule, head: Any, value: float, bias: Any, path: P
         checkpoint.pop(key, None)
     checkpoint["state_dict"] = model.state_dict()
     model.on_save_checkpoint(checkpoint)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(checkpoint, out)
+    replace_file(out, partial(torch.save, checkpoint))

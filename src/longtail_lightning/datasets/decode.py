@@ -19,7 +19,7 @@ try:
 except ImportError:  # torchvision 0.29 announces this for a later release; Pillow then decodes all
     decode_jpeg = None  # type: ignore[assignment]
 
-ImageSource = str | Path | bytes
+ImageSource = str | Path | bytes | Image.Image
 
 
 class UnreadableImageError(LongTailError):
@@ -34,7 +34,7 @@ def decode_image(source: ImageSource) -> Tensor:
     decodes to the same pixels as Pillow without the way through a PIL image.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, or a PIL image.
 
     Examples:
         >>> file = io.BytesIO()
@@ -42,11 +42,13 @@ def decode_image(source: ImageSource) -> Tensor:
         >>> decode_image(file.getvalue()).shape
         torch.Size([3, 2, 4])
     """
-    data = source if isinstance(source, bytes) else _read(source)
-    where = "The image" if isinstance(source, bytes) else str(source)
+    where = str(source) if isinstance(source, (str, Path)) else "The image"
+    data = _read(source) if isinstance(source, (str, Path)) else source
     if not data:
         raise UnreadableImageError(f"{where} is empty (0 bytes).")
     try:
+        if isinstance(data, Image.Image):
+            return _rgb(data)
         if data[:2] == b"\xff\xd8" and decode_jpeg is not None:
             return _jpeg(data)
         return _any_format(data)
@@ -77,13 +79,15 @@ def _jpeg(data: bytes) -> Tensor:
 def _any_format(data: bytes) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transparency in palettes, odd metadata: none of them changes pixels
-        image: Image.Image = Image.open(io.BytesIO(data))
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            image = Image.fromarray(_eight_bit(np.asarray(image), deep=image.mode.startswith("I;16")))
-        pixels = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        return _rgb(Image.open(io.BytesIO(data)))
+
+
+def _rgb(image: Image.Image) -> Tensor:
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_eight_bit(np.asarray(image), deep=image.mode.startswith("I;16")))
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def _eight_bit(values: np.ndarray, *, deep: bool) -> np.ndarray:

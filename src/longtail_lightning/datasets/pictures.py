@@ -62,9 +62,13 @@ class Preparation:
         self.fit = v2.Compose([v2.Resize(max(self.size), interpolation=mode, antialias=True), v2.CenterCrop(self.size)])
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Turn uint8 RGB `(3, height, width)` into what the model takes."""
+        """From uint8 `(channels, height, width)`, gray, RGB or RGBA, to what the model takes."""
+        if image.shape[0] == 4 and self.channels in (1, 3):
+            image = image[:3]  # without transparency, as of a file
         if self.channels == 1 and image.shape[0] == 3:
             image = v2.functional.rgb_to_grayscale(image)
+        if self.channels == 3 and image.shape[0] == 1:
+            image = image.expand(3, -1, -1)
         if image.shape[0] != self.channels:
             raise UnreadableImageError(f"it has {image.shape[0]} channels, the model was trained on {self.channels}")
         if self.transforms is not None and self.transforms.evaluate is not None:
@@ -120,26 +124,28 @@ def read_pictures(pictures: Sequence[Any], prepare: Preparation, *, threads: int
 def _read(item: Any, prepare: Preparation) -> Picture:
     file = str(item) if isinstance(item, (str, Path)) else None
     try:
-        return Picture(file, prepare(_pixels(item)))
+        return Picture(file, prepare(_pixels(item, prepare.channels)))
     except UnreadableImageError as error:
         return Picture(file, error=str(error))
 
 
-def _pixels(item: Any) -> Tensor:
+def _pixels(item: Any, channels: int) -> Tensor:
     """Uint8 `(channels, height, width)`."""
-    if isinstance(item, (str, Path)):
+    if isinstance(item, (str, Path, Image.Image)):
         return decode_image(item)
-    if isinstance(item, Image.Image):
-        return torch.from_numpy(np.array(item.convert("RGB"))).permute(2, 0, 1)
     if not isinstance(item, (np.ndarray, Tensor)) or item.ndim != 3:
         raise LongTailError(
             f"A picture is a file, a PIL image or an array of 3 dimensions, not {type(item).__name__}"
             f"{f' of shape {tuple(item.shape)}' if hasattr(item, 'shape') else ''}."
         )
-    pixels = torch.as_tensor(item)
-    if pixels.dtype != torch.uint8:
+    if str(item.dtype).removeprefix("torch.") != "uint8":
         raise LongTailError(
-            f"Arrays of pictures are uint8 with values from 0 to 255, got {pixels.dtype}: convert them first."
+            f"Arrays of pictures are uint8 with values from 0 to 255, got {item.dtype}: convert them first."
         )
+    if 0 in item.shape:
+        raise UnreadableImageError(f"it has no pixels, its shape is {tuple(item.shape)}")
+    # A copy: torch takes no array that runs backwards, as one from BGR to RGB does, or that is read-only.
+    pixels = torch.from_numpy(item.copy()) if isinstance(item, np.ndarray) else item
     # PIL and numpy have the channels last, torch has them first.
-    return pixels.permute(2, 0, 1) if pixels.shape[-1] in (1, 3) and pixels.shape[0] not in (1, 3) else pixels
+    kinds = (1, 3, 4, channels)
+    return pixels.permute(2, 0, 1) if pixels.shape[-1] in kinds and pixels.shape[0] not in kinds else pixels

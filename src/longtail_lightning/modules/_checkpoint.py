@@ -89,7 +89,7 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
             if type(part).__qualname__ != saved["class"]:
                 raise LongTailError(
                     f"The checkpoint's {name} is a {saved['class']}, which cannot be described in plain values: "
-                    f"load it with load_from_checkpoint(path, {name}=...)."
+                    f"load it with load_from_checkpoint(path, {name}=...), or load(path, parts={{{name!r}: ...}})."
                 )
         elif _described(part)["spec"] != saved["spec"]:
             made = rebuild(saved["spec"], getattr(module, "class_counts", None))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
@@ -52,6 +53,7 @@ class DescribedModule(L.LightningModule):
     few: int = 20
     input: dict[str, Any] | None = None
     """Shape of an image (or of features) as the module gets it, and what made it so."""
+    _saw_image: bool = False  # in this fit
     _trained: Sequence[str] = ()  # names of what a loaded checkpoint was training
 
     def __init__(self) -> None:
@@ -91,17 +93,24 @@ class DescribedModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Take class names and the preparation of images from the data that the module is trained on."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if stage != "fit" or datamodule is None:
+        if stage != "fit":
+            self._compare_names(self.class_names)
+            return
+        self._saw_image = False
+        if datamodule is None:
             return
         names = getattr(datamodule, "class_names", None)
         if names is not None and len(names) == len(self.class_counts):
             self.class_names = [str(name) for name in names]
-        self.input = describe_input(datamodule)
+        # A fit that trains nothing sees no image: the shape stays what it was.
+        shape, described = (self.input or {}).get("shape"), describe_input(datamodule)
+        self.input = described if shape is None else {**(described or {}), "shape": shape}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Remember the shape of an image."""
         images = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
-        if isinstance(images, Tensor) and "shape" not in (self.input or {}):
+        if isinstance(images, Tensor) and not self._saw_image:
+            self._saw_image = True
             self.input = {**(self.input or {}), "shape": list(images.shape[1:])}
 
     def on_train_start(self) -> None:
@@ -113,12 +122,41 @@ class DescribedModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trainer = attached_trainer(self)
         fits = trainer is not None and trainer.state.fn == "fit"
-        if not fits and (card := checkpoint.get(KEY, {}).get("card")):
+        card = checkpoint.get(KEY, {}).get("card")
+        if card and fits:
+            if len(card["class_counts"]) != len(self.class_counts):
+                raise LongTailError(
+                    f"The checkpoint is of a run on {len(card['class_counts'])} classes and the data have "
+                    f"{len(self.class_counts)}: go on with the data of that run, or begin a new one without ckpt_path."
+                )
+            if "shape" in (card["input"] or {}):  # a run that has ended already sees no image
+                self.input = {"shape": card["input"]["shape"], **(self.input or {})}
+            self._compare_names(card["class_names"])
+        elif card:
             self.many, self.few, self.input = card["many"], card["few"], card["input"]
             self.set_classes(card["class_counts"], card["class_names"])
+            self._compare_names(self.class_names)
         restore_parts(self, checkpoint)
         # Only in a resumed run: a model that is merely loaded trains what its user says.
         self._trained = checkpoint.get(KEY, {}).get("trainable", ()) if trainer is not None else ()
+
+    def _compare_names(self, own: Sequence[str] | None) -> None:
+        """Warn when a class of the data has another name than that of a trained model: labels are numbers."""
+        try:
+            names = getattr(getattr(attached_trainer(self), "datamodule", None), "class_names", None)
+        except (LongTailError, OSError):  # who tests may have no training images, which tell the names
+            return
+        pairs = [] if own is None or names is None else list(enumerate(zip(own, names)))
+        if any(all(str(place) == pair[side] for place, pair in pairs) for side in (0, 1)):
+            return  # numbers, in the place of names that nobody gave
+        for place, (first, second) in pairs:
+            if first != second:
+                rank_zero_warn(
+                    f"Class {place} is {first!r} to the trained model and {second!r} in the data, and labels are "
+                    "compared by number: bring the classes of the data into the order of the model's, or use the "
+                    "command line (`ltl test`), which matches them by name."
+                )
+                return
 
 
 def describe_input(datamodule: Any) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._progress import progress_bar
 from longtail_lightning.datasets.image_transforms import ImageTransforms
 from longtail_lightning.datasets.pictures import Picture, Preparation, find_pictures, read_pictures
+from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.modules._checkpoint import build_module
 from longtail_lightning.modules._described import DescribedModule
 
@@ -167,7 +168,6 @@ def load(
     module = build_module(path, parts or {})
     if not isinstance(module, DescribedModule):
         raise LongTailError(f"{path} is of a {type(module).__name__}, which does not classify: load it with its class.")
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     described = dict(module.input or {})
     if transforms is not None:
         if (told := transforms.describe_evaluation()) is None:
@@ -176,4 +176,4 @@ def load(
         described |= {**told, "mean": transforms.mean, "std": transforms.std}
         described.setdefault("shape", [3, told["crop"], told["crop"]])
     known = "interpolation" in described and len(described.get("shape", ())) == 3
-    return Classifier(module.to(where), Preparation(described) if known else None)
+    return Classifier(module.to(choose_device(device, module)), Preparation(described) if known else None)
