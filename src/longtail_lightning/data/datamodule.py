@@ -266,6 +266,7 @@ class LongTailDataModule(ResumableData, DeviceBatches, ABC):
             persistent_workers=persistent and self.num_workers > 0,
             pin_memory=torch.cuda.is_available() and not self.device_resident,
             worker_init_fn=one_thread,
+            epoch=self._running_epoch,
         )
 
     @cached_property
