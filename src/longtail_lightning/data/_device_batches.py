@@ -74,7 +74,7 @@ class DeviceBatches(L.LightningDataModule):
         trainer = self.trainer
         # Lightning has converted the batch for bf16-true and the like, while it was still uint8.
         convert = trainer.precision_plugin.convert_input if trainer else lambda images: images
-        if isinstance(batch, Tensor):
+        if isinstance(batch, Tensor) and not (trainer and trainer.training):
             return convert(self.prepare_batch(batch))
         images, target, extra, items = take_apart(batch, type(self).__name__)
         if trainer and trainer.training:

@@ -147,7 +147,10 @@ class DataModuleSource(Source):
 
     def prepare(self, batch: Any, device: torch.device, *, augment: bool) -> Tensor:
         images = images_of(batch, self.name).to(device, non_blocking=True)
-        prepared: Tensor = self.datamodule.prepare_batch(images, items=batch[-1], augment=augment)
+        from longtail_lightning.datasets.batch_pipeline import take_apart  # features are used without torchvision
+
+        items = take_apart(batch, self.name).items if augment else None
+        prepared: Tensor = self.datamodule.prepare_batch(images, items=items, augment=augment)
         return prepared
 
     def _set_loading(self, batch_size: int, num_workers: int) -> None:
