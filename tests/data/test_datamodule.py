@@ -195,6 +195,17 @@ def test_items_that_make_no_batch_are_one_sentence(workers):
         next(iter(data.train_dataloader()))
 
 
+@pytest.mark.parametrize("base", [Mine, ImageTransforms])
+def test_an_augmentation_without_keys_is_told(base):
+    def augment(self, images):
+        return images
+
+    old = type("Old", (base,), {"augment_batch" if base is Mine else "augment": augment})()
+    data = old if base is Mine else Mine(transforms=old)
+    with pytest.raises(LongTailError, match=r"Old.augment\w*\(images\) must take \(images, keys\)"):
+        data.prepare_batch(torch.zeros(2, 3, 8, 8), augment=True)
+
+
 def test_an_array_at_the_end_of_a_batch_is_the_users():
     images, labels = torch.zeros(4, 3, 8, 8), torch.zeros(4)
     for own in (np.arange(4), np.zeros((4, 2)), np.zeros((5, 2), dtype=np.int64)):
