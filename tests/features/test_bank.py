@@ -192,6 +192,28 @@ def test_a_save_over_an_unfinished_extraction_ends_it(tmp_path, monkeypatch):
     assert not (tmp_path / "done").exists()
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_is_saved_while_a_bank_is_opened_is_not_mixed_with_it(tmp_path, monkeypatch, number):
+    from longtail_lightning.features import _storage
+
+    read, others = _storage.read_array, [bank(ids=None, texts=list("uvwxyz")) for _ in range(number)]
+    old = bank()
+    old.save(tmp_path)
+
+    def read_late(path, **options):
+        array = read(path, **options)
+        while others:  # with two, the files have the names of the first bank again
+            old.subset(range(6)).save(tmp_path) if len(others) > 1 else others[0].save(tmp_path)
+            others.pop()
+        return array
+
+    last = others[0]
+    monkeypatch.setattr(_storage, "read_array", read_late)
+    found = FeatureBank.load(tmp_path)
+    assert torch.equal(found.views, last.views)
+    assert found.texts == last.texts
+
+
 def test_two_do_not_write_at_once(tmp_path):
     with locked(tmp_path), pytest.raises(LongTailError, match="Another process is writing to"):
         bank().save(tmp_path)

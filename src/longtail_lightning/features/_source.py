@@ -84,7 +84,7 @@ class Source(ABC):
                 if tensor is not None:
                     yield from tensor_parts(tensor)
             for name in () if ids is None else ids:
-                yield str(name).encode("utf-8", "surrogateescape")
+                yield str(name).encode("utf-8", "surrogatepass")
 
         return {
             "name": self.name,
@@ -197,7 +197,7 @@ class LoaderSource(Source):
         if self.number == 0:
             raise LongTailError(f"{self.name} is empty: there is nothing to extract.")
         names = getattr(dataset, "classes", None)
-        self._names = [str(name) for name in names] if names is not None else None
+        self._names = None if names is None or callable(names) else [str(name) for name in names]
         if num_classes is not None and self._names is not None and num_classes != len(self._names):
             raise LongTailError(
                 f"num_classes={num_classes}, but {self.name}.classes names {len(self._names)}: leave num_classes out, "
@@ -222,7 +222,7 @@ class LoaderSource(Source):
 
     def _column(self, name: str) -> Sequence[Any] | None:
         values: Sequence[Any] | None = getattr(self.dataset, name, None)
-        return values if values is not None and len(values) == self.number else None
+        return values if values is not None and not callable(values) and len(values) == self.number else None
 
     def classes(self) -> tuple[int | None, list[str] | None]:
         return self.num_classes, self._names
