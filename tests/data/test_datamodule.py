@@ -147,6 +147,12 @@ def test_a_sampler_without_a_seed_of_its_own_follows_the_data():
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("sampler", ["ClassBalancedSampler", ClassBalancedSampler([0, 1]), lambda: None])
+def test_a_sampler_is_made_from_the_labels(sampler):
+    with pytest.raises(LongTailError, match=r"sampler=.* cannot be called with the labels, .*: give what can, such as"):
+        Mine(sampler=sampler).train_dataloader()
+
+
 def test_each_split_is_built_once():
     asked = []
 
@@ -191,7 +197,7 @@ def test_images_alone_cannot_be_trained_on(form):
 def test_items_that_make_no_batch_are_one_sentence(workers):
     data = Odd(batch_size=4, num_workers=workers)
     data.form = lambda image: (to_pil_image(image), 0)
-    with pytest.raises(LongTailError, match="Items cannot be put into a batch .*images as tensors"):
+    with pytest.raises(LongTailError, match=r"Items cannot be put into a batch .*images as tensors"):
         next(iter(data.train_dataloader()))
 
 

@@ -74,22 +74,33 @@ def prepare_shards(
         tell(total)
         return sizes
     with locked(folder):
-        if _is_finished(folder, plan):  # meanwhile, by another process
-            tell(total)
-            return sizes
-        _begin(folder, plan)
-        if resize is None:
-            _require_space(folder, datasets)
-        done = 0
-        splits: dict[str, Any] = {}
-        for split, dataset in datasets.items():
-            contents, told = Contents(dataset, resize, quality), counted_from(done, tell)
-            splits[split] = write_split(folder, split, contents, shard_size << 20, num_workers, told)
-            done += sizes[split]
-        about = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names}
-        write_json(folder / MANIFEST, {**about, **plan, "splits": splits})
-        (folder / _PLAN).unlink()
+        if not _is_finished(folder, plan):  # meanwhile, by another process
+            _begin(folder, plan)
+            splits = _write(folder, datasets, plan, num_workers, tell)
+            about = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names}
+            write_json(folder / MANIFEST, {**about, **plan, "splits": splits})
+            (folder / _PLAN).unlink()
+    tell(total)
     return sizes
+
+
+def _write(
+    folder: Path,
+    datasets: Mapping[Split, Dataset[Any]],
+    plan: Mapping[str, Any],
+    num_workers: int,
+    tell: Callable[[int], None],
+) -> dict[str, Any]:
+    """The shards that are not there yet; what the manifest says of each split."""
+    if plan["resize"] is None:
+        _require_space(folder, datasets)
+    done = 0
+    splits: dict[str, Any] = {}
+    for split, dataset in datasets.items():
+        contents, told = Contents(dataset, plan["resize"], plan["quality"]), counted_from(done, tell)
+        splits[split] = write_split(folder, split, contents, plan["shard_size"] << 20, num_workers, told)
+        done += _length(dataset)
+    return splits
 
 
 def _teller(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:

@@ -105,7 +105,7 @@ def as_rows(indices: Any, number: int) -> Tensor:
         chosen = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LongTailError(f"A subset is chosen by numbers of inputs or truth values ({error}).") from error
-    if chosen.ndim != 1 or chosen.is_floating_point() and chosen.numel():
+    if chosen.ndim != 1 or (chosen.is_floating_point() and chosen.numel()):
         raise LongTailError(
             f"A subset is chosen by a list of whole numbers or truth values, got {chosen.dtype} of shape "
             f"{tuple(chosen.shape)}."
