@@ -25,9 +25,8 @@ import os, sys, time
 from pathlib import Path
 from longtail_lightning._files import locked
 with locked(Path(sys.argv[1])):
-    if sys.argv[2] == "fork" and os.fork() == 0:
-        time.sleep(60)  # as a worker of a loader, which lives on for a while
-        os._exit(0)
+    if sys.argv[2] == "fork" and os.fork() != 0:
+        time.sleep(60)  # the child, as a worker of a loader, says that it runs and lives on for a while
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -48,6 +47,19 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path):
     assert [each.name for each in path.parent.iterdir()] == ["file"]
     replace_file(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new"
+
+
+def test_two_writers_of_a_file_do_not_mix(tmp_path):
+    path = tmp_path / "file"
+
+    def write(file):
+        file.write(b"first half, ")
+        replace_file(path, lambda other: other.write(b"the other's"))
+        file.write(b"second half")
+
+    replace_file(path, write)
+    assert path.read_bytes() == b"first half, second half"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_text_and_json(tmp_path):

@@ -33,7 +33,8 @@ def replace_file(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         write: gets the open file.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Of its own for each writer: threads share the number of their process, and containers count from 1.
+    unfinished = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     with writable(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

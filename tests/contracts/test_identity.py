@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, SequentialSampler, Subset, TensorDataset
 
 from longtail_lightning import (
     ArrayImages,
@@ -173,6 +173,19 @@ def test_an_image_that_is_drawn_twice_is_augmented_in_two_ways(path):
     drawn = [(epoch, index) for epoch, index, _ in seen]
     assert len(set(drawn)) < len(drawn), "some are drawn twice in an epoch"
     assert len({(index, pixels) for _, index, pixels in seen}) > 0.9 * len(seen)
+
+
+@pytest.mark.parametrize("options", [{"sampler": SequentialSampler}, {"overfit_batches": 2}])
+def test_epochs_differ_whatever_the_sampler(options):
+    sampler, keep = options.get("sampler"), Keep()
+    data = Data(transforms=device_path(), sampler=sampler, batch_size=8, with_index=True)
+    trainer = tiny_trainer(limit_val_batches=0, callbacks=[keep], overfit_batches=options.get("overfit_batches", 0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.fit(BaseClassifier(data.class_counts, backbone=IdentityBackbone(3 * 12 * 12), many=20, few=15), data)
+    first, second = ([(index, pixels) for epoch, index, pixels in keep.seen if epoch == e] for e in (0, 1))
+    assert [index for index, _ in first] == [index for index, _ in second]
+    assert len({*first, *second}) > 1.8 * len(first)
 
 
 class Alone(LongTailDataModule):

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from longtail_lightning import ImageFolderLT, ImageShards, LongTailDataModule, ShardsLT, check_images, prepare_shards
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._files import locked
 from tests.curation.faults import picture
 
 arrow = pytest.importorskip("pyarrow")
@@ -183,6 +184,14 @@ def test_what_was_begun_is_never_read_and_can_be_continued(photos, shards, event
     assert {name: (target / name).stat().st_mtime_ns for name in begun} == begun, "not written again"
     assert steps[0][0] == 14
     assert steps[-1] == (23, 23)
+
+
+def test_two_do_not_write_at_once(photos, shards):
+    with locked(shards):
+        assert prepare_shards(ImageFolderLT(photos), shards, shard_size=1)["train"] == 20, "all is done"
+        (shards / "shards.json").unlink()
+        with pytest.raises(LongTailError, match="Another process is writing to"):
+            prepare_shards(ImageFolderLT(photos), shards, shard_size=1)
 
 
 def test_a_second_call_has_nothing_to_do(photos, shards):

@@ -177,6 +177,12 @@ def test_download(archive):
     CIFAR10LT(download=True).prepare_data()  # what is there is not fetched again
 
 
+def test_the_root_may_be_in_the_home_folder(monkeypatch):
+    write_cifar10(ROOT)
+    monkeypatch.setenv("HOME", str(ROOT.absolute().parent))
+    assert CIFAR10LT("~/data", imbalance_factor=None).class_counts.num_classes == 10
+
+
 def test_an_archive_that_is_there_is_unpacked(archive, monkeypatch):
     ROOT.mkdir()
     archive.rename(ROOT / "cifar-10-python.tar.gz")

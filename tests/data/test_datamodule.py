@@ -3,11 +3,21 @@ from __future__ import annotations
 from functools import partial
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import IterableDataset, TensorDataset
+from torchvision.transforms.v2.functional import to_pil_image
 
-from longtail_lightning import ClassBalancedSampler, ImageTransforms, LongTailDataModule, labels_of
+from longtail_lightning import (
+    BaseClassifier,
+    ClassBalancedSampler,
+    IdentityBackbone,
+    ImageTransforms,
+    LongTailDataModule,
+    extract_features,
+    labels_of,
+)
 from longtail_lightning._errors import LongTailError
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -137,6 +147,12 @@ def test_a_sampler_without_a_seed_of_its_own_follows_the_data():
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("sampler", ["ClassBalancedSampler", ClassBalancedSampler([0, 1]), lambda: None])
+def test_a_sampler_is_made_from_the_labels(sampler):
+    with pytest.raises(LongTailError, match=r"sampler=.* cannot be called with the labels, .*: give what can, such as"):
+        Mine(sampler=sampler).train_dataloader()
+
+
 def test_each_split_is_built_once():
     asked = []
 
@@ -155,6 +171,51 @@ def test_batches_of_another_form():
     assert data.on_after_batch_transfer(torch.zeros(2, 3, 4, 4), 0).shape == (2, 3, 4, 4)
     with pytest.raises(LongTailError, match=r"gives batches as dict, expected \(images, labels\)"):
         data.on_after_batch_transfer({"image": 1}, 0)
+
+
+class Odd(Mine):
+    """Items of a form that the user chooses."""
+
+    form = staticmethod(lambda image: image)
+
+    def build(self, split):
+        dataset = [self.form(torch.full((3, 8, 8), place % 200, dtype=torch.uint8)) for place in range(27)]
+        return type("List", (list,), {"labels": LABELS})(dataset)
+
+
+@pytest.mark.parametrize("form", [lambda image: image, lambda image: (image,)])
+def test_images_alone_cannot_be_trained_on(form):
+    data = Odd(batch_size=4)
+    data.form = form
+    with pytest.raises(LongTailError, match="gives batches as images alone"):
+        tiny_trainer(limit_val_batches=0).fit(BaseClassifier([20, 6, 1], backbone=IdentityBackbone(192)), data)
+    with pytest.raises(LongTailError, match="gives batches as images alone"):
+        extract_features(torch.nn.Flatten(), data, augment=True, progress=False)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_items_that_make_no_batch_are_one_sentence(workers):
+    data = Odd(batch_size=4, num_workers=workers)
+    data.form = lambda image: (to_pil_image(image), 0)
+    with pytest.raises(LongTailError, match=r"Items cannot be put into a batch .*images as tensors"):
+        next(iter(data.train_dataloader()))
+
+
+@pytest.mark.parametrize("base", [Mine, ImageTransforms])
+def test_an_augmentation_without_keys_is_told(base):
+    def augment(self, images):
+        return images
+
+    old = type("Old", (base,), {"augment_batch" if base is Mine else "augment": augment})()
+    data = old if base is Mine else Mine(transforms=old)
+    with pytest.raises(LongTailError, match=r"Old.augment\w*\(images\) must take \(images, keys\)"):
+        data.prepare_batch(torch.zeros(2, 3, 8, 8), augment=True)
+
+
+def test_an_array_at_the_end_of_a_batch_is_the_users():
+    images, labels = torch.zeros(4, 3, 8, 8), torch.zeros(4)
+    for own in (np.arange(4), np.zeros((4, 2)), np.zeros((5, 2), dtype=np.int64)):
+        assert Mine().on_after_batch_transfer([images, labels, own], 0)[2] is own
 
 
 def test_uint8_images_are_scaled_and_normalized():

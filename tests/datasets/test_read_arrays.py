@@ -29,8 +29,9 @@ EXPECTED = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
         torch.from_numpy(PIXELS),
         torch.from_numpy(PIXELS).float() / 255,
         np.concatenate([PIXELS, PIXELS[..., :1]], axis=-1),
+        PIXELS[..., ::-1].copy()[..., ::-1],
     ],
-    ids=["hwc", "chw", "int64", "uint16", "float64", "float32", "tensor", "float tensor", "with transparency"],
+    ids=["hwc", "chw", "int64", "uint16", "float64", "float32", "tensor", "float tensor", "with transparency", "bgr"],
 )
 def test_every_form_gives_the_same_images(images):
     assert torch.equal(as_uint8_images(images), EXPECTED)

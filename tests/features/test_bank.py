@@ -192,6 +192,28 @@ def test_a_save_over_an_unfinished_extraction_ends_it(tmp_path, monkeypatch):
     assert not (tmp_path / "done").exists()
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_is_saved_while_a_bank_is_opened_is_not_mixed_with_it(tmp_path, monkeypatch, number):
+    from longtail_lightning.features import _storage
+
+    read, others = _storage.read_array, [bank(ids=None, texts=list("uvwxyz")) for _ in range(number)]
+    old = bank()
+    old.save(tmp_path)
+
+    def read_late(path, **options):
+        array = read(path, **options)
+        while others:  # with two, the files have the names of the first bank again
+            old.subset(range(6)).save(tmp_path) if len(others) > 1 else others[0].save(tmp_path)
+            others.pop()
+        return array
+
+    last = others[0]
+    monkeypatch.setattr(_storage, "read_array", read_late)
+    found = FeatureBank.load(tmp_path)
+    assert torch.equal(found.views, last.views)
+    assert found.texts == last.texts
+
+
 def test_two_do_not_write_at_once(tmp_path):
     with locked(tmp_path), pytest.raises(LongTailError, match="Another process is writing to"):
         bank().save(tmp_path)
@@ -216,6 +238,24 @@ def test_nothing_changes_a_bank():
     assert (more.ids, more.texts, more.views.data_ptr()) == (IDS, TEXTS, made.views.data_ptr())
     with pytest.raises(LongTailError, match="has 5 classes, which cannot become 4"):
         made.with_num_classes(4)
+
+
+@pytest.mark.parametrize("given", [LABELS, [[1, 0]] * 6])
+def test_nor_does_what_was_given(given):
+    labels, fingerprint = torch.tensor(given), {"data": {"split": "train"}}
+    made = FeatureBank.from_arrays(torch.zeros(6, 4), labels, fingerprint=fingerprint)
+    labels[:] = 1
+    fingerprint["data"]["split"] = "test"
+    assert made.labels.tolist() == given
+    assert made.fingerprint == {"data": {"split": "train"}}
+
+
+def test_arrays_that_torch_cannot_share(tmp_path):
+    values = np.arange(24.0).reshape(6, 4)
+    for array in (values[::-1], values.astype(">f8"), values.T.reshape(4, 6).T):
+        assert torch.equal(FeatureBank.from_arrays(array).features, torch.tensor(array.astype(float).tolist()).double())
+    small = FeatureBank.from_arrays(torch.tensor(values).to(torch.float8_e5m2))
+    assert FeatureBank.load(small.save(tmp_path)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("mmap", [True, False])
@@ -356,6 +396,13 @@ def test_subset():
         made.subset([6])
     with pytest.raises(LongTailError, match="without inputs is not a bank"):
         made.subset([])
+    with pytest.raises(LongTailError, match="A bank of 6 inputs got 2 truth values"):
+        made.subset([True, False])
+    for wrong in (3, [0.5], [[0, 1]]):
+        with pytest.raises(LongTailError, match="by a list of whole numbers or truth values"):
+            made.subset(wrong)
+    with pytest.raises(LongTailError, match="by numbers of inputs or truth values"):
+        made.subset(slice(2))
 
 
 def test_batches_cover_the_bank_in_order(tmp_path):
@@ -398,6 +445,8 @@ def test_classes_without_features_are_named_when_they_are_needed():
     [
         ({"features": torch.zeros(6)}, r"got shape \(6,\): flatten"),
         ({"features": torch.zeros(0, 4)}, "flatten"),
+        ({"features": np.full((6, 4), "a")}, "features must be an array or a tensor of numbers"),
+        ({"labels": [[1, 0], [1]] * 3}, "labels must be a row of 0 and 1 for each input"),
         ({"labels": [0, 1]}, "A bank of 6 inputs got 2 labels"),
         ({"ids": ["a"]}, "A bank of 6 inputs got 1 ids"),
         ({"texts": ["a"] * 7}, "A bank of 6 inputs got 7 texts"),

@@ -247,6 +247,35 @@ def resume(path, module=None, **options):
     return extract_features(module, DataLoader(Noisy()), path, **settings)
 
 
+def test_files_of_the_system_are_no_shards(tmp_path):
+    interrupt(tmp_path, KeyboardInterrupt())
+    (tmp_path / "done" / ".DS_Store").touch()
+    assert len(resume(tmp_path)) == NUMBER
+
+
+class Told(Noisy):
+    """What a data set may tell of its items, and what it may not."""
+
+    def __init__(self, **told):
+        super().__init__()
+        for name, value in told.items():
+            setattr(self, name, value)
+
+
+@pytest.mark.parametrize("name", ["ids", "texts"])
+def test_what_is_no_string_is_told_before_the_work(name):
+    source, asked = DataLoader(Told(**{name: [None] * NUMBER}), batch_size=4), []
+    with pytest.raises(LongTailError, match=rf"{name}\[0\] is None, no string"):
+        extract_features(Returns(lambda images: asked.append(images) or images.flatten(1)), source, **QUIET)
+    assert len(asked) == 1, "the look at the first image"
+
+
+def test_methods_are_no_columns_and_any_string_is_an_id():
+    ids = [f"\ud800 {index}" for index in range(NUMBER)]
+    found = extract_features(encoder(), DataLoader(Told(ids=ids, texts=len, classes=len)), **QUIET)
+    assert (found.ids, found.texts, found.num_classes) == (ids, None, 5)
+
+
 def test_an_interrupted_extraction_continues_where_it_was(tmp_path):
     whole = resume(tmp_path / "whole")
     told = interrupt(tmp_path / "bank", KeyboardInterrupt())

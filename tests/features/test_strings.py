@@ -92,6 +92,8 @@ def test_ids_are_strings_or_whole_numbers(values, kind, expected):
         (["a", None], "texts", r"texts\[1\] is None, not a string: give strings, '' where there is none"),
         ([1, 2], "texts", r"texts\[0\] is 1, not a string"),
         ([1 << 64], "ids", "more than 64 bits: give them as strings"),
+        (np.array([1 << 63], dtype=np.uint64), "ids", "more than 64 bits: give them as strings"),
+        (np.zeros((3, 2), dtype=int), "ids", r"ids have shape \(3, 2\): give one for each input"),
     ],
 )
 def test_other_values_are_named(values, called, message):

@@ -34,6 +34,16 @@ def test_each_damaged_file_is_named(tmp_path, name):
     assert (error.value.folder, error.value.files) == (folder, (name,))
 
 
+@pytest.mark.parametrize("change", [("labels", "labelz"), ('"v"', '"w"')])
+def test_a_damaged_header_is_named(tmp_path, change):
+    folder = bank(class_names=["u", "v"]).save(tmp_path / "bank")
+    header = folder / "bank.json"
+    header.write_text(header.read_text().replace(*change, 1))
+    assert verify_bank(folder)["bank.json"] == "is not what was written"
+    with pytest.raises(DamagedBankError, match=r"bank\.json is not what was written"):
+        FeatureBank.load(folder, verify=True)
+
+
 def test_cut_and_missing_files(tmp_path):
     folder = bank().save(tmp_path)
     (folder / "labels.npy").write_bytes(b"")

@@ -13,7 +13,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._files import write_json
+from longtail_lightning._files import LOCK, locked, write_json
 from longtail_lightning.curation._splits import SPLITS
 from longtail_lightning.curation.write_shards import Contents, counted_from, write_split
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
@@ -70,21 +70,37 @@ def prepare_shards(
     total = sum(_length(dataset) for dataset in datasets.values())
     tell = _teller(progress, total)
     sizes: dict[str, int] = {split: _length(dataset) for split, dataset in datasets.items()}
-    if _begin(folder, plan):
+    if _is_finished(folder, plan):
         tell(total)
         return sizes
-    if resize is None:
+    with locked(folder):
+        if not _is_finished(folder, plan):  # meanwhile, by another process
+            _begin(folder, plan)
+            splits = _write(folder, datasets, plan, num_workers, tell)
+            about = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names}
+            write_json(folder / MANIFEST, {**about, **plan, "splits": splits})
+            (folder / _PLAN).unlink()
+    tell(total)
+    return sizes
+
+
+def _write(
+    folder: Path,
+    datasets: Mapping[Split, Dataset[Any]],
+    plan: Mapping[str, Any],
+    num_workers: int,
+    tell: Callable[[int], None],
+) -> dict[str, Any]:
+    """The shards that are not there yet; what the manifest says of each split."""
+    if plan["resize"] is None:
         _require_space(folder, datasets)
     done = 0
     splits: dict[str, Any] = {}
     for split, dataset in datasets.items():
-        contents, told = Contents(dataset, resize, quality), counted_from(done, tell)
-        splits[split] = write_split(folder, split, contents, shard_size << 20, num_workers, told)
-        done += sizes[split]
-    manifest = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names, **plan, "splits": splits}
-    write_json(folder / MANIFEST, manifest)
-    (folder / _PLAN).unlink()
-    return sizes
+        contents, told = Contents(dataset, plan["resize"], plan["quality"]), counted_from(done, tell)
+        splits[split] = write_split(folder, split, contents, plan["shard_size"] << 20, num_workers, told)
+        done += _length(dataset)
+    return splits
 
 
 def _teller(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
@@ -115,16 +131,20 @@ def _fingerprint(datasets: Mapping[Split, Dataset[Any]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _begin(folder: Path, plan: Mapping[str, Any]) -> bool:
-    """Make or find the folder; True when everything is written already."""
-    if (folder / MANIFEST).exists():
-        manifest = read_manifest(folder)
-        if any(manifest.get(key) != value for key, value in plan.items()):
-            raise LongTailError(f"{folder} holds shards of other images or settings: give another folder.")
-        return True
+def _is_finished(folder: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether the wanted shards are there; others are refused."""
+    if not (folder / MANIFEST).exists():
+        return False
+    manifest = read_manifest(folder)
+    if any(manifest.get(key) != value for key, value in plan.items()):
+        raise LongTailError(f"{folder} holds shards of other images or settings: give another folder.")
+    return True
+
+
+def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Note what will be written to an empty folder, or find the note."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = sorted(entry.name for entry in folder.iterdir())
+        held = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
         if _PLAN in held:
             if json.loads((folder / _PLAN).read_text(encoding="utf-8")) != plan:
                 raise LongTailError(
@@ -137,7 +157,6 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> bool:
             write_json(folder / _PLAN, plan)
     except OSError as error:
         raise LongTailError(f"{folder} cannot be written ({error.strerror}): give another folder.") from error
-    return False
 
 
 def _require_space(folder: Path, datasets: Mapping[Split, Dataset[Any]]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import lightning as L
@@ -52,6 +53,8 @@ class DeviceBatches(L.LightningDataModule):
     @cached_property
     def _pipeline(self) -> BatchPipeline:
         """Augmentation, normalization and mixing of batches; made from the options when it is first asked for."""
+        for owner, augment in ((self, self.augment_batch), (self.transforms, self.transforms.augment)):
+            _require_keys(owner, augment)
         mixing = {"mixup_alpha": self.mixup_alpha, "cutmix_alpha": self.cutmix_alpha}
         num_classes = self.class_counts.num_classes if any(mixing.values()) else None
         return BatchPipeline(seed=self.seed, mean=self.mean, std=self.std, num_classes=num_classes, **mixing)
@@ -74,7 +77,7 @@ class DeviceBatches(L.LightningDataModule):
         trainer = self.trainer
         # Lightning has converted the batch for bf16-true and the like, while it was still uint8.
         convert = trainer.precision_plugin.convert_input if trainer else lambda images: images
-        if isinstance(batch, Tensor):
+        if isinstance(batch, Tensor) and not (trainer and trainer.training):
             return convert(self.prepare_batch(batch))
         images, target, extra, items = take_apart(batch, type(self).__name__)
         if trainer and trainer.training:
@@ -99,3 +102,15 @@ class DeviceBatches(L.LightningDataModule):
         if items is None or not (self.with_index or (self.trainer and self.trainer.predicting)):
             return []
         return [torch.from_numpy(items[:, 0].copy()).to(device, non_blocking=True)]
+
+
+def _require_keys(owner: object, augment: Callable[..., Any]) -> None:
+    """Refuse an augmentation that does not take the keys of its images."""
+    try:
+        signature(augment).bind(None, None)
+    except TypeError as error:
+        name = f"{type(owner).__name__}.{augment.__name__}"
+        raise LongTailError(
+            f"{name}{signature(augment)} must take (images, keys): keys are a number for each image, from which "
+            "crop_and_flip(images, keys) and its like draw."
+        ) from error

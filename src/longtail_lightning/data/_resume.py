@@ -71,6 +71,9 @@ class ResumableData(L.LightningDataModule):
         loader.begin_at(state["batches"], state["epoch"])
         return loader
 
+    def _running_epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
     @cached_property
     def _splits(self) -> Splits:
         raise NotImplementedError

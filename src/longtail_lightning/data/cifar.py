@@ -84,7 +84,7 @@ class _CIFARLT(LongTailDataModule):
     @cached_property
     def _folder(self) -> Path:
         """Where the batches are. Asked for before `prepare_data` too: class counts need the labels."""
-        root = Path(self.root)
+        root = Path(self.root).expanduser()
         for folder in (root / self.official.base_folder, root):
             if self._is_complete(folder):
                 return folder

@@ -27,6 +27,7 @@ from longtail_lightning.datasets.nested import item_name
 from longtail_lightning.datasets.presets import TransformsLike, as_transforms
 from longtail_lightning.datasets.seeded_dataset import SeededDataset
 from longtail_lightning.datasets.splits import Split as Split
+from longtail_lightning.features._arguments import made
 from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
 
 
@@ -194,7 +195,7 @@ class LongTailDataModule(ResumableData, DeviceBatches, ABC):
     def train_dataloader(self) -> ResumableLoader:
         """Training batches in the order of the sampler."""
         dataset, labels = self._splits.require("train"), self.labels("train")
-        sampler = self.sampler(labels) if self.sampler else InstanceBalancedSampler(labels)
+        sampler = made("sampler", self.sampler, labels) if self.sampler is not None else InstanceBalancedSampler(labels)
         if isinstance(sampler, LongTailSampler):
             sampler.seed = sampler.seed or self.seed
         return self.resumed(self._loader(dataset, sampler, view=None, augment=True, on_error=self.on_error))
@@ -266,6 +267,7 @@ class LongTailDataModule(ResumableData, DeviceBatches, ABC):
             persistent_workers=persistent and self.num_workers > 0,
             pin_memory=torch.cuda.is_available() and not self.device_resident,
             worker_init_fn=one_thread,
+            epoch=self._running_epoch,
         )
 
     @cached_property

@@ -42,14 +42,23 @@ def take_apart(batch: Any, owner: str) -> Batch:
         batch: as the loader gives it.
         owner: what messages call the data.
     """
-    if not isinstance(batch, (list, tuple)) or len(batch) < 2:
+    given = list(batch) if isinstance(batch, (list, tuple)) else []
+    items = given.pop() if given and _are_items(given[-1], given[0]) else None
+    if len(given) < 2:
+        told = "images alone" if given or isinstance(batch, Tensor) else type(batch).__name__
         raise LongTailError(
-            f"{owner} gives batches as {type(batch).__name__}, expected (images, labels): "
+            f"{owner} gives batches as {told}, expected (images, labels): "
             "let the data set return (image, label), or override on_after_batch_transfer."
         )
-    images, target, *extra = batch
-    items = extra.pop() if extra and isinstance(extra[-1], np.ndarray) else None
+    images, target, *extra = given
     return Batch(images, target, extra, items)
+
+
+def _are_items(last: Any, images: Any) -> bool:
+    """Whether a batch ends with its items, and not with an array of the user's own."""
+    if not isinstance(last, np.ndarray) or last.dtype != np.int64 or last.ndim != 2 or last.shape[1] != 2:
+        return False
+    return not isinstance(images, Tensor) or len(images) == len(last)
 
 
 def first_items(number: int, *, view: int = 0) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,11 @@ class ResumableLoader(DataLoader[Any]):
     epoch's list, which all processes share. So an image that is drawn twice is augmented in two ways, and
     several processes together see what one process would see alone.
 
+    Args:
+        dataset: the data set.
+        epoch: tells the epoch where the sampler does not, as torch's own do not.
+        options: those of `DataLoader`.
+
     Examples:
         >>> loader = ResumableLoader(range(6), batch_size=2)
         >>> loader.load_state_dict({"batches": 2})
@@ -61,7 +66,8 @@ class ResumableLoader(DataLoader[Any]):
     _done = 0  # batches of this epoch that have been handed out, those left out included
     _placed = False  # whether `begin_at` said where to begin
 
-    def __init__(self, dataset: Dataset[Any], **options: Any) -> None:
+    def __init__(self, dataset: Dataset[Any], *, epoch: Callable[[], int] | None = None, **options: Any) -> None:
+        self.epoch = epoch  # by this name Lightning finds it when it makes the loader anew
         super().__init__(dataset, **{"collate_fn": collate, **options})
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -103,7 +109,9 @@ class ResumableLoader(DataLoader[Any]):
 
     @property
     def _epoch(self) -> int:
-        return int(getattr(self.sampler, "epoch", 0))
+        if (told := getattr(self.sampler, "epoch", None)) is None:
+            told = 0 if self.epoch is None else self.epoch()
+        return int(told)
 
     @property
     def _index_sampler(self) -> Any:

@@ -176,8 +176,8 @@ def _squeezed(labels: Any) -> Tensor:
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
-    """A copy if the array is read-only: PyTorch would warn about it."""
-    return array if array.flags.writeable else array.copy()
+    """PyTorch warns about arrays that it could write to but must not, and knows no mirrored ones."""
+    return array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy()
 
 
 def _names(arrays: Mapping[str, Any], split: str, keys: Keys | None, *, plain: bool) -> tuple[str, str] | None:

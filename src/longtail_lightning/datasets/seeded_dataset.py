@@ -173,7 +173,15 @@ def collate(samples: Any, *, stack: Callable[[Any], Any] = default_collate, with
         return stack(samples)
     if samples.error is not None:
         return samples.error
-    batch = list(samples) if samples.whole else stack(samples)
+    try:
+        batch = list(samples) if samples.whole else stack(samples)
+    except (TypeError, RuntimeError) as error:
+        if stack is not default_collate:  # the user's own
+            raise
+        return LongTailError(
+            f"Items cannot be put into a batch ({str(error).removeprefix('default_collate: ')}): let the data set give "
+            "images as tensors and labels as numbers, and choose transforms that make all images one size."
+        )
     return [*batch, samples.items] if with_items and isinstance(batch, (list, tuple)) else batch
 
 

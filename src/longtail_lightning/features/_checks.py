@@ -12,6 +12,7 @@ from torch import Tensor
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import as_labels
 
+_DTYPES = (torch.float16, torch.float32, torch.float64)
 _CHUNK = 1 << 26
 """How many numbers are checked at a time: a mapped bank is never in memory as a whole."""
 
@@ -57,10 +58,16 @@ class NotFiniteError(LongTailError):
 
 def as_views(features: Any) -> Tensor:
     """Features as `(views, inputs, features)`, of a type that npy knows."""
-    if isinstance(features, np.ndarray) and not features.flags.writeable:
-        features = features.copy()
-    views = torch.as_tensor(features).detach().cpu()
-    if views.dtype == torch.bfloat16 or not views.is_floating_point():
+    if isinstance(features, np.ndarray):
+        # What torch cannot share is copied: read-only and mirrored arrays, those in another order of bytes.
+        native = features.dtype.newbyteorder("=")
+        foreign = not features.flags.writeable or min(features.strides, default=0) < 0
+        features = features.astype(native, copy=foreign)
+    try:
+        views = torch.as_tensor(features).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LongTailError(f"features must be an array or a tensor of numbers ({error}): convert them.") from error
+    if views.dtype not in _DTYPES:
         views = views.float()
     if views.ndim == 2:
         views = views[None]
@@ -78,8 +85,11 @@ def as_bank_labels(labels: Any, num_classes: int | None) -> Tensor:
         labels = labels.copy()
     given = labels if hasattr(labels, "__array__") else list(labels)
     if getattr(given, "ndim", 0) != 2 and not _has_rows(given):
-        return as_labels(given, num_classes)
-    values = torch.as_tensor(given).detach().cpu()
+        return as_labels(given, num_classes).clone()
+    try:
+        values = torch.as_tensor(given).detach().cpu().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LongTailError(f"labels must be a row of 0 and 1 for each input ({error}): give rows alike.") from error
     if num_classes is not None and values.shape[1] != num_classes:
         raise LongTailError(
             f"labels of shape {tuple(values.shape)} are of {values.shape[1]} classes, not of {num_classes}: "
@@ -87,6 +97,29 @@ def as_bank_labels(labels: Any, num_classes: int | None) -> Tensor:
         )
     require_multi_hot(values)
     return values.to(torch.uint8)
+
+
+def as_rows(indices: Any, number: int) -> Tensor:
+    """Numbers of the inputs of a subset, 0 to `number` - 1, from numbers, which may be negative, or truth values."""
+    try:
+        chosen = torch.as_tensor(indices)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LongTailError(f"A subset is chosen by numbers of inputs or truth values ({error}).") from error
+    if chosen.ndim != 1 or (chosen.is_floating_point() and chosen.numel()):
+        raise LongTailError(
+            f"A subset is chosen by a list of whole numbers or truth values, got {chosen.dtype} of shape "
+            f"{tuple(chosen.shape)}."
+        )
+    if chosen.dtype == torch.bool:
+        require_one_each(number, "inputs", **{"truth values": chosen})
+        chosen = chosen.nonzero().flatten()
+    if chosen.numel() == 0:
+        raise LongTailError("A subset without inputs is no bank: give at least one index.")
+    chosen = chosen.long()
+    low, high = int(chosen.min()), int(chosen.max())
+    if low < -number or high >= number:
+        raise LongTailError(f"The bank has {number} inputs, there is no input {high if high >= number else low}.")
+    return chosen % number
 
 
 def require_multi_hot(labels: Tensor) -> None:

@@ -84,7 +84,7 @@ class Source(ABC):
                 if tensor is not None:
                     yield from tensor_parts(tensor)
             for name in () if ids is None else ids:
-                yield str(name).encode("utf-8", "surrogateescape")
+                yield str(name).encode("utf-8", "surrogatepass")
 
         return {
             "name": self.name,
@@ -147,7 +147,10 @@ class DataModuleSource(Source):
 
     def prepare(self, batch: Any, device: torch.device, *, augment: bool) -> Tensor:
         images = images_of(batch, self.name).to(device, non_blocking=True)
-        prepared: Tensor = self.datamodule.prepare_batch(images, items=batch[-1], augment=augment)
+        from longtail_lightning.datasets.batch_pipeline import take_apart  # features are used without torchvision
+
+        items = take_apart(batch, self.name).items if augment else None
+        prepared: Tensor = self.datamodule.prepare_batch(images, items=items, augment=augment)
         return prepared
 
     def _set_loading(self, batch_size: int, num_workers: int) -> None:
@@ -194,7 +197,7 @@ class LoaderSource(Source):
         if self.number == 0:
             raise LongTailError(f"{self.name} is empty: there is nothing to extract.")
         names = getattr(dataset, "classes", None)
-        self._names = [str(name) for name in names] if names is not None else None
+        self._names = None if names is None or callable(names) else [str(name) for name in names]
         if num_classes is not None and self._names is not None and num_classes != len(self._names):
             raise LongTailError(
                 f"num_classes={num_classes}, but {self.name}.classes names {len(self._names)}: leave num_classes out, "
@@ -219,7 +222,7 @@ class LoaderSource(Source):
 
     def _column(self, name: str) -> Sequence[Any] | None:
         values: Sequence[Any] | None = getattr(self.dataset, name, None)
-        return values if values is not None and len(values) == self.number else None
+        return values if values is not None and not callable(values) and len(values) == self.number else None
 
     def classes(self) -> tuple[int | None, list[str] | None]:
         return self.num_classes, self._names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -67,8 +68,15 @@ def write_bank(
         told = replace_file_with_checksum(folder / name, lambda file, a=array: np.save(file, a, allow_pickle=False))  # type: ignore[misc]
         files[part] = {"name": name, **told}
     # From here on the folder is the new bank.
-    write_json(folder / HEADER, {"format": FORMAT, **header, "files": files})
+    told = {"format": FORMAT, **header, "files": files}
+    write_json(folder / HEADER, {**told, "sha256": header_checksum(told)})
     _remove(folder, keep={HEADER, *(file["name"] for file in files.values())})
+
+
+def header_checksum(header: Mapping[str, Any]) -> str:
+    """Of what a header tells, without its own checksum."""
+    told = {key: value for key, value in header.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def remove_bank(folder: Path) -> None:
@@ -79,18 +87,28 @@ def remove_bank(folder: Path) -> None:
 
 def read_bank(folder: Path, *, mmap: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header of a finished bank and its arrays, which fit each other."""
-    header = read_header(folder)
-    try:
-        arrays = {part: read_array(folder / file["name"], mmap=mmap) for part, file in header["files"].items()}
-        features = arrays["features"]
-        if features.ndim != 3 or features.dtype.kind != "f":
-            raise ValueError(f"features are {features.dtype} of shape {features.shape}")
-        found = {"shape": list(features.shape), "dtype": str(features.dtype)}
-        if found != {key: header[key] for key in found}:
-            raise ValueError(f"{HEADER} tells {header['shape']} of {header['dtype']}, features.npy holds {found}")
-    except DAMAGED as error:
-        raise DamagedBankError.of(folder, error) from error
-    return header, arrays
+    while True:
+        header = read_header(folder)
+        try:
+            arrays = _arrays(folder, header, mmap)
+        except DAMAGED as error:
+            if read_header(folder) == header:
+                raise DamagedBankError.of(folder, error) from error
+        else:
+            if read_header(folder) == header:
+                return header, arrays
+        # Another process has saved a bank meanwhile: files of both would not fit each other.
+
+
+def _arrays(folder: Path, header: Mapping[str, Any], mmap: bool) -> dict[str, np.ndarray]:
+    arrays = {part: read_array(folder / file["name"], mmap=mmap) for part, file in header["files"].items()}
+    features = arrays["features"]
+    if features.ndim != 3 or features.dtype.kind != "f":
+        raise ValueError(f"features are {features.dtype} of shape {features.shape}")
+    found = {"shape": list(features.shape), "dtype": str(features.dtype)}
+    if found != {key: header[key] for key in found}:
+        raise ValueError(f"{HEADER} tells {header['shape']} of {header['dtype']}, features.npy holds {found}")
+    return arrays
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -127,7 +145,9 @@ def read_progress(folder: Path) -> dict[str, Any]:
 
 def finished_shards(folder: Path) -> set[int]:
     """The shards of an unfinished extraction that are there."""
-    return {int(marker.name) for marker in (folder / DONE).iterdir()} if (folder / DONE).is_dir() else set()
+    # File systems and desktops leave files of their own, such as .DS_Store.
+    names = [marker.name for marker in (folder / DONE).iterdir()] if (folder / DONE).is_dir() else []
+    return {int(name) for name in names if name.isdecimal()}
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

@@ -18,6 +18,7 @@ from longtail_lightning._errors import LongTailError
 _ERRORS = "surrogatepass"
 _ROWS = 1 << 14  # strings that are copied at once
 _OFFSETS = "_offsets"
+_TOO_LONG = "ids hold a number of more than 64 bits: give them as strings."
 
 
 class Column(Sequence[Any]):
@@ -146,13 +147,17 @@ def column_of(values: Any, called: str) -> Column:
         return values
     if hasattr(values, "__array__"):
         values = np.asarray(values)
+        if values.ndim != 1:
+            raise LongTailError(f"{called} have shape {values.shape}: give one for each input.")
         if values.dtype.kind in "iu" and called == "ids":
+            if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
+                raise LongTailError(_TOO_LONG)
             return Integers(values.astype(np.int64))
     if called == "ids" and all(isinstance(value, Integral) for value in values):
         try:
             return Integers(np.fromiter((int(value) for value in values), np.int64, len(values)))
         except OverflowError as error:
-            raise LongTailError("ids hold a number of more than 64 bits: give them as strings.") from error
+            raise LongTailError(_TOO_LONG) from error
     return Strings.of(values, called)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import locked
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.features._bank_files import arrays_of, header_of, open_bank
-from longtail_lightning.features._checks import as_bank_labels, as_views, require_finite, require_one_each
+from longtail_lightning.features._checks import as_bank_labels, as_rows, as_views, require_finite, require_one_each
 from longtail_lightning.features._fingerprint import encoder_fingerprint, of_a_part, require_equal
 from longtail_lightning.features._source import source_of
 from longtail_lightning.features._storage import write_bank
@@ -82,7 +83,8 @@ class FeatureBank:
         """Make a bank of what is in memory.
 
         Args:
-            features: `(inputs, features)`, or `(views, inputs, features)`; tensor or array.
+            features: `(inputs, features)`, or `(views, inputs, features)`; tensor or array. They may be many, so they
+                are not copied: leave them as they are from here on.
             labels: class index of each input, or a row of 0 and 1 per input; none by default.
             ids: what each input is called, strings or whole numbers; its number by default.
             texts: a text for each input.
@@ -102,7 +104,7 @@ class FeatureBank:
         ids = range(views.shape[1]) if ids is None else column_of(ids, "ids")
         texts = None if texts is None else column_of(texts, "texts")
         require_finite(views, ids)
-        return cls(views, labels, ids, texts, num_classes or 0, names, dict(fingerprint or {}))
+        return cls(views, labels, ids, texts, num_classes or 0, names, deepcopy(fingerprint or {}))
 
     @property
     def features(self) -> Tensor:
@@ -179,15 +181,7 @@ class FeatureBank:
         Args:
             indices: numbers of the inputs, or one truth value per input.
         """
-        chosen = torch.as_tensor(indices)
-        chosen = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
-        if chosen.numel() == 0:
-            raise LongTailError("A subset without inputs is not a bank: give at least one index.")
-        low, high = int(chosen.min()), int(chosen.max())
-        if low < -len(self) or high >= len(self):
-            wrong = high if high >= len(self) else low
-            raise LongTailError(f"The bank has {len(self)} inputs, there is no input {wrong}.")
-        chosen = chosen % len(self)
+        chosen = as_rows(indices, len(self))
         rows = chosen.numpy()
         return replace(
             self,

@@ -22,6 +22,7 @@ from longtail_lightning.features._fingerprint import encoder_fingerprint, unwrap
 from longtail_lightning.features._folder import Folder, bank_of_source
 from longtail_lightning.features._shards import Shards
 from longtail_lightning.features._source import Source, labels_of_batch, source_of
+from longtail_lightning.features._strings import column_of
 from longtail_lightning.features._writers import MemoryWriter, Writer
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.extraction import Extraction
@@ -215,6 +216,9 @@ def _fill(writer: Writer, encoding: Encoding, source: Source, settings: Extracti
 
 def _run(writer: Writer, encoding: Encoding, source: Source, settings: Extraction) -> None:
     """Extract this process's share of what is missing."""
+    for name, values in (("ids", source.ids()), ("texts", source.texts())):
+        if values is not None:
+            column_of(values, name)  # what is no string is told before the work, not after it
     rank, world_size = rank_and_world_size()
     shards, num_classes = writer.shards, source.classes()[0]
     share = shards.share(rank, world_size, writer.done())

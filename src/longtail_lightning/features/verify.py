@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from longtail_lightning._files import size_and_checksum
-from longtail_lightning.features._storage import read_header
+from longtail_lightning.features._storage import HEADER, header_checksum, read_header
 
 
 def verify_bank(path: str | Path) -> dict[str, str]:
     """What is wrong with each damaged file of a bank; empty when no file has changed since it was written.
 
-    Every file is read from end to end, and compared with the size and the checksum in `bank.json`.
+    Every file is read from end to end, and compared with the size and the checksum in `bank.json`, which has one of
+    its own.
 
     Args:
         path: folder of the bank.
@@ -27,8 +28,9 @@ def verify_bank(path: str | Path) -> dict[str, str]:
         >>> verify_bank(folder)
         {'labels.npy': 'is missing'}
     """
-    found = {}
-    for file in read_header(Path(path))["files"].values():
+    header = read_header(Path(path))
+    found = {} if header.get("sha256") == header_checksum(header) else {HEADER: "is not what was written"}
+    for file in header["files"].values():
         if wrong := _wrong(Path(path) / file["name"], file):
             found[file["name"]] = wrong
     return found
