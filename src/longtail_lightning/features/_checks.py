@@ -1,4 +1,4 @@
-"""What a bank is made of is checked here: features, labels, and that there is one of everything for each input."""
+"""Check what a bank is made of: features, labels, and one value of each kind per input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtail_lightning.counts import as_labels
 
 _DTYPES = (torch.float16, torch.float32, torch.float64)
 _CHUNK = 1 << 26
-"""Numbers looked at at once: a mapped bank is never in memory as a whole."""
+"""How many numbers are checked at a time: a mapped bank is never in memory as a whole."""
 
 
 class NotFiniteError(LongTailError):
@@ -22,8 +22,8 @@ class NotFiniteError(LongTailError):
 
     Args:
         message: the sentence.
-        dtype: type of the features; in `float32` those that are too large for `float16` have a place.
-        number: how many inputs have such features, as far as they were looked at.
+        dtype: type of the features; `float32` can hold those that are too large for `float16`.
+        number: how many of the inputs checked so far have such features.
         names: ids of the first of them.
     """
 
@@ -114,7 +114,7 @@ def as_rows(indices: Any, number: int) -> Tensor:
         require_one_each(number, "inputs", **{"truth values": chosen})
         chosen = chosen.nonzero().flatten()
     if chosen.numel() == 0:
-        raise LongTailError("A subset without inputs is no bank: give at least one index.")
+        raise LongTailError("A subset without inputs is not a bank: give at least one index.")
     chosen = chosen.long()
     low, high = int(chosen.min()), int(chosen.max())
     if low < -number or high >= number:
@@ -133,7 +133,7 @@ def require_multi_hot(labels: Tensor) -> None:
 
 
 def require_one_each(number: int, unit: str, **given: Any) -> None:
-    """Refuse what is there, but not once for each of so many inputs or classes."""
+    """Refuse values that are given, but not one for each input or class."""
     for name, values in given.items():
         if values is not None and len(values) != number:
             raise LongTailError(f"A bank of {number} {unit} got {len(values)} {name}: give one for each.")
