@@ -176,7 +176,7 @@ def _squeezed(labels: Any) -> Tensor:
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
-    """PyTorch warns about arrays that it could write to but must not, and knows no mirrored ones."""
+    """A copy if the array is read-only or mirrored: PyTorch would warn about one and refuse the other."""
     return array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy()
 
 

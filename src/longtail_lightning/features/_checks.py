@@ -114,7 +114,7 @@ def as_rows(indices: Any, number: int) -> Tensor:
         require_one_each(number, "inputs", **{"truth values": chosen})
         chosen = chosen.nonzero().flatten()
     if chosen.numel() == 0:
-        raise LongTailError("A subset without inputs is no bank: give at least one index.")
+        raise LongTailError("A subset without inputs is not a bank: give at least one index.")
     chosen = chosen.long()
     low, high = int(chosen.min()), int(chosen.max())
     if low < -number or high >= number:
