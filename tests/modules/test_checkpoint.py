@@ -9,7 +9,17 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 
-from longtail_lightning import BaseClassifier, CIFARResNet, CosineHead, LinearHead, LogitAdjustedLoss, LongTailReport
+from longtail_lightning import (
+    BaseClassifier,
+    CIFARResNet,
+    ClassCounts,
+    CosineHead,
+    DescribedModule,
+    LinearHead,
+    LogitAdjustedLoss,
+    LongTailReport,
+    load,
+)
 from longtail_lightning._errors import LongTailError
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -179,3 +189,47 @@ def test_a_test_needs_no_names_of_the_data():
     save(tiny_model(data), data)
     nameless = Nameless(num_classes=6, max_count=12, imbalance_factor=4, val_per_class=3, test_per_class=3)
     tiny_trainer().test(BaseClassifier.load_from_checkpoint("model.ckpt"), nameless, verbose=False)
+
+
+class Sharing(DescribedModule):
+    """As a user writes one: a head that stands in two places, one ReLU, and no `save_hyperparameters`."""
+
+    parts = ("body", "heads", "first")
+
+    def __init__(self, class_counts, *, body=None, heads=None, first=None):
+        super().__init__()
+        self.class_counts = ClassCounts(class_counts)
+        self.body, self.heads, self.first = body, heads, first
+
+    def forward(self, images):
+        features = self.body(images)
+        return sum(head(features) for head in self.heads) + self.first(features)
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        return {"logits": self(batch[0]), "target": batch[1]}
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+def test_modules_that_are_shared_are_shared_again():
+    data = tiny_data()
+    head, act = LinearHead(16, 6), nn.ReLU()
+    body = nn.Sequential(nn.Flatten(), nn.Linear(3072, 16), act, nn.Linear(16, 16), act)
+    model = Sharing(data.class_counts, body=body, heads=nn.ModuleList([head, head]), first=head)
+    save(model, data)
+    for again in (
+        load("model.ckpt").module,
+        Sharing.load_from_checkpoint("model.ckpt", class_counts=data.class_counts),
+    ):
+        assert again.heads[0] is again.heads[1] is again.first
+        assert again.body[2] is again.body[4]
+        same_logits(model, again)
+    tiny_trainer(max_epochs=2).fit(Sharing(data.class_counts), data, ckpt_path="model.ckpt")
+    other = LinearHead(16, 6)
+    passed = load("model.ckpt", parts={"first": other}).module
+    assert passed.first is other
+    assert passed.heads[0] is not other

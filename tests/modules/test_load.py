@@ -125,6 +125,7 @@ def test_a_prior_moves_the_logits(trained):
         (np.zeros((1, 32, 32, 3), dtype=np.uint8), {"prior": [1.0]}, "for each of the 6 classes"),
         (np.zeros((1, 32, 32, 3), dtype=np.uint8), {"prior": {"fan-3 blu": 1.0}}, "Did you mean"),
         (np.zeros((1, 32, 32, 3), dtype=np.uint8), {"prior": "flat"}, "'uniform'"),
+        (np.zeros((1, 32, 32, 3), dtype=np.uint8), {"prior": ["cat", "dog"]}, "one frequency"),
     ],
 )
 def test_wrong_input_is_told(trained, inputs, options, message):

@@ -19,14 +19,14 @@ try:
 except ImportError:  # torchvision 0.29 announces this for a later release; Pillow then decodes all
     decode_jpeg = None  # type: ignore[assignment]
 
-ImageSource = str | Path | bytes | Image.Image
+ImageSource = str | Path | bytes
 
 
 class UnreadableImageError(LongTailError):
     """An image file that is missing, empty, truncated or no image at all."""
 
 
-def decode_image(source: ImageSource) -> Tensor:
+def decode_image(source: ImageSource | Image.Image) -> Tensor:
     """Read an image as uint8 RGB, `(3, height, width)`.
 
     Grayscale, palette, CMYK and 16-bit images become 8-bit RGB, EXIF rotation is applied, an

@@ -45,6 +45,7 @@ def describe_module(module: Any, checkpoint: dict[str, Any]) -> None:
         "version": longtail_lightning.__version__,
         "class_path": f"{type(module).__module__}.{type(module).__qualname__}",
         "parts": {name: _described(getattr(module, name)) for name in module.parts},
+        "shared": _shared(module),
         "trainable": [name for name, parameter in module.named_parameters() if parameter.requires_grad],
         "card": module.card(),
     }
@@ -61,6 +62,15 @@ def _described(part: Any) -> dict[str, Any]:
     except NotPlainError:
         spec = None
     return {"class": type(part).__qualname__, "spec": spec}
+
+
+def _shared(module: Any) -> list[list[str]]:
+    """Names of each module that stands in several places of the parts: what is rebuilt must share it again."""
+    places: dict[int, list[str]] = {}
+    for name, inner in module.named_modules(remove_duplicate=False):
+        if name.partition(".")[0] in module.parts:
+            places.setdefault(id(inner), []).append(name)
+    return [names for names in places.values() if len(names) > 1]
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -80,7 +90,7 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
     A part that was passed to `load_from_checkpoint` stays. So does the loss when a trainer resumes:
     it is the one in the script or config that was asked for.
     """
-    passed = checkpoint.get(HYPER_PARAMETERS, {})
+    passed, described = checkpoint.get(HYPER_PARAMETERS, {}), set()
     for name, saved in checkpoint.get(KEY, {}).get("parts", {}).items():
         if isinstance(passed.get(name), nn.Module) or (name == "loss" and attached_trainer(module) is not None):
             continue
@@ -91,9 +101,15 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
                     f"The checkpoint's {name} is a {saved['class']}, which cannot be described in plain values: "
                     f"load it with load_from_checkpoint(path, {name}=...), or load(path, parts={{{name!r}: ...}})."
                 )
-        elif _described(part)["spec"] != saved["spec"]:
+            continue
+        described.add(name)
+        if _described(part)["spec"] != saved["spec"]:
             made = rebuild(saved["spec"], getattr(module, "class_counts", None))
             setattr(module, name, made.to(module.device) if isinstance(made, nn.Module) else made)
+    for first, *others in checkpoint.get(KEY, {}).get("shared", ()):
+        if {name.partition(".")[0] for name in (first, *others)} <= described:
+            for name in others:
+                module.set_submodule(name, module.get_submodule(first))
 
 
 def restore_trainable(module: L.LightningModule, names: Sequence[str]) -> None:
@@ -129,6 +145,8 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module]) -> L.Lightnin
     # The command line keeps settings of parts and optimizers here; the descriptions of the parts replace them.
     settings = {name: value for name, value in saved.items() if name in accepted and not _is_spec(value)}
     settings |= {name: value for name, value in cls.start_only.items() if name in accepted}
+    if "class_counts" in accepted:  # which not every module keeps among its hyper-parameters
+        settings["class_counts"] = checkpoint[KEY]["card"]["class_counts"]
     for name in checkpoint[KEY]["parts"]:
         if name in accepted:
             settings.pop(name, None)

@@ -138,7 +138,10 @@ class Classifier:
             if unknown := [name for name in prior if name not in names]:
                 raise LongTailError(f"prior has a class {unknown[0]!r}. {did_you_mean(unknown[0], names)}")
             prior = [float(prior.get(name, 0.0)) for name in names]
-        wanted = torch.as_tensor(prior, dtype=torch.float64)
+        try:
+            wanted = torch.as_tensor(prior, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):  # words, or lists in lists
+            wanted = torch.empty(0, dtype=torch.float64)
         total = float(wanted.sum())
         if wanted.shape != (len(counts),) or not bool((wanted >= 0).all()) or not 0 < total < float("inf"):
             raise LongTailError(f"prior needs one frequency, 0 or more, for each of the {len(counts)} classes.")
