@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from longtail_lightning._random import generator, isolated_rng, mix
+from longtail_lightning._random import generator, mix, temporary_seed
 
 
 def test_neighboring_seeds_share_no_epochs():
@@ -18,7 +18,7 @@ def test_generators_repeat():
 def test_isolation_does_not_touch_accelerators(monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    with isolated_rng(1):
+    with temporary_seed(1):
         pass
     assert not seeded
 
@@ -27,6 +27,6 @@ def test_isolation_leaves_the_global_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    with isolated_rng(1):
+    with temporary_seed(1):
         torch.rand(100)
     assert torch.equal(torch.rand(2), expected)

@@ -100,7 +100,7 @@ def generator(*numbers: int) -> torch.Generator:
 
 
 @contextmanager
-def isolated_rng(*numbers: int) -> Iterator[None]:
+def temporary_seed(*numbers: int) -> Iterator[None]:
     """Run a block under the global CPU generator seeded with `mix(*numbers)`, then put its state back."""
     # Not torch.manual_seed: that seeds every accelerator as well.
     state = torch.default_generator.get_state()

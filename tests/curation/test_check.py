@@ -17,8 +17,8 @@ from torchvision.datasets import ImageFolder
 
 from longtail_lightning import CSVLT, ConcatLT, ImageFolderLT, ImageList, ImageListLT, check_images
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.curation._checked_splits import checked_splits_of
 from longtail_lightning.curation._probe import BROKEN, ODD
-from longtail_lightning.curation._splits import splits_of
 from longtail_lightning.curation.check import check_splits
 from longtail_lightning.curation.clean_lists import list_files, write_lists
 from longtail_lightning.curation.data_report import FAULTS, NOTES, Fault
@@ -212,7 +212,7 @@ def test_images_in_a_table(tmp_path):
         "contradiction": {"all.parquet:0", "all.parquet:3"},
     }
     with pytest.raises(LongTailError, match="not in files of their own"):
-        list_files("list", splits_of(data))
+        list_files("list", checked_splits_of(data))
 
 
 def test_images_in_memory_are_compared_by_their_pixels():
@@ -243,7 +243,7 @@ def test_clean_lists_are_clean_and_can_be_read(tmp_path, as_lists):
     planted = plant(clean_tree(tmp_path))
     lists(tmp_path, first=1)
     before = state(tmp_path)
-    parts = splits_of(of_lists(tmp_path) if as_lists else ImageFolderLT(tmp_path))
+    parts = checked_splits_of(of_lists(tmp_path) if as_lists else ImageFolderLT(tmp_path))
     report = check_splits(parts)
     folder = tmp_path / "clean"
     files = {name: folder / path for name, path in list_files("list", parts).items()}
@@ -295,7 +295,7 @@ def test_names_that_lists_can_hold_only_in_quotes(tmp_path):
     (tmp_path / "d").mkdir()
     picture(9).save(tmp_path / "d/x.png")
     train = ImageList([*names, "d/x.png"], [0, 0, 0, 0, 1, 1], root=tmp_path)
-    parts = splits_of({"train": train})
+    parts = checked_splits_of({"train": train})
     files = list_files("good.txt", parts)
     assert files == {"train": Path("good.txt"), "classes": Path("good_classes.txt")}
     assert write_lists(parts, check_splits(parts), files) == {"train": 5}
@@ -343,7 +343,7 @@ def test_an_interrupted_check_reports_what_it_has_found(tmp_path):
     saved = json.loads(report.save("report.json").read_text())
     assert saved["complete"] is False
     assert saved["read"] == 32
-    parts = splits_of({"train": Stopping(interrupt)})
+    parts = checked_splits_of({"train": Stopping(interrupt)})
     with pytest.raises(LongTailError, match="no list is written from a part"):
         write_lists(parts, report, {"train": Path("a.txt")})
 

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from longtail_lightning import _lightning
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng
-from longtail_lightning.callbacks._forward import check_forward
-from longtail_lightning.callbacks._parts import backbone_and_head
+from longtail_lightning._random import temporary_seed
+from longtail_lightning.callbacks._backbone_and_head import backbone_and_head
+from longtail_lightning.callbacks._check_forward import check_forward
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import Extraction, FeatureBank
@@ -30,7 +30,6 @@ from longtail_lightning.features.extract import extract
 
 Split = Literal["train", "val", "test"]
 
-parts_of = backbone_and_head
 _MIXED = ("bf16-mixed", "16-mixed")  # with other precisions, the module already has the type that it computes in
 
 
@@ -68,11 +67,11 @@ def probe(
             f"Of the {number} {split} loaders, classifiers are re-trained, compared and chosen on the first "
             "alone: pass the one that is meant first."
         )
-    with _stage(trainer, pl_module, augment=views > 1), source.loading(1, 0), isolated_rng(0):
+    with _stage(trainer, pl_module, augment=views > 1), source.loading(1, 0), temporary_seed(0):
         batch = next(iter(source.loader([0], augment=views > 1, view=0)))
         images = source.prepare(batch, device, augment=False)
         labels_of_batch(batch)
-    parts = parts_of(pl_module, "Extraction", backbone, head)
+    parts = backbone_and_head(pl_module, "Extraction", backbone, head)
     with _stage(trainer, pl_module, augment=False):
         check_forward(trainer, pl_module, parts, images, Encoding(parts[0], device, _autocast(trainer)))
 
@@ -99,7 +98,7 @@ def bank_of(
     with _stage(trainer, pl_module, augment=views > 1):
         run = partial(
             extract,
-            parts_of(pl_module, "Extraction", backbone, head)[0],
+            backbone_and_head(pl_module, "Extraction", backbone, head)[0],
             source,
             None,
         )

@@ -28,7 +28,7 @@ def datamodule_of(trainer: L.Trainer) -> Any:
     return None if stale else datamodule
 
 
-def splits_of(callback: Any, pl_module: L.LightningModule, counts: ClassCounts) -> ShotSplits:
+def shot_splits_of(callback: Any, pl_module: L.LightningModule, counts: ClassCounts) -> ShotSplits:
     """Which classes are many-, medium- and few-shot, by the bounds of a callback or module."""
     many, few = bounds_of(callback, pl_module)
     return counts.shots(many=many, few=few)

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from longtail_lightning.callbacks._candidates import Candidates
 from longtail_lightning.callbacks._heads import weight_norms
-from longtail_lightning.callbacks._retrain import Candidates
 from longtail_lightning.counts import ClassCounts, ShotSplits
 from longtail_lightning.report import Comparison
 from longtail_lightning.report.comparison import Files, averaged, is_curve

@@ -11,14 +11,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import temporary_seed
+from longtail_lightning.callbacks._backbone_and_head import backbone_and_head
 from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, probe
+from longtail_lightning.callbacks._candidates import JOINT, Candidates
 from longtail_lightning.callbacks._checkpoints import files_of, folder_of, load_best
-from longtail_lightning.callbacks._counts import bounds_of, class_counts_of, splits_of
+from longtail_lightning.callbacks._counts import bounds_of, class_counts_of, shot_splits_of
 from longtail_lightning.callbacks._heads import loads_by_itself, replacement_for
-from longtail_lightning.callbacks._parts import backbone_and_head
 from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
-from longtail_lightning.callbacks._retrain import JOINT, Candidates
 from longtail_lightning.callbacks._retraining_report import comparisons_of, save_report
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.methods import Retraining
@@ -184,7 +184,7 @@ class ClassifierRetraining(ReportingCallback):
         try:
             if self.start == "best":
                 load_best(trainer, pl_module)
-            with isolated_rng(0):
+            with temporary_seed(0):
                 kept = self._retrain(trainer, pl_module)
         finally:
             if kept is None:
@@ -272,7 +272,7 @@ class ClassifierRetraining(ReportingCallback):
         tested: dict[str, Tensor],
     ) -> None:
         counts = class_counts_of(trainer, pl_module) or train.class_counts
-        val, test = comparisons_of(candidates, counts, splits_of(self, pl_module, counts), accuracy, tested)
+        val, test = comparisons_of(candidates, counts, shot_splits_of(self, pl_module, counts), accuracy, tested)
         self.rows, self.test_rows = val.rows, test.rows
         self.details = val.record()["details"]
         folder = log_folder(trainer)

@@ -10,7 +10,7 @@ import lightning as L
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks._start import check_start, start_epoch
+from longtail_lightning.callbacks._deferred_start import check_start, start_epoch
 from longtail_lightning.data.datamodule import SamplerCallable
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.samplers import ClassBalancedSampler

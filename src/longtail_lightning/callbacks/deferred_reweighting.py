@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks._start import check_start, start_epoch
+from longtail_lightning.callbacks._deferred_start import check_start, start_epoch
 
 
 class DeferredReweighting(L.Callback):

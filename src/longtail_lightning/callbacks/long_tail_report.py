@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks._counts import class_counts_of, datamodule_of, splits_of
+from longtail_lightning.callbacks._counts import class_counts_of, datamodule_of, shot_splits_of
 from longtail_lightning.callbacks._outputs import outputs_of
 from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
 from longtail_lightning.metrics import PerClassAccuracy
@@ -164,7 +164,7 @@ class LongTailReport(ReportingCallback):
         names = getattr(pl_module, "class_names", None) or getattr(data, "class_names", None)
         subset = getattr(data, "subset_id", None)
         title = "Test accuracy" if stage == "test" else "Validation accuracy"
-        comparison = Comparison(title, results, counts, splits_of(self, pl_module, counts), names)
+        comparison = Comparison(title, results, counts, shot_splits_of(self, pl_module, counts), names)
         self.rows = comparison.rows
         self.print_later(comparison)
         if folder is None:

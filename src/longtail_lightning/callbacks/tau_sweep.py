@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.callbacks._backbone_and_head import backbone_and_head
 from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_of, probe
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
-from longtail_lightning.callbacks._parts import backbone_and_head
 from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
 from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of

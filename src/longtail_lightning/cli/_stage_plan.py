@@ -50,7 +50,7 @@ class Stage:
         found = [match for text in _texts([self.settings, self.flags]) for match in _REFERENCE.findall(text)]
         return [Reference(*match) for match in dict.fromkeys(found)]
 
-    def filled(self, place: Callable[[Reference], Path]) -> Stage:
+    def resolved(self, place: Callable[[Reference], Path]) -> Stage:
         """The same stage with each reference `${stages.x.best}` replaced by its file or folder."""
 
         def fill(value: Any) -> Any:

@@ -49,7 +49,7 @@ class RunFolder:
         """Whether there is a checkpoint to resume from; a truncated file does not count."""
         return stage.run == "fit" and zipfile.is_zipfile(self.folder(stage) / LAST)
 
-    def find(self, reference: Reference) -> Path:
+    def resolve(self, reference: Reference) -> Path:
         """The file or folder that a reference means."""
         folder = self.folder(reference.stage)
         checkpoints, what = folder / "checkpoints", reference.what.removeprefix("checkpoints.")
@@ -94,7 +94,7 @@ class RunFolder:
 
     def run_stage(self, stage: Stage, *, lock: Sequence[int] = ()) -> int:
         """Run a stage as a process of its own, from where it stopped; the exit status."""
-        used = {path.as_posix(): checksum_of(path) for path in map(self.find, stage.references())}
+        used = {path.as_posix(): checksum_of(path) for path in map(self.resolve, stage.references())}
         folder = self.folder(stage)
         resumed = self.goes_on(stage)
         if resumed:
@@ -103,7 +103,7 @@ class RunFolder:
             _clear(folder)
         record = {"settings": stage.identity(), "files": used}
         write_json(folder / STARTED, record)
-        command = self._command(stage.filled(self.find), folder / LAST if resumed else None)
+        command = self._command(stage.resolved(self.resolve), folder / LAST if resumed else None)
         begin = time.monotonic()
         status = run_process([sys.executable, "-m", "longtail_lightning.cli.main", *command], lock)
         if status == 0:
@@ -161,7 +161,7 @@ class RunFolder:
         """Take the version out of the configs that the run saved, so that repeating it does not overwrite it."""
         folder = self.folder(stage)
         if stage.run == "tau":
-            checkpoint = stage.filled(self.find).settings.get("ckpt_path", "")
+            checkpoint = stage.resolved(self.resolve).settings.get("ckpt_path", "")
             if (beside := config_beside(checkpoint)) is not None:  # `ltl test` looks for it beside tau.ckpt
                 write_text(folder / CONFIG_FILE, beside.read_text(encoding="utf-8"))
         for file in folder.glob("config_*.yaml"):
@@ -172,7 +172,7 @@ class RunFolder:
                 continue
             first["init_args"] |= {"save_dir": self.path.as_posix(), "name": stage.name, "version": None}
             if stage.run == "fit":
-                config["ckpt_path"] = stage.filled(self.find).settings.get("ckpt_path")
+                config["ckpt_path"] = stage.resolved(self.resolve).settings.get("ckpt_path")
             head = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
             write_text(file, "\n".join([*head, _as_yaml(config)]))
 

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._rooms import ROOMS
 from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
+from longtail_lightning.cli._after_fit import say, say_after_fit
 from longtail_lightning.cli._argv import (
     flatten,
     plain_key,
@@ -30,7 +31,6 @@ from longtail_lightning.cli._argv import (
 )
 from longtail_lightning.cli._checkpoints import Saved, with_model_of_checkpoint
 from longtail_lightning.cli._classes import take_classes_of
-from longtail_lightning.cli._closing import say, say_after_fit
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule

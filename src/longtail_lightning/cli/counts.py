@@ -26,7 +26,7 @@ def counts(asked: Namespace) -> int:
 
 
 def _of_datamodule(args: list[str]) -> tuple[ClassCounts, list[str]]:
-    from longtail_lightning.cli.components import instantiate_data
+    from longtail_lightning.cli.instantiate import instantiate_data
 
     datamodule = instantiate_data(args)
     return datamodule.class_counts, datamodule.class_names

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._progress import progress_bar
-from longtail_lightning.cli._source import source_of
+from longtail_lightning.cli._data_argument import data_of
 
 _LARGE = 200  # from this many images on, starting processes pays off
 
 
 def check(asked: Namespace) -> int:
     """`ltl data check`."""
-    source = source_of(asked, "check")
+    source = data_of(asked, "check")
     from longtail_lightning.cli._check_tables import print_lists, print_report
-    from longtail_lightning.curation._splits import splits_of
+    from longtail_lightning.curation._checked_splits import checked_splits_of
     from longtail_lightning.curation.check import check_splits
     from longtail_lightning.curation.clean_lists import list_files, refuse_existing, write_lists
     from longtail_lightning.curation.data_report import is_report
@@ -28,7 +28,7 @@ def check(asked: Namespace) -> int:
     out = Path(asked.out)
     if out.exists() and not is_report(out):
         raise LongTailError(f"--out {out}: the file exists and is not a report of `ltl data check`; give another name.")
-    found = splits_of(source)
+    found = checked_splits_of(source)
     lists = list_files(asked.fix, found) if asked.fix else {}
     refuse_existing(list(lists.values()))
     total = sum(len(part.labels) for part in found.parts)
@@ -53,7 +53,7 @@ def check(asked: Namespace) -> int:
 
 def prepare(asked: Namespace) -> int:
     """`ltl data prepare`."""
-    source = source_of(asked, "prepare")
+    source = data_of(asked, "prepare")
     from longtail_lightning.cli._check_tables import FIT
     from longtail_lightning.curation.prepare import prepare_shards
 

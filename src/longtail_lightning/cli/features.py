@@ -66,7 +66,7 @@ def _encoder(asked: Namespace) -> tuple[nn.Module, LongTailDataModule]:
     """The encoder that gives the features, and the data to run it on."""
     from torch import nn
 
-    from longtail_lightning.cli.components import instantiate_data, load_trained
+    from longtail_lightning.cli.instantiate import instantiate_data, load_trained
 
     if asked.encoder is None:
         model, data = load_trained(asked.ckpt_path, asked.components)

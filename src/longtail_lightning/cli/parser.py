@@ -74,12 +74,16 @@ def _command(commands: Any, name: str, run: str, usage: str, description: str, *
 
 
 def _add_look(commands: Any) -> None:
-    made = _command(commands, "list", "look.list_", "[TOPIC] [PATTERN]", "Name what there is, each with a sentence.")
+    made = _command(
+        commands, "list", "list_show_cp.list_", "[TOPIC] [PATTERN]", "Name what there is, each with a sentence."
+    )
     made.add_argument("topic", metavar="TOPIC", nargs="?", help=", ".join(TOPICS))
     made.add_argument("pattern", metavar="PATTERN", nargs="?", help="selects backbones: ltl list backbones 'vit*'")
-    made = _command(commands, "show", "look.show", "NAME", "Describe a component, or print a recipe.")
+    made = _command(commands, "show", "list_show_cp.show", "NAME", "Describe a component, or print a recipe.")
     made.add_argument("name", metavar="NAME", help="a component (LogitAdjustedLoss) or a recipe (quickstart)")
-    made = _command(commands, "cp", "look.cp", "RECIPE [FILE]", "Copy a recipe, to edit it; nothing is overwritten.")
+    made = _command(
+        commands, "cp", "list_show_cp.cp", "RECIPE [FILE]", "Copy a recipe, to edit it; nothing is overwritten."
+    )
     made.add_argument("recipe", metavar="RECIPE", help="its name, as in `ltl list recipes`")
     made.add_argument("file", metavar="FILE", nargs="?", help="where to (default: RECIPE.yaml)")
 
@@ -187,7 +191,7 @@ def _add_pictures(commands: Any) -> None:
     made = _command(
         commands,
         "predict --images",
-        "pictures.predict",
+        "predict_pictures.predict",
         "PATH [PATH ...] --ckpt_path FILE [options]",
         "Says what is on pictures: files, or folders with all that is in them. The checkpoint alone is needed.",
     )

@@ -29,9 +29,9 @@ def tau(asked: Namespace) -> int:
         raise LongTailError(f"--out {out} is the checkpoint itself: give the new one another name.")
     if out.exists():
         raise LongTailError(f"{out} exists already: give the new checkpoint another name with --out.")
-    from longtail_lightning.callbacks._banks import parts_of
+    from longtail_lightning.callbacks._backbone_and_head import backbone_and_head
     from longtail_lightning.cli._classes import place_of_classes
-    from longtail_lightning.cli.components import load_trained
+    from longtail_lightning.cli.instantiate import load_trained
     from longtail_lightning.heads.tau_normalized import linear_of
 
     model, data = load_trained(path, asked.components)
@@ -44,7 +44,7 @@ def tau(asked: Namespace) -> int:
             "The data have other classes than the model, or in another order: give the data of its run, or a fixed "
             "value, --tau 0.7."
         )
-    head = linear_of(parts_of(model, "ltl tau")[1], "ltl tau")
+    head = linear_of(backbone_and_head(model, "ltl tau")[1], "ltl tau")
     value = asked.tau if asked.tau is not None else _choose(model, data, head, asked, out)
     _write(model, head, value, asked.bias, path, out)
     print(f"tau         {value:.4g}\ncheckpoint  {out}\n\ntest        ltl test --ckpt_path {out}")
@@ -54,7 +54,7 @@ def tau(asked: Namespace) -> int:
 def _choose(model: L.LightningModule, data: Any, head: Any, asked: Namespace, out: Path) -> float:
     import torch
 
-    from longtail_lightning.callbacks._banks import parts_of
+    from longtail_lightning.callbacks._backbone_and_head import backbone_and_head
     from longtail_lightning.features import extract_features
     from longtail_lightning.methods import learn_tau, select_tau
     from longtail_lightning.methods.tau_selection import TAUS
@@ -67,7 +67,7 @@ def _choose(model: L.LightningModule, data: Any, head: Any, asked: Namespace, ou
             "--tau 0.7, or train again with images held out, --data.val_split 0.1."
         )
     bank = extract_features(
-        parts_of(model, "ltl tau")[0],
+        backbone_and_head(model, "ltl tau")[0],
         data,
         split=split,
         dtype=torch.float32 if split == "val" else torch.float16,

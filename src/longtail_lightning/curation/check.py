@@ -11,8 +11,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.curation._checked_splits import CheckedSplit, CheckedSplits, checked_splits_of
 from longtail_lightning.curation._probe import ODD, Probe, Seen
-from longtail_lightning.curation._splits import CheckedSplit, CheckedSplits, splits_of
 from longtail_lightning.curation.data_report import FAULTS, DataReport, Fault
 from longtail_lightning.data.datamodule import LongTailDataModule
 from longtail_lightning.datasets.loader import ResumableLoader, WorkerDiedError, one_thread
@@ -50,7 +50,7 @@ def check_images(
         >>> [(fault.kind, fault.where) for fault in check_images({"train": train}).faults]
         [('single', 'class 1'), ('duplicate', 'train[2]')]
     """
-    found = splits_of(data)
+    found = checked_splits_of(data)
     if class_names is not None:
         found.class_names = list(class_names)
     return check_splits(found, num_workers=num_workers, pixels=pixels, progress=progress)

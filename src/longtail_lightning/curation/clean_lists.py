@@ -9,7 +9,7 @@ import numpy as np
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_text
-from longtail_lightning.curation._splits import CheckedSplits
+from longtail_lightning.curation._checked_splits import CheckedSplits
 from longtail_lightning.curation.check import first_label
 from longtail_lightning.curation.data_report import DataReport
 from longtail_lightning.datasets.image_list import ImageList

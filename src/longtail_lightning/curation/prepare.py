@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import LOCK, locked, write_json
-from longtail_lightning.curation._splits import SPLITS
+from longtail_lightning.curation._checked_splits import SPLITS
 from longtail_lightning.curation.write_shards import Contents, counted_from, write_split
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.datasets.image_shards import MANIFEST, VERSION, import_arrow, read_manifest
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.nested import encoded_image, item_name
-from longtail_lightning.datasets.read_text import few
+from longtail_lightning.datasets.read_text import first_names
 
 _PLAN = "unfinished.json"
 
@@ -152,7 +152,7 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
                     "give another folder, or remove this one."
                 )
         elif held:
-            raise LongTailError(f"{folder} is not empty ({few(held)}): give a new folder.")
+            raise LongTailError(f"{folder} is not empty ({first_names(held)}): give a new folder.")
         else:
             write_json(folder / _PLAN, plan)
     except OSError as error:

@@ -11,9 +11,9 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
+from longtail_lightning.datasets.hold_out import Split, hold_out
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.long_tail import Draw, Profile, SubsetId, long_tail_indices, profile_name
-from longtail_lightning.datasets.splits import Split, hold_out
 
 
 class Splits:

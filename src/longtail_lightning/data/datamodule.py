@@ -20,13 +20,13 @@ from longtail_lightning.data._resume import ResumableData
 from longtail_lightning.data._splits import Splits
 from longtail_lightning.data.options import SamplerCallable as SamplerCallable
 from longtail_lightning.datasets.array_images import ResidentImages
+from longtail_lightning.datasets.hold_out import Split as Split
 from longtail_lightning.datasets.image_transforms import ImageTransforms
 from longtail_lightning.datasets.loader import ResumableLoader, one_thread
 from longtail_lightning.datasets.long_tail import Draw, Profile
 from longtail_lightning.datasets.nested import item_name
 from longtail_lightning.datasets.presets import TransformsLike, as_transforms
 from longtail_lightning.datasets.seeded_dataset import SeededDataset
-from longtail_lightning.datasets.splits import Split as Split
 from longtail_lightning.features._arguments import made
 from longtail_lightning.samplers import EvaluationSampler, InstanceBalancedSampler, LongTailSampler
 

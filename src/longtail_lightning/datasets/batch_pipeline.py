@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import temporary_seed
 from longtail_lightning.datasets.augment import item_keys
 
 _MIX = 1  # tells the random numbers of mixing from those of augmentation
@@ -112,7 +112,7 @@ class BatchPipeline:
             augment: draws from the keys, or from the global CPU generator, which the batch's first key seeds.
         """
         keys = item_keys(items, seed=self.seed)
-        with isolated_rng(int(keys[0]) if len(keys) else 0):
+        with temporary_seed(int(keys[0]) if len(keys) else 0):
             return augment(images, keys)
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class BatchPipeline:
         """Mix the images of a batch with each other; one draw serves the batch, so it depends on the images in it."""
         if not self._mixes:
             return images, target
-        with isolated_rng(int(item_keys(items[:1], seed=self.seed)[0]), _MIX):
+        with temporary_seed(int(item_keys(items[:1], seed=self.seed)[0]), _MIX):
             mixed: tuple[Tensor, Tensor] = v2.RandomChoice(self._mixes)(images, target.long())
         return mixed
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import generator, isolated_rng
+from longtail_lightning._random import generator, temporary_seed
 from longtail_lightning.datasets.augment import item_keys
 from longtail_lightning.datasets.decode import UnreadableImageError
 from longtail_lightning.datasets.labels import labels_of
@@ -190,7 +190,7 @@ def _generators_kept() -> Iterator[None]:
     """Restore the global random generators at the end."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
-        with isolated_rng():
+        with temporary_seed():
             yield
     finally:
         random.setstate(python_state)

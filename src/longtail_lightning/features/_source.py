@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import temporary_seed
 from longtail_lightning.counts import as_labels
 from longtail_lightning.features._dataset import Names, chosen_items, files_of, stored_labels
 from longtail_lightning.features._fingerprint import checksum, tensor_parts
@@ -100,7 +100,7 @@ class Source(ABC):
         The same labels do not make the same data: another seed, size or transform gives other features.
         """
         chosen = sorted({0, self.number // 2, self.number - 1})
-        with self.loading(1, 0), isolated_rng(0):
+        with self.loading(1, 0), temporary_seed(0):
             batches = list(self.loader(chosen, augment=augment, view=0))
             if not augment:
                 return [images_of(batch, self.name) for batch in batches]
@@ -250,7 +250,7 @@ class LoaderSource(Source):
                 yield batch
                 continue
             # A hook's random numbers depend on these images, not on the process that has them.
-            with isolated_rng(view, indices[number * self.batch_size]):
+            with temporary_seed(view, indices[number * self.batch_size]):
                 batch = self.hooks(batch)
             yield batch
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from longtail_lightning._distributed import on_rank_zero, raise_on_all_ranks, rank_and_world_size
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._progress import progress_bar
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import temporary_seed
 from longtail_lightning.features._checks import NotFiniteError
 from longtail_lightning.features._encoding import Encoding, choose_device
 from longtail_lightning.features._fingerprint import encoder_fingerprint, unwrapped
@@ -115,7 +115,7 @@ def extract(
     fingerprint = _fingerprint(encoding, source, settings)
     _require_alike(fingerprint)
     # Loaders draw seeds for their workers.
-    with encoding, source.loading(batch_size, num_workers), isolated_rng(0):
+    with encoding, source.loading(batch_size, num_workers), temporary_seed(0):
         width, labeled = _first(encoding, source)
         _warn_of_logits(encoding.encoder, width, source.classes()[0])
         if path is None:
@@ -198,7 +198,7 @@ def _require_alike(fingerprint: dict[str, Any]) -> None:
 
 def _first(encoding: Encoding, source: Source) -> tuple[int, bool]:
     """Encode one input to learn the number of features, and whether there are labels."""
-    with source.loading(1, 0), isolated_rng(0):
+    with source.loading(1, 0), temporary_seed(0):
         batch = next(iter(source.loader([0], augment=False, view=0)))
         width = encoding(source.prepare(batch, encoding.device, augment=False)).shape[1]
         return width, labels_of_batch(batch) is not None
@@ -241,7 +241,7 @@ def _run(writer: Writer, encoding: Encoding, source: Source, settings: Extractio
 
 
 def _features(encoding: Encoding, source: Source, batch: Any, augment: bool, key: tuple[int, int]) -> Tensor:
-    with isolated_rng(*key):
+    with temporary_seed(*key):
         return encoding(source.prepare(batch, encoding.device, augment=augment))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng, mix
+from longtail_lightning._random import mix, temporary_seed
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._evaluate import mean_class_accuracy
 from longtail_lightning.features._head_batches import Batches
@@ -221,10 +221,10 @@ class _CrossEntropy(nn.Module):
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed dropout on CPU and GPU, and put the global generators back."""
     if device.type != "cuda":
-        with isolated_rng(seed):
+        with temporary_seed(seed):
             yield
         return
-    with torch.random.fork_rng([device]), torch.cuda.device(device), isolated_rng(seed):
+    with torch.random.fork_rng([device]), torch.cuda.device(device), temporary_seed(seed):
         torch.cuda.manual_seed(mix(seed))
         yield
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import temporary_seed
 from longtail_lightning._spec import build, spec_of
 from longtail_lightning.features import FeatureBank, HeadTraining
 from longtail_lightning.features._arguments import made, require_callable
@@ -79,13 +79,13 @@ class CRT(Retraining):
     def __call__(
         self, head: nn.Module, train: FeatureBank, val: FeatureBank | None = None, *, device: Device = "auto"
     ) -> Retrained:
-        with isolated_rng(self.training.seed):
+        with temporary_seed(self.training.seed):
             new = self._new(head, train.num_features, train.num_classes)
         training = replace(self.training, loss=copy.deepcopy(self.training.loss))  # a loss may learn too
         return Retrained(train_head(train, new, training, device=device), self.label)
 
     def check(self, head: nn.Module, *, validation: bool = True) -> None:
-        with isolated_rng(0):
+        with temporary_seed(0):
             self._new(head, *_sizes(head))
             check_sampler(self.training.sampler, head)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from longtail_lightning._random import isolated_rng
+from longtail_lightning._random import temporary_seed
 from longtail_lightning.features import FeatureBank, HeadTraining
 from longtail_lightning.features.fit_head import train_head
 from longtail_lightning.heads import LearnableScaleHead
@@ -74,6 +74,6 @@ class LWS(Retraining):
         return Retrained(train_head(train, new, self.training, device=device), self.label)
 
     def check(self, head: nn.Module, *, validation: bool = True) -> None:
-        with isolated_rng(0):
+        with temporary_seed(0):
             LearnableScaleHead(head)
             check_sampler(self.training.sampler, head)

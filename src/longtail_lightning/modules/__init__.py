@@ -1,6 +1,6 @@
 """LightningModules: thin wiring of backbone, head and loss."""
 
-from longtail_lightning.modules._described import DescribedModule as DescribedModule
+from longtail_lightning.modules._described_module import DescribedModule as DescribedModule
 from longtail_lightning.modules.base_classifier import BaseClassifier as BaseClassifier
 from longtail_lightning.modules.decoupled import Decoupled as Decoupled
 from longtail_lightning.modules.load import Classifier as Classifier

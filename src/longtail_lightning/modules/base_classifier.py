@@ -27,7 +27,7 @@ from longtail_lightning.losses import CrossEntropyLoss, LongTailLoss, WrapLoss
 from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
 from longtail_lightning.metrics._mean_loss import MeanLoss
 from longtail_lightning.modules._checkpoint import MissingPart
-from longtail_lightning.modules._described import DescribedModule
+from longtail_lightning.modules._described_module import DescribedModule
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, when_to_step
 
 HeadCallable = Callable[[int, int], Head]

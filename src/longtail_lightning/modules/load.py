@@ -17,7 +17,7 @@ from longtail_lightning.datasets.image_transforms import ImageTransforms
 from longtail_lightning.datasets.pictures import Picture, Preparation, find_pictures, read_pictures
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.modules._checkpoint import build_module
-from longtail_lightning.modules._described import DescribedModule
+from longtail_lightning.modules._described_module import DescribedModule
 
 Prior = str | Sequence[float] | Mapping[str, float] | None
 

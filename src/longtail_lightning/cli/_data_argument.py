@@ -11,7 +11,7 @@ from longtail_lightning._errors import LongTailError
 _OPTIONS = ("root", "val", "test", "path_column", "label_column", "split_column")
 
 
-def source_of(asked: Namespace, command: str) -> Any:
+def data_of(asked: Namespace, command: str) -> Any:
     """The data module that a command was given."""
     options = {name: value for name in _OPTIONS if (value := getattr(asked, name)) is not None}
     if (asked.source is None) == (not asked.components):
@@ -20,7 +20,7 @@ def source_of(asked: Namespace, command: str) -> Any:
         return source_of_path(Path(asked.source).expanduser(), options)
     if options:
         raise LongTailError(f"--{next(iter(options))} is for a list or a table: write --data.OPTION with --data.")
-    from longtail_lightning.cli.components import instantiate_data
+    from longtail_lightning.cli.instantiate import instantiate_data
 
     return instantiate_data(asked.components)
 

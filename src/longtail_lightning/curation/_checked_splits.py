@@ -62,7 +62,7 @@ class CheckedSplits:
     strays: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def splits_of(data: LongTailDataModule | Mapping[str, Dataset[Any]]) -> CheckedSplits:
+def checked_splits_of(data: LongTailDataModule | Mapping[str, Dataset[Any]]) -> CheckedSplits:
     """The splits of a data module, or of data sets by name."""
     if isinstance(data, FileDataModule):
         return _of_files(data)
