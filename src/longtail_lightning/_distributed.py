@@ -1,4 +1,4 @@
-"""Several processes that do one thing: who does it, and how an error of one ends all."""
+"""Run one task on several processes: which of them does it, and how an error in one ends all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Number of this process, and how many there are; (0, 1) without a process group.
+    """Rank of this process, and the number of processes; (0, 1) without a process group.
 
     Examples:
         >>> rank_and_world_size()
@@ -25,7 +25,7 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result:
-    """Do something on the first process while the others wait; its result, or its error, is that of all."""
+    """Run a function on the first process while the others wait; all return its result, or raise its error."""
     rank, world_size = rank_and_world_size()
     if world_size == 1:
         return work()
@@ -42,7 +42,7 @@ def on_rank_zero(work: Callable[[], Result]) -> Result:
 
 
 def raise_on_all_ranks(work: Callable[[], Result]) -> Result:
-    """Let all processes work; when one of them ends in one of our errors, all do, with that of the first."""
+    """Run a function on all processes; a `LongTailError` on any of them is raised on all (the first, if several)."""
     _, world_size = rank_and_world_size()
     if world_size == 1:
         return work()

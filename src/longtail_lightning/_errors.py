@@ -9,9 +9,9 @@ from difflib import get_close_matches
 class LongTailError(ValueError):
     """Something the user gave cannot work; the message contains the fix.
 
-    The command line prints the message alone and exits with status 2. A child that code must tell from others
-    carries what it found in fields, as keyword arguments with defaults, so that it can go to another process;
-    nothing is decided by the words of a message.
+    The command line prints the message alone and exits with status 2. A subclass that
+    code handles in its own way keeps its facts in fields, which are keyword arguments with defaults, so that it
+    can be sent to another process. Code never decides by the words of a message.
 
     Examples:
         >>> import longtail_lightning

@@ -1,4 +1,4 @@
-"""The one way to write: beside the target, to the disk, then renamed; by one process at a time, with a checksum."""
+"""Write a file whole or not at all: beside its place, then renamed; with locks and checksums."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ except ImportError:  # Windows, where nothing is locked
 
 LOCK = ".lock"
 _BLOCK = 1 << 20
-# File systems that have no locks say one of these.
+# File systems without locks raise one of these.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _held: set[int] = set()
 
@@ -48,7 +48,7 @@ def replace_file(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
 
 
 def replace_file_with_checksum(path: str | Path, write: Callable[[Any], Any]) -> dict[str, Any]:
-    """Write a file as a whole, and tell its size and checksum, as `size_and_checksum` does.
+    """Write a file as a whole, and return its size and checksum, as `size_and_checksum` does.
 
     Args:
         path: the file.
@@ -74,13 +74,13 @@ def size_and_checksum(path: Path) -> dict[str, Any]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what killed processes were writing; the folder must be locked, or it is deleted under their hands."""
+    """Delete the unfinished files of killed processes; lock the folder first, or live processes lose theirs."""
     for unfinished in folder.glob(".*.part"):
         unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file; names of files that are no UTF-8 are written as they are."""
+    """Write a text file; file names in it that are not UTF-8 keep their bytes."""
     return replace_file(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
 
 
@@ -106,10 +106,10 @@ def writable(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to a folder; the system lets go when this process ends, however it ends.
+    """Keep other processes from writing to a folder; the lock ends with this process, even if that is killed.
 
     Args:
-        folder: is made when it does not exist. What only reads need not ask.
+        folder: made when it does not exist. Readers need no lock.
     """
     file = folder / LOCK
     with writable(folder):
@@ -118,7 +118,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Deleted while it is held: who waits for this one sees that it is gone.
+        # Deleted while the lock is held: a process that waits for it sees that the file is gone.
         file.unlink(missing_ok=True)
         _held.discard(handle)
         os.close(handle)
@@ -148,7 +148,7 @@ def _lock(file: Path) -> int:
 
 
 def _let_go_in_child() -> None:
-    """Workers of a loader outlive a parent that is killed for some seconds, and would keep its locks meanwhile."""
+    """Release the locks in a forked child: loader workers outlive a killed parent by seconds, and would hold them."""
     for handle in _held:
         os.close(handle)
     _held.clear()
@@ -159,7 +159,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _folder_to_disk(folder: Path) -> None:
-    """A new name is on the disk only when the folder is."""
+    """Wait until a new file name is on the disk: names are part of the folder."""
     with suppress(OSError):  # some systems sync no folders
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -169,7 +169,7 @@ def _folder_to_disk(folder: Path) -> None:
 
 
 class _Hashing:
-    """Takes what is written to a file on its way."""
+    """Writes to a file, and hashes what it writes."""
 
     file: IO[bytes] | None = None
 

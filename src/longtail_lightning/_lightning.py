@@ -23,7 +23,7 @@ HYPER_PARAMETERS = L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY
 
 
 def from_command_line() -> bool:
-    """Whether LightningCLI is building a module, whose hyper-parameters are the config then."""
+    """Whether LightningCLI is building a module; then the module's hyper-parameters are the config."""
     return _given_hyperparameters.get() is not None
 
 
@@ -43,8 +43,8 @@ def is_compiled(module: Any) -> bool:
 def end_workers(loader: Any, batches: Any) -> None:
     """End the processes of a loader now.
 
-    The traceback of an error keeps the iterator alive until the garbage collector finds it, which would close the
-    pipes to the workers while the threads that feed them do the same.
+    An error's traceback keeps the iterator alive. The garbage collector would later close the pipes to the workers
+    at the same time as the threads that feed them.
 
     Args:
         loader: a `DataLoader` with workers.
@@ -55,16 +55,16 @@ def end_workers(loader: Any, batches: Any) -> None:
 
 
 def reason_of_death(batches: Any, *, wait: bool = False) -> str | None:
-    """How a loading process has ended by itself: the name of a signal, an exit code; None when all of them live.
+    """How a loading process died: the name of a signal, or an exit code; None when all of them are alive.
 
     Args:
         batches: the iterator of a `DataLoader`.
-        wait: give a process that is about to end a second.
+        wait: wait up to a second for a process that is about to end.
     """
     workers = getattr(batches, "_workers", ())
     for worker in workers:
         if wait:
-            with suppress(RuntimeError):  # torch's signal handler may tell the same just now
+            with suppress(RuntimeError):  # torch's signal handler may raise the same error right now
                 worker.join(1 / len(workers))
         if worker.exitcode is not None:
             return str(signal.strsignal(-worker.exitcode)) if worker.exitcode < 0 else f"exit code {worker.exitcode}"
@@ -72,7 +72,7 @@ def reason_of_death(batches: Any, *, wait: bool = False) -> str | None:
 
 
 def signal_of_a_dead_worker(error: BaseException) -> str | None:
-    """What killed a loading process, when torch's signal handler raised this; it has no type of its own.
+    """What killed a loading process, if torch's signal handler raised this error, which has no type of its own.
 
     Args:
         error: what was raised in the main process, at any place.
@@ -85,7 +85,7 @@ def signal_of_a_dead_worker(error: BaseException) -> str | None:
 
 
 def training_batch(trainer: Any) -> int:
-    """How many batches of this epoch have been given to the module, the one in hand included."""
+    """How many batches of this epoch have been given to the module, including the current one."""
     ready: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return ready
 
@@ -93,7 +93,7 @@ def training_batch(trainer: Any) -> int:
 def trained_batches(trainer: Any) -> int:
     """How many batches of the running epoch have been trained on; 0 between epochs."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
-    # A batch that is ready but not processed was interrupted by an exception: it is due again.
+    # An exception interrupted a batch that is ready but not processed: it will be trained on again.
     done: int = progress.current.processed
     return 0 if progress.is_last_batch and done == progress.current.ready else done
 
@@ -101,7 +101,7 @@ def trained_batches(trainer: Any) -> int:
 def loaders(trainer: Any, split: str) -> list[Any]:
     """The loaders of a split of the running fit or validation, made if Lightning has not asked for them yet."""
     loop = _loop(trainer, split)
-    # Lightning asks for no loader that it does not use.
+    # Lightning makes only the loaders that it uses.
     given = loop._data_source.dataloader() if loop._combined_loader is None else loop._combined_loader.iterables
     return list(given) if isinstance(given, (list, tuple)) and given else [given]
 
@@ -112,7 +112,7 @@ def has_loader(trainer: Any, split: str) -> bool:
 
 
 def data_source(trainer: Any) -> Any:
-    """The data module, or the module, that gives the loaders; trainer.datamodule may be that of a fit before."""
+    """The data module or module that gives the loaders; trainer.datamodule may be left from an earlier fit."""
     return trainer.fit_loop._data_source.instance
 
 
@@ -130,7 +130,7 @@ def through_hooks(trainer: Any, pl_module: Any, batch: Any) -> Any:
 
 
 def stop_progress(trainer: Any) -> None:
-    """End Lightning's progress display, which is done with: two live displays would write over each other."""
+    """Stop Lightning's progress display, no longer needed: two live displays would overwrite each other."""
     stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
     if stop is not None:
         stop()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 def progress_bar(
     title: str, total: int, *, shown: bool = True, unit: str = "images"
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show how much of some work is done.
+    """Show how much of a long task is done.
 
     Args:
         title: what is going on.
@@ -19,7 +19,7 @@ def progress_bar(
         unit: what is counted.
 
     Yields:
-        A function that is told how much is done, of how much.
+        A function to call with the amount done and the total.
     """
     if not shown:
         yield lambda done, of: None

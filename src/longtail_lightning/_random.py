@@ -1,4 +1,4 @@
-"""Randomness as a function of numbers such as (seed, epoch, position), so that a resumed run repeats another."""
+"""Random numbers computed from (seed, epoch, position) and the like: a resumed run draws the same ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15
 _FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-# The same 64 bits with a sign, as numpy and torch have them.
+# The same 64 bits as signed integers, which numpy and torch use.
 _STEP64, *_FACTORS64 = (number - (1 << 64) for number in (_STEP, *_FACTORS))
 _ODD = 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D
 
@@ -63,7 +63,7 @@ def random_integers(keys: np.ndarray, below: Sequence[int], *, purpose: int = 0)
     Args:
         keys: int64, `(N,)`.
         below: one bound per row, up to 2^31.
-        purpose: numbers for another purpose are others.
+        purpose: the same key gives other numbers for another purpose.
 
     Examples:
         >>> random_integers(mix_arrays(0, np.arange(4)), [2, 100]).tolist()

@@ -1,4 +1,4 @@
-"""What each room of the package gives, read from its `__init__.py` without importing it."""
+"""The public names of each room (subpackage), read from its `__init__.py` without importing it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ROOMS = (
     "callbacks",
     "modules",
 )
-"""In the order in which they build on each other: a room imports only from those before it."""
+"""All rooms, lowest first: a room imports only from those before it."""
 
-# Names at the top that are in no room.
+# Public names outside of the rooms, and their modules.
 TOP = {"ClassCounts": "counts", "ShotSplits": "counts", "LongTailError": "_errors"}
 
 
@@ -37,7 +37,7 @@ def exports(room: str) -> dict[str, str]:
         'metrics.shot_accuracy'
     """
     text = (ROOT / room / "__init__.py").read_text(encoding="utf-8")
-    # What a room imports from another one, for convenience, belongs to that other one.
+    # A name that a room re-exports from another room belongs to the other one.
     own = rf"^from longtail_lightning\.({room}\.\w+) import (\w+) as \2$"
     return {name: module for module, name in re.findall(own, text, re.MULTILINE)}
 

@@ -26,10 +26,10 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts
 
 Spec = dict[str, Any]
-# Bound again by the module that owns the component; weights come from the state dict.
+# Left out of a spec: the module that owns the component binds them again.
 _BOUND_LATER = {"class_counts"}
 _NUMBERS = (bool, int, float, str, "bool", "int", "float", "str")
-# Modules of torch.nn do not keep these: weights are moved and cast later, and `reduction` took in the last two.
+# Modules of torch.nn do not keep these: weights are moved and cast later, and `reduction` replaced the last two.
 _TORCH_DROPS = {"device", "dtype", "size_average", "reduce"}
 
 
@@ -114,7 +114,7 @@ def _module(component: nn.Module) -> Spec:
     cls = type(component)
     path = f"{cls.__module__}.{cls.__qualname__}"
     if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
-        raise NotPlainError(path)  # made within a function, or by torch for one module, as weight_norm does
+        raise NotPlainError(path)  # a class made in a function, or by torch for one module, as weight_norm does
     held = dict(component._modules)  # `named_children` leaves out a module that is there a second time
     if cls is nn.Sequential:
         return {"class_path": path, "named": describe(held)}
@@ -130,7 +130,7 @@ def _module(component: nn.Module) -> Spec:
         if name in _BOUND_LATER or (name in _TORCH_DROPS and _of_torch(cls)):
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            if cls is nn.Identity:  # which takes anything and keeps nothing
+            if cls is nn.Identity:  # accepts any argument and ignores it
                 continue
             raise NotPlainError(f"{path}(*{name})")
         if name in start_only:
@@ -158,6 +158,27 @@ def _argument(component: nn.Module, parameter: inspect.Parameter, told: Mapping[
 
 def _of_torch(cls: type) -> bool:
     return cls.__module__.startswith("torch.nn.")
+
+
+def without_starts(value: Any) -> Any:
+    """A config without what only says where a run starts, whatever class of ours it is an argument of.
+
+    Examples:
+        >>> import longtail_lightning.backbones
+        >>> path = "longtail_lightning.backbones.ResNet10"
+        >>> without_starts({"class_path": path, "init_args": {"weights": "first.pt"}})["init_args"]
+        {'weights': None}
+    """
+    if isinstance(value, list):
+        return [without_starts(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: without_starts(item) for key, item in value.items()}
+    module, _, name = str(kept.get("class_path", "")).rpartition(".")
+    starts: Mapping[str, Any] = getattr(getattr(sys.modules.get(module), name, None), "start_only", {})
+    arguments = kept.get("init_args") or {}
+    arguments.update({key: empty for key, empty in starts.items() if key in arguments})
+    return kept
 
 
 def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
@@ -191,7 +212,7 @@ def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
 
 
 def rebuild(description: Any, class_counts: ClassCounts | None = None) -> Any:
-    """What `describe` described: modules, also in lists and dicts, and plain values."""
+    """Build again what `describe` described: modules, also in lists and dicts, and plain values."""
     if isinstance(description, dict):
         if "class_path" in description:
             return build(description, class_counts)

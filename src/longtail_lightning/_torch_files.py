@@ -23,7 +23,7 @@ def read_torch_file(path: str | Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        # The settings of training scripts, which many public checkpoints hold; a Namespace runs nothing.
+        # Many public checkpoints hold the settings of their training script as a Namespace, which runs no code.
         with torch.serialization.safe_globals([Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises depends on what the file holds
@@ -37,7 +37,7 @@ def read_torch_file(path: str | Path) -> Any:
                 f"{path} holds a {foreign[0]}, and only tensors and plain values are read, as others can run code: "
                 "leave it out of the checkpoint with save_hyperparameters(ignore=[...]), or keep it as text."
             ) from error
-        raise LongTailError(f"{path} is no checkpoint, or a damaged one: give another file.") from error
+        raise LongTailError(f"{path} is not a checkpoint, or is damaged: give another file.") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -47,11 +47,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise LongTailError(f"{path} is no safetensors file, or a damaged one: give another file.") from error
+        raise LongTailError(f"{path} is not a safetensors file, or is damaged: give another file.") from error
 
 
 def _foreign_classes(path: Path) -> list[str]:
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # no file of torch at all
+    except Exception:  # not a torch file
         return []

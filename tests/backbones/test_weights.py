@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_told():
         ("empty.pt", "holds no weights by name"),
         ("list.pt", "holds a list, not weights by name"),
         ("pickled.pt", "holds a whole module, which can only be read by running code"),
-        ("text.pt", "is no checkpoint, or a damaged one"),
+        ("text.pt", "is not a checkpoint, or is damaged"),
     ):
         with pytest.raises(LongTailError, match=message):
             load_weights(TimmBackbone("resnet10t"), file)

@@ -132,13 +132,13 @@ def test_what_is_no_plain_checkpoint_is_told(ltl, fit):
     (path.parent / "cut.ckpt").write_bytes(path.read_bytes()[:5000])
     words = {
         "path": r"holds a pathlib\.\w+, and only tensors and plain values are read",
-        "list": "is no checkpoint of",
+        "list": "is not a checkpoint of",
     }
     for command in ("test", "tau"):
         for name in ("path", "list", "text", "cut"):
             status, _, err = ltl(command, "--ckpt_path", path.parent / f"{name}.ckpt")
             assert status == 2
-            assert re.search(words.get(name, "is no checkpoint, or a damaged one"), err), err
+            assert re.search(words.get(name, "is not a checkpoint, or is damaged"), err), err
             assert err.count("\n") == 1
 
 
@@ -310,3 +310,14 @@ def test_help_is_not_flooded(ltl, capsys):
 def test_overfit_batches_still_trains(ltl):
     with pytest.warns(UserWarning, match="overfit"):
         assert ltl("fit", *MODEL, *TINY, "--trainer.max_epochs=1", "--trainer.overfit_batches=2")[0] == 0
+
+
+def test_weights_in_a_config_are_not_asked_for_again(ltl):
+    torch.save(CIFARResNet(8, width=4).state_dict(), "first.pt")
+    options = ["--model=BaseClassifier", "--model.backbone=CIFARResNet", "--model.backbone.depth=8"]
+    options += ["--model.backbone.width=4", "--model.backbone.weights=first.pt", "--trainer.max_epochs=1"]
+    assert ltl("fit", *options, *TINY)[0] == 0
+    Path("first.pt").unlink()
+    (checkpoint,) = Path("runs").rglob("best.ckpt")
+    assert ltl("test", "--ckpt_path", checkpoint)[0] == 0
+    assert BaseClassifier.load_from_checkpoint(checkpoint).backbone.weights is None

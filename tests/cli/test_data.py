@@ -130,7 +130,7 @@ def test_any_data_module(ltl, tree):
         (["check", "tree", "--num_workers=some"], "a whole number is expected"),
         (["check", "tree", "--root=x"], "is a folder: --root and columns are for lists"),
         (["check", "list.txt", "--label_column=2"], "columns are for .csv"),
-        (["check", "tree", "--out=list.txt"], "is no report of `ltl data check`"),
+        (["check", "tree", "--out=list.txt"], "is not a report of `ltl data check`"),
         (["check", "empty"], "holds no class folders"),
         (["check", "--data=SyntheticLongTail", "--fix=list"], "not in files of their own"),
         (["check", "--data=SyntheticLongTail", "--val=x"], "--val is for a list or a table"),

@@ -182,7 +182,7 @@ def test_verify_names_the_damaged_file(ltl, fit):
     assert "bank/val is damaged: features.npy" in out
     status, _, err = ltl("features", "verify", "runs")
     assert status == 2
-    assert "runs is no feature bank, and holds none" in err
+    assert "runs is not a feature bank, and holds none" in err
 
 
 @pytest.mark.parametrize(

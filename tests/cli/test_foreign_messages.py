@@ -31,8 +31,8 @@ PARSER = {
     ),
     "other class": (
         [*MODEL, *TINY, "--model.loss=torch.nn.CrossEntropyLoss"],
-        "--model.loss torch.nn.CrossEntropyLoss: this class is no LongTailLoss. A loss from elsewhere goes into "
-        "WrapLoss: --model.loss=WrapLoss --model.loss.loss=torch.nn.CrossEntropyLoss",
+        "--model.loss torch.nn.CrossEntropyLoss: this class is not a subclass of LongTailLoss. A loss from elsewhere "
+        "goes into WrapLoss: --model.loss=WrapLoss --model.loss.loss=torch.nn.CrossEntropyLoss",
     ),
     "abstract": (
         [*MODEL, "--data.batch_size=8"],
@@ -140,7 +140,7 @@ def test_what_no_row_knows_is_raised_as_it_is():
          "with."),
         (["--config", "list.yaml"], "--config list.yaml: it holds a list, not `key: value`. `ltl cp quickstart` writes "
          "one to begin with."),
-        (["--config", "broken.yaml"], "--config broken.yaml, line 2: this is no YAML (expected ',' or ']', but got "
+        (["--config", "broken.yaml"], "--config broken.yaml, line 2: this is not YAML (expected ',' or ']', but got "
          "':')."),
         (["--modle.loss=LDAMLoss"], "There is no option --modle.loss. Did you mean --model?"),
     ],

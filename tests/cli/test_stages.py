@@ -315,7 +315,7 @@ def test_another_checkpoint_than_the_one_that_was_used_is_refused(staged):
         ("${stages.teacher.best}", "${stages.student.best}", "does not come before it: put student first."),
         ("${stages.teacher.best}", "${stages.bank.best}", "does not come before it"),
         ("${stages.teacher.best}", "${stages.teacher.bset}", "a stage has no 'bset'. Did you mean best?"),
-        ("${stages.teacher.best}", "${stage.teacher.best}", "is no reference; write ${stages.NAME.best}."),
+        ("${stages.teacher.best}", "${stage.teacher.best}", "is not a reference; write ${stages.NAME.best}."),
         ("${stages.bank.bank}", "${stages.bank.best}", "`ltl features` leaves no best"),
         ("${stages.bank.bank}", "${stages.teacher.bank}", "`ltl fit` leaves no bank"),
         ("run: features", "run: feature", "there is no `run: feature`. Did you mean features?"),
@@ -324,8 +324,8 @@ def test_another_checkpoint_than_the_one_that_was_used_is_refused(staged):
         ("  teacher:", "  ../up:", "'../up' cannot name a stage"),
         ("{run: test", "{config: staged_quickstart", "has stages of its own"),
         ("{run: test", "{config: nowhere", "there is no such file, and no such recipe"),
-        ("trainer: {max_epochs: 2}", "trainer: {max_epochs: 2", "is no YAML"),
-        ("trainer: {max_epochs: 2}", "trainer: !!python/object/apply:os.getcwd []", "is no YAML"),
+        ("trainer: {max_epochs: 2}", "trainer: {max_epochs: 2", "is not YAML"),
+        ("trainer: {max_epochs: 2}", "trainer: !!python/object/apply:os.getcwd []", "is not YAML"),
     ],
 )
 def test_bad_recipes_are_told_in_a_sentence(staged, old, new, told):

@@ -262,7 +262,7 @@ def test_a_disk_that_fills_up(photos, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         prepare_shards(Interrupted(photos, interrupt, at=0), tmp_path / "b")
     (tmp_path / "b/train-00000.arrow.part").symlink_to("/dev/full")
-    with pytest.raises(LongTailError, match=r"\(the disk is full\): make room and run the same again, it continues"):
+    with pytest.raises(LongTailError, match=r"\(the disk is full\): make room and run the same command again; it"):
         prepare_shards(data, tmp_path / "b")
     assert prepare_shards(data, tmp_path / "b") == {"train": 20, "test": 3}
 
@@ -283,7 +283,7 @@ def test_without_pyarrow(photos, monkeypatch):
 
 
 def test_damaged_folders_are_told(shards, tmp_path):
-    with pytest.raises(LongTailError, match=r"no folder of shards .* make it with `ltl data prepare`"):
+    with pytest.raises(LongTailError, match=r"not a folder of shards .* make it with `ltl data prepare`"):
         ImageShards(tmp_path / "nowhere")
     with pytest.raises(LongTailError, match="holds no val split, only train and test"):
         ImageShards(shards, "val")

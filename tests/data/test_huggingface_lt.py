@@ -17,7 +17,7 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch):
 
 
 def test_the_same_split_twice():
-    with pytest.raises(LongTailError, match="val and test are both 'test': an epoch chosen on what is reported"):
+    with pytest.raises(LongTailError, match="val and test are both 'test': choosing an epoch on the images you report"):
         HuggingFaceLT("cifar100", val="test")
 
 

@@ -95,7 +95,7 @@ def test_what_is_held_out_is_told(caplog):
     trees.flat(Path("photos"))
     with (
         caplog.at_level("INFO"),
-        pytest.warns(UserWarning, match=r"single image keep it for training, validation lacks them: owl \(1 in all\)"),
+        pytest.warns(UserWarning, match=r"keep it for training, so validation lacks them: owl \(1 in all\)"),
     ):
         data().setup("fit")
     assert "photos: 25 images to train on; held out, class by class, are 3 to validate and 4 to test" in caplog.text
@@ -145,7 +145,7 @@ def test_hidden_files_are_left_out_and_others_counted():
     assert data().class_counts.tolist() == [6, 3, 2]
     for name in ("notes.txt", "more.TXT", "README"):
         Path("photos/train/cat", name).touch()
-    with pytest.warns(UserWarning, match=r"that are no images are left out: 2 \.txt, 1 without suffix"):
+    with pytest.warns(UserWarning, match=r"that are not images are left out: 2 \.txt, 1 without suffix"):
         assert data().class_counts.tolist() == [6, 3, 2]
     trees.image(Path("photos/train/loose.jpg"))
     for name in ("notes.txt", "more.TXT", "README"):
@@ -203,7 +203,7 @@ def test_names_for_the_folders():
     dm = data(class_names=["owl", "dog", "cat"])
     assert dm.class_counts.tolist() == [2, 3, 6], "names that are the folders set the order"
     assert data(class_names=["house cat", "dog", "barn owl"]).class_counts.tolist() == [6, 3, 2], "one is the same"
-    with pytest.raises(LongTailError, match=r"in an order of their own, but not owl\. Did you mean Owl"):
+    with pytest.raises(LongTailError, match=r"class_names hold labels of .* but lack owl\. Did you mean Owl"):
         _ = data(class_names=["Owl", "cat", "dog"]).class_counts
     with pytest.raises(LongTailError, match="2 class names for 3 classes of photos/train"):
         _ = data(class_names=["a", "b"]).class_counts
@@ -212,7 +212,7 @@ def test_names_for_the_folders():
 
 
 def test_the_same_folder_for_two_splits():
-    with pytest.raises(LongTailError, match="val and test are both 'val': an epoch chosen on what is reported"):
+    with pytest.raises(LongTailError, match="val and test are both 'val': choosing an epoch on the images you report"):
         data(test="val")
 
 
@@ -225,7 +225,7 @@ LEVELS = {
     "an archive": ("photos.zip", r"photos\.zip is an archive: unpack it with `unzip -q photos\.zip -d photos`"),
     "a tar file": ("photos.tar.gz", r"photos\.tar\.gz is an archive: .*tar -xf photos\.tar\.gz"),
     "a file": ("file", "file is a file"),
-    "nothing": ("a/b/c", r"a/b/c does not exist \(.* does\)\. Expected is a folder such as\nroot/"),
+    "nothing": ("a/b/c", r"a/b/c does not exist \(.* does\)\. Expected a folder such as\nroot/"),
     "no training folder": ("half", "half holds test but no training folder 'train'.*: data"),
 }
 

@@ -161,7 +161,7 @@ def test_counts_need_no_images():
     trees.lists(Path("places"))
     data = ImageListLT("not/here", "places/My_LT_train.txt")
     assert data.class_counts.tolist() == [6, 3, 2]
-    with pytest.raises(LongTailError, match=r"not/here does not exist .*Expected is a folder such as\nroot/\n  train/"):
+    with pytest.raises(LongTailError, match=r"not/here does not exist .*Expected a folder such as\nroot/\n  train/"):
         data.setup("fit")
 
 
@@ -171,7 +171,7 @@ def test_counts_need_no_images():
         ("", "bad.txt is empty, expected one `path label` per line"),
         ("train/cat/0.jpg 0\ntrain/cat/1.jpg\n", "bad.txt, line 2: 'train/cat/1.jpg' is not `path label`.*correct"),
         ("path,label\n", "bad.txt, line 1: 'path,label' is not `path label`.*CSVLT reads tables"),
-        ("PK\x03\x04\0", "bad.txt is no text file"),
+        ("PK\x03\x04\0", "bad.txt is not a text file"),
     ],
 )
 def test_bad_lists(text, message):

@@ -36,7 +36,7 @@ def test_the_official_validation_images_are_the_test_split():
 
 
 def test_choosing_and_reporting_on_the_same_images_is_refused():
-    with pytest.raises(LongTailError, match="val and test are both val: an epoch chosen on what is reported"):
+    with pytest.raises(LongTailError, match="val and test are both val: choosing an epoch on the images you report"):
         data(val="val")
     dm = data(val="val", test=None)
     assert dm.labels("val").tolist() == [0, 1, 2]
@@ -106,7 +106,7 @@ def test_bad_json():
     with pytest.raises(LongTailError, match=r"annotates categories that it does not list \(9\)"):
         _ = INaturalist("inat").class_counts
     Path("inat/train2018.json").write_text('{"images": [')
-    with pytest.raises(LongTailError, match=r"is no JSON .* was the download interrupted"):
+    with pytest.raises(LongTailError, match=r"is not JSON .* was the download interrupted"):
         _ = INaturalist("inat").class_counts
 
 

@@ -196,7 +196,7 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
         ("empty.npz", "empty.npz cannot be read"),
         ("half.pt", "half.pt cannot be read"),
         ("one.npy", r"one.npy holds one array: give a pair"),
-        ("table.csv", "table.csv is no .npz, .npy or .pt file"),
+        ("table.csv", "table.csv is not an .npz, .npy or .pt file"),
         ("list.pt", "list.pt holds a list"),
         (("one.npy", "labels.txt"), "labels.txt: a pair"),
         (3, "Cannot read images from int"),

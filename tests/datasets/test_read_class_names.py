@@ -70,14 +70,14 @@ def test_a_folder_stands_for_its_folders():
     [
         ("a.txt", "", "holds no class names"),
         ("a.json", "{}", "holds no class names"),
-        ("a.json", "[", "is no JSON"),
+        ("a.json", "[", "is not JSON"),
         ("a.json", "3", "holds a int, expected a list"),
         ("a.json", '{"0": "cat", "2": "dog"}', "from 0 to 2: expected every number"),
-        ("a.json", '{"a": "cat"}', "'a' is no class index"),
+        ("a.json", '{"a": "cat"}', "'a' is not a class index"),
         ("a.json", '[{"title": "cat"}]', "none of the fields title is a class name"),
         ("a.csv", "index,name\nx,cat\n", "every class needs 'name' and a whole number as 'index'"),
         ("a.csv", "index,name\n0,cat\n0,dog\n", "gives two classes the same 'index'"),
-        ("a.txt", "PK\0\0", "is no text file"),
+        ("a.txt", "PK\0\0", "is not a text file"),
     ],
 )
 def test_bad_files(name, text, message):

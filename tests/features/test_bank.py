@@ -354,7 +354,7 @@ def test_subset():
     assert made.subset(made.labels == 2).ids == ["b.jpg", "e.jpg"]
     with pytest.raises(LongTailError, match="The bank has 6 inputs, there is no input 6"):
         made.subset([6])
-    with pytest.raises(LongTailError, match="without inputs is no bank"):
+    with pytest.raises(LongTailError, match="without inputs is not a bank"):
         made.subset([])
 
 
@@ -404,8 +404,8 @@ def test_classes_without_features_are_named_when_they_are_needed():
         ({"labels": [[1, 0]] * 5}, "A bank of 6 inputs got 5 labels"),
         ({"labels": [[1, 2]] * 6}, "must be multi-hot, 0 and 1 only"),
         ({"labels": [[1, 0]] * 6, "num_classes": 3}, r"shape \(6, 2\) are of 2 classes, not of 3"),
-        ({"ids": ["a", 1, 2, 3, 4, 5]}, r"ids\[1\] is 1, no string"),
-        ({"texts": ["a", None, "", "", "", ""]}, r"texts\[1\] is None, no string: give strings, '' where"),
+        ({"ids": ["a", 1, 2, 3, 4, 5]}, r"ids\[1\] is 1, not a string"),
+        ({"texts": ["a", None, "", "", "", ""]}, r"texts\[1\] is None, not a string: give strings, '' where"),
         ({"num_classes": 3}, r"labels\[3\] is 3, outside 0\.\.2"),
         ({"class_names": list("abcdef"), "num_classes": 5}, "A bank of 5 classes got 6 class_names"),
     ],
@@ -416,12 +416,12 @@ def test_bad_input_is_named(options, message):
 
 
 def test_folders_that_are_no_banks(tmp_path):
-    with pytest.raises(LongTailError, match="is no bank"):
+    with pytest.raises(LongTailError, match="is not a bank"):
         FeatureBank.load(tmp_path / "nothing")
     for split in ("val", "train"):
         bank().save(tmp_path / "several" / split)
     with pytest.raises(
-        LongTailError, match=r"no bank, but a folder of banks \(train, val\): load one, such as '.*several/train'"
+        LongTailError, match=r"not a bank, but a folder of banks \(train, val\): load one, such as '.*several/train'"
     ):
         FeatureBank.load(tmp_path / "several")
     (tmp_path / "file").write_text("")

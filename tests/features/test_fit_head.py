@@ -286,7 +286,7 @@ TEST = FeatureBank.from_arrays(torch.zeros(2, 5), [0, 1], fingerprint={"data": {
         (LinearHead(5, 4).requires_grad_(False), {}, "LinearHead has no parameter to train"),
         (LinearHead(5, 4), {"lr": 1e38}, r"LinearHead diverged at lr=1e\+38: use a smaller lr"),
         (LinearHead(5, 4), {"device": "gpu"}, "There is no device 'gpu'"),
-        (LinearHead(5, 4), {"loss": LogitAdjustedLoss}, "loss=LogitAdjustedLoss is no module: give a made one"),
+        (LinearHead(5, 4), {"loss": LogitAdjustedLoss}, "loss=LogitAdjustedLoss is not a module: give a loss object"),
         (LinearHead(5, 4), {"sampler": ClassBalancedSampler(LABELS)}, r"sampler=ClassBalancedSampler\(\.\.\.\) cannot"),
         (LinearHead(5, 4), {"sampler": ProgressivelyBalancedSampler}, "cannot be called with the labels, .*'epochs'"),
         (LinearHead(5, 4), {"epochs": 0}, "epochs=0 must be at least 1"),

@@ -87,10 +87,10 @@ def test_ids_are_strings_or_whole_numbers(values, kind, expected):
 @pytest.mark.parametrize(
     ("values", "called", "message"),
     [
-        (["a", 1], "ids", r"ids\[1\] is 1, no string: give strings, or whole numbers alone"),
-        ([0.5], "ids", r"ids\[0\] is 0\.5, no string"),
-        (["a", None], "texts", r"texts\[1\] is None, no string: give strings, '' where there is none"),
-        ([1, 2], "texts", r"texts\[0\] is 1, no string"),
+        (["a", 1], "ids", r"ids\[1\] is 1, not a string: give strings, or whole numbers alone"),
+        ([0.5], "ids", r"ids\[0\] is 0\.5, not a string"),
+        (["a", None], "texts", r"texts\[1\] is None, not a string: give strings, '' where there is none"),
+        ([1, 2], "texts", r"texts\[0\] is 1, not a string"),
         ([1 << 64], "ids", "more than 64 bits: give them as strings"),
     ],
 )

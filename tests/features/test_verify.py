@@ -39,7 +39,7 @@ def test_cut_and_missing_files(tmp_path):
     (folder / "labels.npy").write_bytes(b"")
     (folder / "ids.npy").unlink()
     assert verify_bank(folder) == {"labels.npy": "has 0 bytes instead of 152", "ids.npy": "is missing"}
-    with pytest.raises(LongTailError, match="is no bank"):
+    with pytest.raises(LongTailError, match="is not a bank"):
         verify_bank(tmp_path / "nothing")
 
 

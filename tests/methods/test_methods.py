@@ -247,10 +247,10 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: CRT(head=nn.Identity()), r"head=Identity\(\.\.\.\) cannot be called with .* head=MLPHead"),
         (lambda: CRT(sampler=InstanceBalancedSampler([0, 1])), r"sampler=Inst.* such as sampler=SquareRootSampler"),
         (lambda: LWS(sampler="balanced"), "sampler='balanced' cannot be called with the labels"),
-        (lambda: CRT(loss=LogitAdjustedLoss), r"loss=LogitAdjustedLoss is no module: .* loss=BalancedSoftmaxLoss\(\)"),
+        (lambda: CRT(loss=LogitAdjustedLoss), r"LogitAdjustedLoss is not a module: .* loss=BalancedSoftmaxLoss\(\)"),
         (lambda: as_methods(CRT), r"CRT is a class, not a method: write CRT\(\) for it"),
         (lambda: as_methods([CRT]), r"write CRT\(\) for it"),
-        (lambda: as_methods(["ncm", 3]), "3 is no method: name one of crt, lws, ncm, tau"),
+        (lambda: as_methods(["ncm", 3]), "3 is not a method: name one of crt, lws, ncm, tau"),
     ],
 )
 def test_wrong_settings_are_told_at_once_and_draw_nothing(make, message):

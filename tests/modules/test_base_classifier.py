@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_with_batch_rate_and_advice():
 
     data = tiny_data()
     with pytest.raises(
-        LongTailError, match=r"not finite since batch 0 of epoch 0 \(learning rate 0\.\d+\).*gradient_clip_val"
+        LongTailError, match=r"not been finite since batch 0 of epoch 0 \(learning rate 0\.\d+\).*gradient_clip_val"
     ):
         tiny_trainer().fit(tiny_model(data, loss=Broken()), data)
 

@@ -214,7 +214,7 @@ def test_a_head_that_cannot_be_described_can_be_replaced_but_not_kept():
     [
         ({"checkpoint": "nowhere.ckpt"}, "there is no such file; give the checkpoint of the first stage"),
         ({"checkpoint": "foreign.ckpt"}, "not written by a BaseClassifier"),
-        ({"checkpoint": "text.ckpt"}, "text.ckpt is no checkpoint, or a damaged one"),
+        ({"checkpoint": "text.ckpt"}, "text.ckpt is not a checkpoint, or is damaged"),
         (
             {"backbone": CIFARResNet(8, width=2)},
             "No weight of one.ckpt fits CIFARResNet: .* networks of different sizes",

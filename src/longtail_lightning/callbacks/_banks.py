@@ -31,7 +31,7 @@ from longtail_lightning.features.extract import extract
 Split = Literal["train", "val", "test"]
 
 parts_of = backbone_and_head
-_MIXED = ("bf16-mixed", "16-mixed")  # with the others the module has the type that it computes in
+_MIXED = ("bf16-mixed", "16-mixed")  # with other precisions, the module already has the type that it computes in
 
 
 def num_classes_of(head: nn.Module, counts: ClassCounts | None, who: str) -> int | None:
@@ -61,7 +61,7 @@ def probe(
     backbone: str = "backbone",
     head: str = "head",
 ) -> None:
-    """Refuse before the training what features cannot be extracted from after it: one image is loaded and encoded."""
+    """Load and encode one image before the training, so that what cannot be extracted after it is refused now."""
     source, device = _source(trainer, pl_module, split), trainer.strategy.root_device
     if isinstance(source, LoaderSource) and (number := len(_lightning.loaders(trainer, split))) > 1:
         rank_zero_warn(
@@ -90,9 +90,9 @@ def bank_of(
 ) -> FeatureBank:
     """Features of a split from the module's backbone as it is, on all processes.
 
-    Of a data module of this library the images are taken without augmentation (unless there are several
-    views); of any other, the data set of its loader as it is. Features that float16 cannot hold are extracted once
-    more, in float32.
+    Images from a data module of this library are not augmented (unless there are several
+    views); from any other, the data set of its loader is taken as it is. Features that float16 cannot hold are
+    extracted once more, in float32.
     """
     source = _source(trainer, pl_module, split)
     _lightning.stop_progress(trainer)
@@ -126,7 +126,7 @@ def bank_of(
 
 @contextmanager
 def _stage(trainer: L.Trainer, pl_module: L.LightningModule, *, augment: bool) -> Iterator[None]:
-    """The module where the Trainer works; it and the hooks are told that it validates, or else that it trains."""
+    """Put the module on the Trainer's device; set it and the hooks to training or to validation for a while."""
     # Lightning has moved the module to the CPU by the end of a fit.
     home, stage = pl_module.device, trainer.state.stage
     modes = [(module, module.training) for module in pl_module.modules()]

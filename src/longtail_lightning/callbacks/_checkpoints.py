@@ -17,15 +17,15 @@ from longtail_lightning._torch_files import read_torch_file
 def load_best(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     """Load the best weights of the fit into its module, or leave the last ones and say why.
 
-    A resumed run knows its best checkpoint from the one that it goes on from, which may have come from anywhere. So
-    the path is followed only into a folder of this trainer's own checkpoints, and no code of the file is run.
+    A resumed run takes the path of its best checkpoint from the checkpoint that it resumes, which may be anybody's.
+    So the path is followed only into a folder of this trainer's own checkpoints, and no code in the file is run.
     """
     saved = [checkpoint for checkpoint in _callbacks_of(trainer) if checkpoint.best_model_path]
     # The first with a monitor decides; one without a monitor calls its newest checkpoint the best.
     saved.sort(key=lambda checkpoint: checkpoint.monitor is None)
     path = Path(saved[0].best_model_path) if saved else Path()
     if not trainer.strategy.reduce_boolean_decision(path.is_file()):
-        return  # all processes begin alike, also when they share no disk
+        return  # all processes start alike, even if they share no disk
     folder = Path(saved[0].dirpath or "").resolve()
     if not path.resolve().is_relative_to(folder):
         rank_zero_warn(
@@ -45,7 +45,7 @@ def load_best(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
 
 
 def files_of(trainer: L.Trainer) -> set[Path]:
-    """What the fit has written, or will write under a name that is fixed."""
+    """The files that the fit has written, or will write under a fixed name."""
     files: set[Path] = set()
     for checkpoint in _callbacks_of(trainer):
         names = [checkpoint.filename, checkpoint.CHECKPOINT_NAME_LAST if checkpoint.save_last else None]

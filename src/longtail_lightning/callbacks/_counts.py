@@ -22,14 +22,14 @@ def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCo
 
 
 def datamodule_of(trainer: L.Trainer) -> Any:
-    """The data module of the trainer; None when it is that of an earlier fit and this fit has loaders."""
+    """The data module of the trainer; None when it is left from an earlier fit and this fit uses loaders."""
     datamodule = getattr(trainer, "datamodule", None)
     stale = trainer.state.fn == "fit" and data_source(trainer) is not datamodule
     return None if stale else datamodule
 
 
 def splits_of(callback: Any, pl_module: L.LightningModule, counts: ClassCounts) -> ShotSplits:
-    """Which classes are many-, medium- and few-shot to a callback."""
+    """Which classes are many-, medium- and few-shot, by the bounds of a callback or module."""
     many, few = bounds_of(callback, pl_module)
     return counts.shots(many=many, few=few)
 

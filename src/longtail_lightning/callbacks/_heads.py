@@ -23,8 +23,8 @@ def in_float(head: nn.Module) -> nn.Module:
 def replacement_for(pl_module: L.LightningModule, made: nn.Module, old: nn.Module, name: str = "head") -> nn.Module:
     """A new head in the form that a module can hold, on its device and in its type.
 
-    `BaseClassifier` rebuilds any head from its checkpoint. Another class builds only its own kind, so
-    what is linear takes that form, with the same logits; what is not stays as it is.
+    `BaseClassifier` rebuilds any head from its checkpoint. Another class builds only its own kind
+    of head, so a linear head takes that form, with the same logits; any other head stays as it is.
     """
     if name not in getattr(pl_module, "parts", ()):
         made = _linear_like(made, old)

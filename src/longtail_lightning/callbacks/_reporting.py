@@ -18,7 +18,7 @@ class ReportingCallback(L.Callback):
         self._comparisons: list[Comparison] = []
 
     def print_later(self, comparison: Comparison) -> None:
-        """Print it when the progress bar is gone, which would be drawn over the table."""
+        """Print it once the progress bar is gone: the bar would be drawn over the table."""
         self._comparisons.append(comparison)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

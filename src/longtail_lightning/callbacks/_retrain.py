@@ -38,7 +38,7 @@ class Candidates:
         """How long each took."""
 
     def add(self, method: Retraining, train: FeatureBank, val: FeatureBank | None) -> None:
-        """Let a method make its head, the same in all processes; one that fails leaves the others their results."""
+        """Let a method make its head, the same in all processes; a method that fails does not stop the others."""
         made, reason = None, "another process tells why"
         with self.timed(method.name):
             try:
@@ -46,7 +46,7 @@ class Candidates:
             except LongTailError as error:
                 reason = str(error)
             except Exception as error:
-                # A loss or a sampler of the user may raise anything; the log tells its author where.
+                # A loss or a sampler of the user may raise anything; the log shows its author where.
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 _log.warning("%s failed:", method.name, exc_info=error)
         if not self.trainer.strategy.reduce_boolean_decision(made is not None) or made is None:

@@ -24,7 +24,7 @@ def comparisons_of(
     accuracy: dict[str, Tensor],
     tested: dict[str, Tensor],
 ) -> tuple[Comparison, Comparison]:
-    """On validation images and on test images; one without images has no rows."""
+    """Comparisons on validation images and on test images; one without images has no rows."""
     details = {name: found.details for name, found in candidates.found.items()}
     labels = [found.label for found in candidates.found.values()]
     rows = {

@@ -41,11 +41,11 @@ class ClassifierRetraining(ReportingCallback):
     Works on any LightningModule that computes `head(backbone(images))`, your own included, whatever it calls the
     two. There, a result that is linear takes the form of the head that it replaces, so that your class loads the
     checkpoints.
-    Of a data module of this library, training images are taken without augmentation; of another, the data
-    set of the training loader as it is, and batches go through your `on_after_batch_transfer` as in a validation.
+    Training images from a data module of this library are not augmented. From another, the data set of the
+    training loader is taken as it is; batches go through your `on_after_batch_transfer` as in a validation.
 
-    Nothing is ever chosen on test images. Without validation images nothing can be compared, and what
-    cannot be done is told before the training; `test=True` then shows what the methods reach. Of several
+    Nothing is ever chosen on test images. Without validation images nothing can be compared, and you
+    are told before the training; `test=True` then shows what the methods reach. Of several
     validation loaders, the first is used.
 
     **Testing.** The best checkpoint of the fit has the joint head, so `trainer.test(ckpt_path="best")` tests that.
@@ -194,7 +194,7 @@ class ClassifierRetraining(ReportingCallback):
                 module.training = training
 
     def _retrain(self, trainer: L.Trainer, pl_module: L.LightningModule) -> nn.Module | None:
-        """Make, compare and save the heads; gives the one that the module now has, if it is to keep one."""
+        """Make, compare and save the heads; return the one that the module is to keep, if any."""
         old = self._head(pl_module)
         candidates = Candidates(trainer, old)
         with candidates.timed("features"):
@@ -233,7 +233,7 @@ class ClassifierRetraining(ReportingCallback):
         train = self._bank(trainer, pl_module, "train", num_classes=num_classes)
         views, val, options = train, None, {"num_classes": train.num_classes}
         if has_split(trainer, "val"):
-            # In full precision: the joint row is then what the fit has logged.
+            # In full precision, so that the joint row equals what the fit logged.
             val = self._bank(trainer, pl_module, "val", dtype=torch.float32, **options)
         if self.views > 1 and any(method.uses_views for method in self.methods):
             views = self._bank(trainer, pl_module, "train", views=self.views, dtype=train.dtype, **options)

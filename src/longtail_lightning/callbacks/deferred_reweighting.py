@@ -20,7 +20,7 @@ class DeferredReweighting(L.Callback):
     \((1 - \beta) / (1 - \beta^{n_c})\), \(\beta = 0.9999\), scaled as the loss's `normalize` says.
 
     **When it helps, when it hurts.** The tail gains once the features are learned, best together with
-    the first drop of the learning rate. From the first epoch on the same weights hurt the features.
+    the first drop of the learning rate. Used from the first epoch on, the same weights hurt the features.
 
     **Classes without images** are as the loss's `weighting` treats them.
 

@@ -66,7 +66,7 @@ class LogitAdjustment(L.Callback):
         return offset + self.tau * (target / target.sum()).log()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Whoever reads logits comes after this one; the others keep their order.
+        # Callbacks that read logits come after this one; the others keep their order.
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = sorted(callbacks, key=lambda callback: callback is not self)  # type: ignore[attr-defined]
 

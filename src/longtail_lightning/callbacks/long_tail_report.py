@@ -25,8 +25,8 @@ class LongTailReport(ReportingCallback):
     """End a fit, validate or test with a table per split and a plot per class.
 
     Reads what `validation_step` and `test_step` return, `{"logits": logits, "target": labels}`, so it works on any
-    module that returns them, your own included; of several loaders, the first is reported. A module that returns
-    something else, or whose class counts cannot be found, is told so in a warning, and its run goes on.
+    module that returns them, your own included; of several loaders, the first is reported. If a module returns
+    something else, or its class counts cannot be found, a warning says so and the run continues.
     The files `report_<stage>.json` and `per_class_accuracy_<stage>.png` go to the log folder.
 
     Args:
@@ -76,7 +76,7 @@ class LongTailReport(ReportingCallback):
         if (metric := self._metric) is None:
             return None
         self._metric = None
-        # `compute` waits for all processes: none may leave it out alone.
+        # `compute` waits for all processes, so each of them must call it.
         if not trainer.strategy.reduce_boolean_decision(self._problem is None):
             self._warn(f"LongTailReport has no report: {self._problem or 'another process tells why.'}")
             return None

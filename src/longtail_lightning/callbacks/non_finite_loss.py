@@ -47,8 +47,8 @@ class NonFiniteLossGuard(L.Callback):
         first = int(self._first_bad)  # type: ignore[arg-type]
         rate = trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else float("nan")
         raise LongTailError(
-            f"The loss is not finite since batch {first} of epoch {trainer.current_epoch} (learning rate {rate:.3g}). "
-            + _advice(trainer, batch if first == batch_idx else None)
+            f"The loss has not been finite since batch {first} of epoch {trainer.current_epoch} "
+            f"(learning rate {rate:.3g}). " + _advice(trainer, batch if first == batch_idx else None)
         )
 
 

@@ -118,7 +118,7 @@ class TauSweep(ReportingCallback):
 
     def _sweep(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         parts: dict[str, Any] = {"backbone": self.backbone, "head": self.head}
-        probe(trainer, pl_module, self.split, **parts)  # once more after a training, which may have changed the module
+        probe(trainer, pl_module, self.split, **parts)  # again after a training, which may have changed the module
         head = self._head(pl_module)
         counts = class_counts_of(trainer, pl_module)
         num_classes = num_classes_of(head, counts, "TauSweep")

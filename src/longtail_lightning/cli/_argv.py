@@ -48,7 +48,7 @@ def config_beside(checkpoint: str | Path) -> Path | None:
 
 
 def with_checkpoint_last(args: list[str]) -> list[str]:
-    """A config that a run saved says `ckpt_path: null`, which would win over a --ckpt_path before it."""
+    """Put --ckpt_path last: a config that a run saved says `ckpt_path: null`, which would win over an earlier one."""
     path = value_of(args, "--ckpt_path")
     if path is None:
         return args
@@ -58,7 +58,7 @@ def with_checkpoint_last(args: list[str]) -> list[str]:
 
 
 def value_of(args: Sequence[str], *flags: str) -> str | None:
-    """What stands behind the first of these flags."""
+    """The value after the first of these flags."""
     for i, arg in enumerate(args):
         name, equals, value = arg.partition("=")
         if name in flags:

@@ -18,10 +18,10 @@ class Saved:
     """What a checkpoint says about its model.
 
     Args:
-        class_path: its class, as far as it says.
+        class_path: its class, if it says.
         hparams: its arguments, without the class counts; None when it was made in Python, which does not tell all.
-        class_counts: of its classes, as far as it says.
-        class_names: of its classes, likewise.
+        class_counts: training images of each of its classes, if it says.
+        class_names: names of its classes, likewise.
     """
 
     class_path: str | None
@@ -45,7 +45,7 @@ class Saved:
         )
 
     def require_known_class(self) -> None:
-        """Import nothing because a checkpoint says so: its class is of this library, or was named by the user."""
+        """Refuse to import a class because a checkpoint says so: it must be of this library, or named by the user."""
         module = (self.class_path or "").rpartition(".")[0]
         if module.partition(".")[0] != "longtail_lightning" and module not in sys.modules:
             raise LongTailError(

@@ -1,4 +1,4 @@
-"""A trained model's classes against those of the data that it shall be evaluated on: the model's win."""
+"""Match a trained model's classes with those of the data to evaluate on; the model's classes win."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def place_of_classes(names: Sequence[str] | None, counts: Sized | None, data: Lo
     Args:
         names: of the model's classes, as far as it knows them.
         counts: training images of each of them, likewise.
-        data: what it shall be evaluated on.
+        data: what it will be evaluated on.
     """
     own = list(data.class_names)
     if counts is None or (names is not None and list(names) == own):
@@ -45,7 +45,7 @@ def place_of_classes(names: Sequence[str] | None, counts: Sized | None, data: Lo
 
 
 def take_classes_of(saved: Saved, data: LongTailDataModule) -> None:
-    """Let the data speak of the model's classes: labels of batches, names and counts."""
+    """Give the data the model's classes: labels of batches, names and counts."""
     place = place_of_classes(saved.class_names, saved.class_counts, data)
     if place is None:
         return

@@ -1,4 +1,4 @@
-"""What is said when a run has ended: the files that it wrote, and the commands that take them."""
+"""Print the closing lines of a run: the files that it wrote, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def say_after_fit(trainer: L.Trainer) -> None:
 
 @rank_zero_only
 def say(text: str) -> None:
-    """Print behind an empty line, once."""
+    """Print after an empty line, on the first process alone."""
     print(f"\n{text}")
 
 
 def _shown(path: str | Path) -> str:
-    """As it is typed: relative to where the user stands, when it lies below."""
+    """A path as one types it: relative to the current folder, if it lies below."""
     path = Path(path).resolve()
     text = (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
     return shlex.quote(text) if " " in text else text

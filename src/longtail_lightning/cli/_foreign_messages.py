@@ -1,4 +1,4 @@
-"""Errors of jsonargparse, Lightning and torch, which tell in words alone what happened: words -> our sentence.
+"""Turn errors of jsonargparse, Lightning and torch, recognized by their words alone, into one sentence of ours.
 
 Each row has a test that provokes the error in the real library, so that a release with other words is noticed.
 """
@@ -46,7 +46,7 @@ Say = Callable[[re.Match[str], Problem], str]
 
 
 def _no_option(match: re.Match[str], at: Problem) -> str:
-    if at.owner == LightningModule.__name__:  # what --model is until it is said
+    if at.owner == LightningModule.__name__:  # the class of --model until the user names one
         return _class_first(match, at)
     component = all_components().get(at.owner)
     hint = f" {did_you_mean(match[1], component.options, listing=f'ltl show {at.owner}')}" if component else ""
@@ -66,7 +66,7 @@ def _no_class(match: re.Match[str], at: Problem) -> str:
 
 
 def _other_class(match: re.Match[str], at: Problem) -> str:
-    told = f"{at.flag} {at.value}: this class is no {match[1]}."
+    told = f"{at.flag} {at.value}: this class is not a subclass of {match[1]}."
     if match[1] == "LongTailLoss":
         return f"{told} A loss from elsewhere goes into WrapLoss: {at.flag}=WrapLoss {at.flag}.loss={at.value}"
     return told
@@ -133,7 +133,7 @@ WHOLE: dict[str, tuple[str, Say]] = {
             f"The weights of the checkpoint do not fit the {match[1]}: {' '.join(match[2].split())[:400]}"
         ),
     ),
-    # Told while the model was busy, outside of the loader.
+    # Raised while the model was busy, outside of the loader.
 }
 
 
@@ -160,7 +160,7 @@ def sentence_for_parser_error(text: str) -> str:
         wanted = " or ".join(re.sub(r"<class '(?:.*\.)?(.+?)'>|typing\.Literal", _plainly, kind) for kind in kinds)
         value = f" {problems[0].value}" if problems[0].value else ""
         return f"{problems[0].flag}{value}: expected {wanted}."
-    for problem in innermost:  # a name in small letters, where nothing but a class can stand
+    for problem in innermost:  # a word in small letters where only a class can be given
         if match := re.fullmatch(r"Expected a dot import path string: (\S+)", problem.text):
             return _no_class(match, problem)
     return " ".join(text.split())[:600]
@@ -197,7 +197,7 @@ def _problems(text: str) -> list[Problem]:
             keys.append((depth, match[1]))
         elif match := re.fullmatch(r"Problem with given class_path '(.+)':", line):
             owners.append((depth, match[1].rpartition(".")[2]))
-        elif match := re.fullmatch(r"Given value: (?!NestedArg)(.+)", line):  # stands behind what is said of it
+        elif match := re.fullmatch(r"Given value: (?!NestedArg)(.+)", line):  # comes after the lines about it
             found = [replace(p, value=p.value or match[1]) if p.flag == flag else p for p in found]
         elif not _NOISE.fullmatch(line):
             found.append(Problem(line, flag, owner, line.partition("Got value: ")[2], depth))

@@ -1,4 +1,4 @@
-"""Whatever stops a command for a reason that its user can change, said in one sentence."""
+"""Say in one sentence why a command stopped, where the user can change the reason."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def one_sentence() -> Iterator[None]:
             raise LongTailError(told) from error
         if isinstance(error, MisconfigurationException):
             raise LongTailError(" ".join(str(error).split())[:600]) from error
-        if reason := signal_of_a_dead_worker(error):  # told while the model was busy, outside of the loader
+        if reason := signal_of_a_dead_worker(error):  # raised while the model was busy, outside of the loader
             raise WorkerDiedError(reason=reason) from error
         raise

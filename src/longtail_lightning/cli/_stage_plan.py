@@ -18,7 +18,7 @@ RUNS = ("fit", "validate", "test", "predict", "features", "tau")
 WHAT = ("best", "last", "folder", "bank", "checkpoints.NAME")
 SWITCHES = ("dry_run", "new")
 _REFERENCE = re.compile(r"\$\{stages\.([^.{}]+)\.([^{}]+)\}")
-# Where and how fast a stage runs, which may differ when it goes on elsewhere.
+# Options for where and how fast a stage runs: they may change when it resumes on another machine.
 _ANYWHERE = re.compile(
     r"data\.num_workers|trainer\.(accelerator|devices|num_nodes|strategy|logger|profiler|enable_progress_bar"
     r"|enable_model_summary|log_every_n_steps)(\..*)?"
@@ -51,7 +51,7 @@ class Stage:
         return [Reference(*match) for match in dict.fromkeys(found)]
 
     def filled(self, place: Callable[[Reference], Path]) -> Stage:
-        """The same with files and folders in the place of references."""
+        """The same stage with each reference `${stages.x.best}` replaced by its file or folder."""
 
         def fill(value: Any) -> Any:
             if isinstance(value, str):
@@ -63,7 +63,7 @@ class Stage:
         return replace(self, settings=fill(self.settings), flags=fill(self.flags))
 
     def identity(self) -> dict[str, Any]:
-        """The settings that make its result what it is: dotted keys and values; a flag wins over the file."""
+        """The settings that decide its result: dotted keys and values; a flag wins over the file."""
         values = {key.lstrip("."): value for key, value in flatten("", {"run": self.run, **self.settings})}
         for flag in self.flags:
             name, _, value = flag.partition("=")
@@ -88,7 +88,7 @@ class Plan:
         return [stage for stage in self.stages if self.only in (None, stage.name)]
 
     def checked(self) -> list[Stage]:
-        """Those to run, and those on which they rest."""
+        """Those to run, and those that they depend on."""
         wanted = {stage.name for stage in self.chosen()}
         for stage in reversed(self.stages):
             if stage.name in wanted:
@@ -97,7 +97,7 @@ class Plan:
 
 
 def staged_configs(args: list[str]) -> list[Path]:
-    """The files behind `--config`, if one of them holds stages; nothing is parsed that does not."""
+    """The files after `--config` if one of them holds stages, else none; files are searched, not parsed."""
     files = [find_config(value) for flag, value in _flags(args) if flag in ("--config", "-c") and value is not None]
     staged = [re.search(r"^stages\s*:", file.read_text("utf-8", "replace"), re.MULTILINE) for file in files]
     return files if any(staged) else []
@@ -127,7 +127,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise LongTailError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise LongTailError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise LongTailError(f"{path} has to be a mapping of options, such as `trainer: {{max_epochs: 10}}`.")
     return value
@@ -156,7 +156,7 @@ def _same_class(base: Any, over: Any) -> bool:
 
 
 def _stage(name: str, given: Any, shared: dict[str, Any], folder: Path) -> Stage:
-    """A stage, and what it shares with others; one that runs a checkpoint has the settings of the run behind it."""
+    """A stage with the settings that all stages share; one that runs a checkpoint, those of its run."""
     if not isinstance(given, dict | None):
         raise LongTailError(f"Stage {name} has to be a mapping of options, such as `{name}: {{config: quickstart}}`.")
     own = dict(given or {})
@@ -191,7 +191,7 @@ def _check_references(stages: list[Stage]) -> None:
     for stage in stages:
         for text in _texts([stage.settings, stage.flags]):
             if "${stage" in _REFERENCE.sub("", text):
-                raise LongTailError(f"Stage {stage.name}: {text!r} is no reference; write ${{stages.NAME.best}}.")
+                raise LongTailError(f"Stage {stage.name}: {text!r} is not a reference; write ${{stages.NAME.best}}.")
         for reference in stage.references():
             told = f"Stage {stage.name} refers to {reference}"
             if reference.stage not in order:
@@ -250,7 +250,7 @@ def _known(flag: str, name: str, names: list[str]) -> None:
 
 
 def _flags(args: list[str]) -> Iterator[tuple[str, str | None]]:
-    """Flags and what stands behind them."""
+    """Flags and their values."""
     words = list(args)
     while words:
         flag, equals, value = words.pop(0).partition("=")

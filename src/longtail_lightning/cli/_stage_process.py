@@ -12,17 +12,17 @@ from typing import Any
 
 from longtail_lightning._errors import LongTailError
 
-# A stage that goes on finds its own files.
+# A stage that resumes finds its own files.
 _QUIET = "ignore:Experiment logs directory,ignore:Checkpoint directory"
 
 
 def locked(folder: Path, file: int) -> Sequence[int]:
-    """Keep a folder to this process and those that inherit the open file; what they have to inherit."""
+    """Lock a folder for this process and those that inherit the open file; return the files to inherit."""
     try:
         import fcntl
     except ImportError:  # Windows
         return ()
-    for _ in range(60):  # processes that load images notice after some seconds that theirs was killed
+    for _ in range(60):  # loading processes notice after some seconds that their parent was killed
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,7 +48,7 @@ def run_process(command: Sequence[str], inherited: Sequence[int] = ()) -> int:
     try:
         quiet = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _QUIET)))
         process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": quiet}, pass_fds=inherited)
-        for number in received:  # before there was a process
+        for number in received:  # the signal came before the process started
             process.send_signal(number)
         status = process.wait()
     finally:

@@ -34,7 +34,7 @@ class RunFolder:
     path: Path
 
     def folder(self, stage: Stage | str) -> Path:
-        """Of one stage."""
+        """The folder of a stage."""
         return self.path / (stage if isinstance(stage, str) else stage.name)
 
     def finished(self, stage: Stage | str) -> dict[str, Any] | None:
@@ -42,11 +42,11 @@ class RunFolder:
         return _read_json(self.folder(stage) / FINISHED)
 
     def started(self, stage: Stage | str) -> dict[str, Any] | None:
-        """With what it began, whether or not it has finished."""
+        """The settings that a stage began with, whether or not it has finished."""
         return _read_json(self.folder(stage) / STARTED)
 
     def goes_on(self, stage: Stage) -> bool:
-        """Whether there is a checkpoint to go on from; a file that was cut off is none."""
+        """Whether there is a checkpoint to resume from; a truncated file does not count."""
         return stage.run == "fit" and zipfile.is_zipfile(self.folder(stage) / LAST)
 
     def find(self, reference: Reference) -> Path:
@@ -66,7 +66,7 @@ class RunFolder:
         raise LongTailError(f"{reference}: there is no such file in {checkpoints}, which holds {there}.")
 
     def refuse_changes(self, stage: Stage) -> None:
-        """A stage that ran with other settings or files than it would now is not mixed with the others."""
+        """Refuse to go on if a stage ran with other settings or files than it would now."""
         record = self.finished(stage) or (self.started(stage) if self.goes_on(stage) else None)
         if record is None:
             return
@@ -84,7 +84,7 @@ class RunFolder:
                 )
 
     def refuse_unfinished(self, stage: Stage) -> None:
-        """A stage waits for those from which it takes something."""
+        """Refuse a stage that takes something from a stage that has not finished."""
         for reference in stage.references():
             if self.finished(reference.stage) is None:
                 raise LongTailError(
@@ -99,7 +99,7 @@ class RunFolder:
         resumed = self.goes_on(stage)
         if resumed:
             _keep_curves(folder)
-        elif stage.run != "features" and folder.exists():  # features go on by themselves
+        elif stage.run != "features" and folder.exists():  # an extraction resumes by itself
             _clear(folder)
         record = {"settings": stage.identity(), "files": used}
         write_json(folder / STARTED, record)
@@ -113,7 +113,7 @@ class RunFolder:
         return status
 
     def _command(self, stage: Stage, last: Path | None) -> list[str]:
-        """The words behind `ltl`, with a config file of the stage's own."""
+        """The command line after `ltl`, with a config file of the stage's own."""
         folder, settings = self.folder(stage), dict(stage.settings)
         checkpoint = settings.pop("ckpt_path", None)
         flags = [*stage.flags, *(f"--ckpt_path={path}" for path in (last or checkpoint,) if path is not None)]
@@ -158,7 +158,7 @@ class RunFolder:
         return trainer
 
     def _make_repeatable(self, stage: Stage) -> None:
-        """The configs that the run saved name no version, so that repeating it does not write over it."""
+        """Take the version out of the configs that the run saved, so that repeating it does not overwrite it."""
         folder = self.folder(stage)
         if stage.run == "tau":
             checkpoint = stage.filled(self.find).settings.get("ckpt_path", "")
@@ -216,7 +216,7 @@ def checksum_of(path: Path) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Make room for a stage that begins anew; checkpoints from which it cannot go on are the user's to delete."""
+    """Make room for a stage that starts over; a folder with checkpoints is renamed, and left for the user to delete."""
     if any(zipfile.is_zipfile(file) for file in folder.rglob("*.ckpt")):
         folder.rename(_free(folder.parent, f"{folder.name}.stopped_"))
     else:
@@ -224,7 +224,7 @@ def _clear(folder: Path) -> None:
 
 
 def _keep_curves(folder: Path) -> None:
-    """Lightning deletes the curves in a folder to which it logs again."""
+    """Move earlier curves away: Lightning deletes those in a folder to which it logs again."""
     if (curves := folder / "metrics.csv").is_file():
         curves.rename(_free(folder, "metrics_", ".csv"))
 

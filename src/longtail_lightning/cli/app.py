@@ -42,12 +42,9 @@ OPTIONS: dict[str, type[L.Callback]] = {
     "predictions": PredictionWriter,
     "report": LongTailReport,
 }
-# Class names alone are understood only of what is imported.
+# A class name without its module is understood only if the module is imported.
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
-
-# Where the weights of a new run come from; those of a checkpoint are its own.
-_STARTS = {"model.pretrained", "model.checkpoint"}
 
 PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
@@ -96,7 +93,7 @@ class LongTailCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Take the model's settings from the checkpoint, and say what they replace.
 
-        Lightning lets them win over config and command line without a word, and fails on checkpoints
+        Lightning lets them win over config and command line silently, and fails on checkpoints
         that were made in Python, which hold no class path: there, the config says what the model is.
         """
         options = self.config.get(self.config.get("subcommand") or "", {})
@@ -115,7 +112,9 @@ class LongTailCLI(LightningCLI):
         self._tell_replaced(before, dict(self._model_values()))
 
     def _tell_replaced(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]} - _STARTS
+        changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
+        # Where the weights of a new run come from; those of a checkpoint are its own.
+        changed = {key for key in changed if key.rpartition(".")[2] not in ("pretrained", "weights", "checkpoint")}
         flags = {plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model")}
         flags = {f"{flag}.class_path" if flag == "model" else flag for flag in flags}
         ignored = sorted(f for f in flags if any(key == f or key.startswith(f"{f}.") for key in changed))
@@ -146,7 +145,7 @@ class LongTailCLI(LightningCLI):
         if self.saved is not None and self.saved.class_counts is not None:
             take_classes_of(self.saved, self.datamodule)
             return
-        # jsonargparse lets the link win over a value from the user without a word.
+        # jsonargparse silently lets the link win over a value from the user.
         given = dict(self._model_values()).get("model.class_counts")
         counts = self.datamodule.class_counts
         if given is not None and ClassCounts(given) != counts:
@@ -174,7 +173,7 @@ class LongTailCLI(LightningCLI):
         best = ModelCheckpoint(
             filename="best", monitor="val/acc", mode="max", auto_insert_metric_name=False, enable_version_counter=False
         )
-        # With save_last, Lightning would write it only together with the best: a run could not go on from its last
+        # With save_last, Lightning would write it only together with the best: a run could not resume from its last
         # epoch, and one that did would end with another last.ckpt.
         return [best, ModelCheckpoint(filename="last", enable_version_counter=False)]
 
@@ -190,7 +189,7 @@ class LongTailCLI(LightningCLI):
 
 
 class _WithoutForeignCounts(L.Callback):
-    """The linked class counts would be written into every checkpoint, also of modules that do not take them."""
+    """Keep the linked class counts out of checkpoints of modules that do not take them."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         parameters = inspect.signature(type(pl_module).__init__).parameters
@@ -205,7 +204,7 @@ def run(args: Sequence[str]) -> int:
     with one_sentence():
         try:
             LongTailCLI(prepared(list(args)))
-        except SIGTERMException:  # Lightning leaves with status 0, as if all had been done
+        except SIGTERMException:  # Lightning exits with status 0, as if the run had finished
             return 128 + signal.SIGTERM
     return 0
 
@@ -216,7 +215,7 @@ def prepared(args: list[str]) -> list[str]:
 
 
 def leave_out_advertisements(command: str) -> None:
-    """Leave out what is not the user's to change: advertisements, and words about Lightning's own code."""
+    """Hide what the user cannot change: advertisements, and warnings about Lightning's own code."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")

@@ -13,7 +13,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._progress import progress_bar
 from longtail_lightning.cli._source import source_of
 
-_LARGE = 200  # images from which starting processes pays
+_LARGE = 200  # from this many images on, starting processes pays off
 
 
 def check(asked: Namespace) -> int:
@@ -27,7 +27,7 @@ def check(asked: Namespace) -> int:
 
     out = Path(asked.out)
     if out.exists() and not is_report(out):
-        raise LongTailError(f"--out {out}: the file exists and is no report of `ltl data check`, give another name.")
+        raise LongTailError(f"--out {out}: the file exists and is not a report of `ltl data check`; give another name.")
     found = splits_of(source)
     lists = list_files(asked.fix, found) if asked.fix else {}
     refuse_existing(list(lists.values()))

@@ -57,13 +57,13 @@ def _banks(folders: list[str]) -> list[Path]:
     for folder in map(Path, folders):
         found = [folder] if is_bank(folder) else sorted(filter(is_bank, folder.glob("*")))
         if not found:
-            raise LongTailError(f"{folder} is no feature bank, and holds none: give what `ltl features` wrote.")
+            raise LongTailError(f"{folder} is not a feature bank, and holds none: give what `ltl features` wrote.")
         banks += found
     return banks
 
 
 def _encoder(asked: Namespace) -> tuple[nn.Module, LongTailDataModule]:
-    """What gives the features, and of what."""
+    """The encoder that gives the features, and the data to run it on."""
     from torch import nn
 
     from longtail_lightning.cli.components import instantiate_data, load_trained

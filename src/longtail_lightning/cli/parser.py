@@ -19,7 +19,7 @@ _ASKING = (["counts"], ["features"], ["features", "verify"], ["tau"], ["data"], 
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace | None:
-    """What a small command is asked for; None when it was help, which then has been printed.
+    """Parse a small command; None when the user asked for help, which is then printed already.
 
     Examples:
         >>> parse(["counts", "labels.csv", "--few=5"]).few
@@ -45,7 +45,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace | None:
 
 
 def build_parser() -> Parser:
-    """The parser of all small commands; `run` of what it finds says which function does it."""
+    """The parser of all small commands; `run` in its result is the function to call."""
     parser = Parser(prog="ltl")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_look(commands)

@@ -32,7 +32,7 @@ def summary(path: Path) -> str:
 
 
 def _check_config(path: Path) -> None:
-    """Name the file that is no config; jsonargparse, which reads it later, would only show its text."""
+    """Refuse a file that is not a config, and name it: jsonargparse, which reads it later, would only show its text."""
     import yaml
 
     try:
@@ -40,8 +40,8 @@ def _check_config(path: Path) -> None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
-        what = getattr(error, "problem", None) or "it is no text"
-        raise LongTailError(f"--config {path}{where}: this is no YAML ({what}).") from error
+        what = getattr(error, "problem", None) or "it is not text"
+        raise LongTailError(f"--config {path}{where}: this is not YAML ({what}).") from error
     if not isinstance(text, dict):
         told = "the file is empty" if text is None else f"it holds a {type(text).__name__}, not `key: value`"
         raise LongTailError(f"--config {path}: {told}. `ltl cp quickstart` writes one to begin with.")

@@ -59,7 +59,7 @@ def run(command: str, args: list[str], files: Sequence[Path]) -> int:
 
 def _run(plan: Plan, folder: RunFolder, lock: Sequence[int]) -> int:
     left = [stage for stage in plan.chosen() if folder.finished(stage) is None]
-    for stage in left[:1]:  # the others follow those on which they rest
+    for stage in left[:1]:  # the others run after those that they depend on
         folder.refuse_unfinished(stage)
     _show(plan, folder, left[0].name if left else "")
     for place, stage in enumerate(left):
@@ -68,7 +68,7 @@ def _run(plan: Plan, folder: RunFolder, lock: Sequence[int]) -> int:
         _show(plan, folder, following)
         if status != 0:
             how = "was stopped" if status > 128 else f"ended with status {status}"
-            print(f"ltl: stage {stage.name} {how}; the same command goes on from there.", file=sys.stderr)
+            print(f"ltl: stage {stage.name} {how}; the same command continues from there.", file=sys.stderr)
             return status
     if not left:
         print("All of it has finished; --stages.new begins a new version.")
@@ -76,7 +76,7 @@ def _run(plan: Plan, folder: RunFolder, lock: Sequence[int]) -> int:
 
 
 def _show(plan: Plan, folder: RunFolder, current: str) -> None:
-    """Where the stages stand."""
+    """Print a table of the stages and their state."""
     rows = [("stage", "run", "state", "seconds", "result")]
     for stage in plan.stages:
         done, started = folder.finished(stage), folder.started(stage)

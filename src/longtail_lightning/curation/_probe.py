@@ -41,7 +41,7 @@ class Seen(NamedTuple):
 
 
 class Probe(Dataset[Seen]):
-    """All images of several data sets, one after the other, as what one look at each gives.
+    """All images of several data sets, one after the other; an item is what one look at an image gave.
 
     Args:
         datasets: their items are images, or `(image, label)`.

@@ -1,4 +1,4 @@
-"""The splits of a data module as its files have them, before anybody refuses their labels."""
+"""The splits of a data module as its files give them, with labels that a training may refuse."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def splits_of(data: LongTailDataModule | Mapping[str, Dataset[Any]]) -> CheckedS
 
 
 def _of_files(data: FileDataModule) -> CheckedSplits:
-    """What its files say, on a copy that takes any labels."""
+    """The splits in its files, read by a copy of the data module that accepts any labels."""
     data = copy(data)
     data.__dict__.pop("_train", None)
     data.relabel = True
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what readers leave out is reported in full
+        warnings.simplefilter("ignore")  # the report lists all that readers leave out
         listings = {split: data.read(split) for split in SPLITS}
         stated = data.named_classes()
     found = {split: listing for split, listing in listings.items() if listing is not None}
@@ -115,7 +115,7 @@ def _part(split: str, listing: LabeledFiles, keys: Sequence[Any] | None) -> Chec
 
 
 def _strays(data: ImageFolderLT) -> Iterator[tuple[str, str, str]]:
-    """Links to nowhere, files in class folders that are no images, and images outside of class folders."""
+    """Links to nowhere, files in class folders that are not images, and images outside of class folders."""
     for folder in data._folders.values():
         if folder is None:
             continue

@@ -63,7 +63,7 @@ def check_splits(
     pixels: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataReport:
-    """`check_images` of labels as files have them, which may start anywhere.
+    """`check_images` for labels as the files give them: they may start at any number.
 
     Args:
         found: the splits; `keep` tells afterwards which images are good.
@@ -123,7 +123,7 @@ def _looks(probe: Probe, num_workers: int) -> Iterator[list[Seen]]:
 
 
 def _label_faults(parts: Sequence[CheckedSplit], report: DataReport, class_names: Sequence[str] | None) -> list[Fault]:
-    """What the labels alone tell; also puts counts and names of the classes into the report."""
+    """The faults that the labels alone show; also puts counts and names of the classes into the report."""
     train, *others = parts
     everything = np.concatenate([part.labels for part in parts])
     first = first_label(parts, class_names)
@@ -168,7 +168,7 @@ def _groups(digests: np.ndarray, readable: np.ndarray) -> Iterator[list[int]]:
 
 
 def _same_image(places: list[tuple[CheckedSplit, int]]) -> Iterator[Fault]:
-    """The faults of one image that occurs several times; what training should leave out is no longer kept."""
+    """The faults of one image that occurs several times; sets `keep` to False where it should be left out."""
     labels = [int(part.labels[index]) for part, index in places]
     names = [part.name(index) for part, index in places]
     other = next((i for i, label in enumerate(labels) if label != labels[0]), None)

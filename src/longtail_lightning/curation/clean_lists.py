@@ -35,7 +35,7 @@ def list_files(target: str, found: CheckedSplits) -> dict[str, Path]:
 
 
 def refuse_existing(files: Sequence[Path]) -> None:
-    """Nothing of the user's is overwritten."""
+    """Refuse to overwrite a file."""
     if taken := [str(file) for file in files if file.exists()]:
         raise LongTailError(f"{taken[0]} exists already and is not overwritten: give another name with --fix FILE.txt.")
 

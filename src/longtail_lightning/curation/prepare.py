@@ -38,7 +38,7 @@ def prepare_shards(
     """Copy the images of a data module into Arrow files that `ShardsLT` trains from.
 
     Files are copied byte by byte, in their order, so results do not change; with `resize`, larger images
-    are made smaller once instead of in every epoch. Nothing that is half written is ever read, and the
+    are made smaller once instead of in every epoch. A half-written file is never read, and the
     same call continues after an interruption. Training and test sets are those of the files: held-out
     images and long-tailed subsets are chosen when training starts, as ever.
 
@@ -105,7 +105,7 @@ def _length(dataset: Dataset[Any]) -> int:
 
 
 def _fingerprint(datasets: Mapping[Split, Dataset[Any]]) -> str:
-    """Names which images and labels these are, by their files."""
+    """A checksum that identifies the images and labels by their files."""
     digest = hashlib.sha256()
     for split, dataset in datasets.items():
         digest.update(f"{split} {_length(dataset)}\n".encode())
@@ -116,7 +116,7 @@ def _fingerprint(datasets: Mapping[Split, Dataset[Any]]) -> str:
 
 
 def _begin(folder: Path, plan: Mapping[str, Any]) -> bool:
-    """Make or find the folder; True when all is done already."""
+    """Make or find the folder; True when everything is written already."""
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
         if any(manifest.get(key) != value for key, value in plan.items()):
@@ -141,7 +141,7 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> bool:
 
 
 def _require_space(folder: Path, datasets: Mapping[Split, Dataset[Any]]) -> None:
-    """Refuse before hours of copying when the disk is too small; the sizes of some files tell."""
+    """Refuse a disk that is too small before hours of copying; the sizes of some files give an estimate."""
     needed = sum(_estimated_bytes(dataset) for dataset in datasets.values())
     there = sum(file.stat().st_size for file in folder.glob("*.arrow"))
     free = shutil.disk_usage(folder).free

@@ -37,7 +37,7 @@ class Content(NamedTuple):
 
 
 def counted_from(done: int, tell: Callable[[int], None]) -> Callable[[int], None]:
-    """Tell how many images there are, when so many were done before."""
+    """Progress that counts on from the images that were done before."""
     return lambda images: tell(done + images)
 
 
@@ -81,12 +81,12 @@ def _read(path: str | Path) -> bytes:
 
 
 def _png(item: Any, name: str) -> bytes:
-    """Images that are no files are kept without loss."""
+    """Encode an image that has no file as PNG, without loss."""
     image = item[0] if isinstance(item, (tuple, list)) else item
     pixels = image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) and image.ndim == 3 else np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
         raise LongTailError(
-            f"Item {name} is no 8-bit image but {pixels.dtype} of shape {pixels.shape}: shards hold images."
+            f"Item {name} is not an 8-bit image but {pixels.dtype} of shape {pixels.shape}: shards hold images."
         )
     return _encoded(pixels, "PNG")
 
@@ -131,7 +131,7 @@ def write_split(
 def _write_shard(
     file: Path, contents: Iterator[Content], labels: np.ndarray, shard_bytes: int, tell: Callable[[int], None]
 ) -> int:
-    """Write images until the shard is full; how many there were."""
+    """Write images until the shard is full; return how many."""
     arrow = import_arrow()
     schema = arrow.schema([("image", arrow.binary()), ("label", arrow.int64()), ("path", arrow.string())])
     images = size = 0
@@ -185,7 +185,7 @@ def _whole(file: Path) -> Iterator[Any]:
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         raise LongTailError(
-            f"{file} cannot be written ({reason}): make room and run the same again, it continues."
+            f"{file} cannot be written ({reason}): make room and run the same command again; it continues."
         ) from error
     finally:
         part.unlink(missing_ok=True)

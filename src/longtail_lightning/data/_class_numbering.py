@@ -1,4 +1,4 @@
-"""From the labels that files hold, numbers or names, to class indices."""
+"""Turn the labels in files, numbers or names, into class indices."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class ClassNumbering:
         self._seen = set(train.keys)
         if unknown := [key for key in train.keys if key not in self.index]:
             raise LongTailError(
-                f"{train.source} has labels that are no class of these data ({few(unknown)}): "
+                f"{train.source} has labels that are not classes of these data ({few(unknown)}): "
                 "do labels and class names belong together?"
             )
         if absent := [name for key, name in zip(self.keys, self.names) if key not in self._seen]:
@@ -153,7 +153,7 @@ class ClassNumbering:
         if lacking := [key for key in self.keys if key not in given]:
             hint = did_you_mean(str(lacking[0]), names, listing="the file of the names")
             raise LongTailError(
-                f"class_names hold labels of {self.source} in an order of their own, but not {few(lacking)}. "
+                f"class_names hold labels of {self.source} but lack {few(lacking)}. "
                 + (
                     hint
                     if hint.startswith("Did")

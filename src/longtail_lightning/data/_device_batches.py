@@ -78,7 +78,7 @@ class DeviceBatches(L.LightningDataModule):
             return convert(self.prepare_batch(batch))
         images, target, extra, items = take_apart(batch, type(self).__name__)
         if trainer and trainer.training:
-            if items is None:  # of a loader that is not ours: others in each step, the same when it is repeated
+            if items is None:  # not our loader: draw by step, so that a repeated step repeats
                 step = trainer.current_epoch, _lightning.training_batch(trainer), trainer.global_rank
                 drawn = first_items(len(images), view=mix(*step))
             else:

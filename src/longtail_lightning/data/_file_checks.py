@@ -1,4 +1,4 @@
-"""What can be wrong with a data folder, found before training starts."""
+"""Find what is wrong with a data folder before training starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK = 1000
 
 
 def data_folder(root: str | Path, layout: str) -> Path:
-    """The data folder, which must be one.
+    """The path of the data folder; refuse what is not a folder.
 
     Args:
         root: as given.
@@ -30,7 +30,7 @@ def data_folder(root: str | Path, layout: str) -> Path:
     folder = Path(root).expanduser()
     if folder.is_dir():
         return folder
-    expected = f"Expected is a folder such as\n{layout.strip(chr(10))}"
+    expected = f"Expected a folder such as\n{layout.strip(chr(10))}"
     if not folder.exists():
         close = next((parent for parent in folder.absolute().parents if parent.is_dir()), None)
         raise LongTailError(f"The data folder {folder} does not exist ({close} does). {expected}")
@@ -92,7 +92,7 @@ def _hint(root: Path, file: str, *, all_lost: bool) -> str:
 
 
 def _neighbors(root: Path) -> Iterator[Path]:
-    """Folders that people pass when they mean another: above, below, and two below."""
+    """Folders that the user may have meant: one or two levels above, and one or two levels below."""
     absolute = root.absolute()
     yield from (absolute.parent, absolute.parent.parent)
     below = subfolders(root)[:100]
@@ -109,5 +109,5 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Files and folders that the system leaves behind."""
+    """Whether a file or folder is hidden, or made by the system, such as `Thumbs.db`."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")

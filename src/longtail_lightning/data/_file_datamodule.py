@@ -26,7 +26,7 @@ from longtail_lightning.datasets.read_text import few, shown
 
 
 class FileDataModule(LongTailDataModule):
-    """A child answers `read(split)`: which items and labels do the files hold?
+    """Base of the data modules that read files: a child's `read(split)` gives the items and labels in the files.
 
     Labels may be numbers or names. The training split says which classes there are; another split
     with a class that it lacks is refused. Everything that can be checked without decoding an image
@@ -132,6 +132,6 @@ class FileDataModule(LongTailDataModule):
         counts = ClassCounts.from_labels(labels_of(full), self.num_classes).tensor
         if single := (counts == 1).nonzero().flatten().tolist():
             rank_zero_warn(
-                f"Classes with a single image keep it for training, validation lacks them: "
+                f"Classes with a single image keep it for training, so validation lacks them: "
                 f"{few(self.class_names[c] for c in single)} ({len(single)} in all)."
             )

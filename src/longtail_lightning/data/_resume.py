@@ -16,13 +16,13 @@ from longtail_lightning.datasets.long_tail import SubsetId
 
 
 class ResumableData(L.LightningDataModule):
-    """Says in a checkpoint how far the epoch is and which images it is of, and goes on from there."""
+    """Saves in a checkpoint how far the epoch is and which images it uses, and resumes from there."""
 
     batch_size: int
     _resume_at: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches of the running epoch that have been trained on, 0 between epochs, and what they are taken from.
+        """Batches of the running epoch that have been trained on, 0 between epochs, and which images they come from.
 
         The loader tells Lightning the same, but Lightning forgets it when the number of steps was
         estimated before the run, as learning-rate schedules do.
@@ -39,7 +39,7 @@ class ResumableData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training loader begin after so many batches."""
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
-            return  # Lightning restores data modules to evaluate, too: a later fit begins at its beginning
+            return  # Lightning restores data modules for evaluation too; a later fit must start at batch 0
         origin = self._origin
         subset, held_out = origin["subset"], origin["held_out"]
         if (saved := state_dict.get("subset", subset)) != subset:
@@ -91,5 +91,5 @@ class ResumableData(L.LightningDataModule):
 
     @property
     def held_out(self) -> str | None:
-        """Which training images validate, in words; None when none are held out."""
+        """Which training images are held out for validation, in words; None when none are."""
         return self._splits.held_out

@@ -57,7 +57,7 @@ class Splits:
         self.subset_seed = subset_seed
         self._subset_name = subset_name
         self._subset_id: SubsetId | None = None
-        self._num_labels: int | None = None  # classes before a long-tailed subset was taken
+        self._num_labels: int | None = None  # number of classes before the long-tailed subset is taken
         self._whole: dict[str, Dataset[Any] | None] = {}
         self._parts: dict[str, Dataset[Any] | None] = {}
 
@@ -72,7 +72,7 @@ class Splits:
         return labels_of(self.require(split))
 
     def require(self, split: Split) -> Dataset[Any]:
-        """The data set of a split that there must be."""
+        """The data set of a split; refuse when there is none."""
         if (dataset := self.dataset(split)) is None:
             raise LongTailError(f"{self.owner} has no {split} split.")
         return dataset
@@ -95,13 +95,13 @@ class Splits:
 
     @property
     def held_out(self) -> str | None:
-        """Which training images validate, in words; None when the split has images of its own, or none."""
+        """Which training images are held out for validation, in words; None when none are."""
         if not self.val_split or self.whole("val") is not None:
             return None
         return f"val_split={self.val_split}, seed={self.seed}"
 
     def whole(self, split: Split) -> Dataset[Any] | None:
-        """A split before anything is held out of it; the training split as long-tailed as it shall be."""
+        """A split before images are held out of it; the training split is the long-tailed subset already."""
         if split not in self._whole:
             # Tensors made while Lightning evaluates could not be trained on later.
             with torch.inference_mode(False):

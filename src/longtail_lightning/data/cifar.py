@@ -34,7 +34,7 @@ turtle, wardrobe, whale, willow tree, wolf, woman, worm
 
 
 class _CIFARLT(LongTailDataModule):
-    """What both have in common; a child says which files, and what the classes are called."""
+    """What CIFAR-10 and CIFAR-100 have in common; a child names the files and the classes."""
 
     official: type[CIFAR10]
     """torchvision's class, which knows the archive and the names of its files."""
@@ -111,7 +111,7 @@ class _CIFARLT(LongTailDataModule):
         if (root / archive).is_file():
             return f"{root / archive} is not unpacked: run `tar xzf {archive}` in {root}, or set download=True."
         return (
-            f"There is no {folder}: set download=True (--data.download true), or let root be the folder that holds "
+            f"There is no {folder}: set download=True (--data.download true), or set root to the folder that holds "
             f"{self.official.base_folder} with {', '.join(names)}."
         )
 
@@ -119,7 +119,7 @@ class _CIFARLT(LongTailDataModule):
         official, target = self.official, root / self.official.base_folder
         try:
             root.mkdir(parents=True, exist_ok=True)
-            # Unpacked beside its place and then renamed: whoever looks sees all of it or nothing.
+            # Unpacked beside its place and then renamed: other processes see all of it or nothing.
             with TemporaryDirectory(dir=root, prefix=".download-") as temporary:
                 there = root if (root / official.filename).is_file() else Path(temporary)
                 download_and_extract_archive(

@@ -23,10 +23,10 @@ SharedClasses = Literal["shared", "offset", "merged"] | Mapping[str, str]
 
 
 class ConcatLT(LongTailDataModule):
-    """Join the splits of several data modules, for memories and training sets that come from more than one source.
+    """Join the splits of several data modules, such as training sets from several sources.
 
-    Each part keeps its own long tail, held-out images and root; what it says about batches, sampling and
-    transforms is replaced by what is said here. Class counts add up. A split that only some parts have
+    Each part keeps its own long tail, held-out images and root; its settings for batches, sampling and
+    transforms are replaced by those given here. Class counts add up. A split that only some parts have
     consists of theirs.
 
     Args:
@@ -124,7 +124,7 @@ class ConcatLT(LongTailDataModule):
 
     @cached_property
     def _joined(self) -> tuple[list[str], list[Tensor]]:
-        """The class names, and for each part from its classes to these."""
+        """The class names, and for each part a table from its classes to these."""
         lists = [part.class_names for part in self.parts]
         if self.classes == "offset":
             starts = [sum(map(len, lists[:place])) for place in range(len(lists))]

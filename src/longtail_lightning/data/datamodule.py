@@ -227,7 +227,7 @@ class LongTailDataModule(ResumableData, DeviceBatches, ABC):
     def ordered_dataloader(
         self, split: Split, *, indices: Sequence[int] | None = None, augment: bool = False, view: int = 0
     ) -> ResumableLoader:
-        """Batches of a split in the given order, none twice, on this process alone: to extract features.
+        """Batches of a split in the given order, each item once, on this process alone; for feature extraction.
 
         Args:
             split: which split.

@@ -102,8 +102,8 @@ class FeatureDataModule(LongTailDataModule):
     ) -> Self:
         """Run a frozen encoder over all splits of an image data module; see `extract_features`.
 
-        Of a data module that is not of this library, the data sets of its train, val and test loaders are taken
-        as they are, and batches go through its transfer hooks, outside of a Trainer.
+        From a data module of another library, the data sets of its train, val and test loaders are taken
+        as they are. Batches go through its transfer hooks, outside of a Trainer.
 
         Args:
             datamodule: images; any LightningDataModule whose loaders give (images, labels).
@@ -164,7 +164,7 @@ class FeatureDataModule(LongTailDataModule):
 def _sources(
     datamodule: L.LightningDataModule, num_classes: int | None, device: torch.device
 ) -> Iterator[tuple[Split, Source]]:
-    """The splits that there are; those of a foreign data module as a Trainer would ask for them."""
+    """The splits that exist; a foreign data module is asked for them in the way of a Trainer."""
     if isinstance(datamodule, LongTailDataModule):
         for split in _SPLITS:
             if datamodule.dataset(split) is not None:
@@ -231,7 +231,7 @@ class BankDataset(Dataset[Any]):
 
 
 def _open(banks: str | Path | Mapping[str, Any]) -> dict[str, FeatureBank]:
-    """The bank of each split that there is."""
+    """Open the bank of each split that exists."""
     if not isinstance(banks, Mapping):
         folder = Path(banks)
         banks = {split: folder / split for split in _SPLITS if (folder / split).is_dir()}

@@ -23,7 +23,7 @@ _OTHER_NAMES: dict[Split, tuple[str, ...]] = {"train": (), "val": ("valid", "val
 
 
 class HuggingFaceLT(FileDataModule):
-    """Images of the `datasets` library: a name on the Hub, a folder of `save_to_disk`, or any it can load.
+    """Images of the `datasets` library: a name on the Hub, a folder of `save_to_disk`, or anything else it can load.
 
     Needs `pip install 'longtail-lightning[huggingface]'`. Labels are read without decoding an image;
     images are decoded as everywhere in this library.
@@ -79,8 +79,8 @@ class HuggingFaceLT(FileDataModule):
         )
         if val is not None and val == test:
             raise LongTailError(
-                f"val and test are both {val!r}: an epoch chosen on what is reported flatters the result, so "
-                "hold out training images with val=null and val_split=0.1."
+                f"val and test are both {val!r}: choosing an epoch on the images you report makes the result too good, "
+                "so hold out training images with val=null and val_split=0.1."
             )
         self.path, self.name, self.data_dir, self.revision = path, name, data_dir, revision
         self.image_column, self.label_column = image_column, label_column

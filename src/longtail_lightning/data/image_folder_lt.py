@@ -98,8 +98,8 @@ class ImageFolderLT(FileDataModule):
         )
         if val is not None and val == test:
             raise LongTailError(
-                f"val and test are both {val!r}: an epoch chosen on what is reported flatters the result, so "
-                "hold out training images with val=null and val_split=0.1."
+                f"val and test are both {val!r}: choosing an epoch on the images you report makes the result too good, "
+                "so hold out training images with val=null and val_split=0.1."
             )
         if not 0 <= test_split < 1:
             raise LongTailError(f"test_split={test_split} must lie between 0 and 1: the share of each class.")
@@ -168,7 +168,7 @@ class ImageFolderLT(FileDataModule):
 
 
 def _find(root: Path, name: str | None, split: str) -> Path | None:
-    """The folder of a split, which holds folders; `photos/train` with images is a class of trains."""
+    """The folder of a split, if it holds folders: a `photos/train` with images in it is a class of trains."""
     if name is None:
         return None
     names = (name, *_OTHER_NAMES[split]) if name == split else (name,)
@@ -186,9 +186,9 @@ def _check_flat(root: Path) -> None:
         if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries):
             raise LongTailError(
                 f"{root} holds images but no class folders: if it is the folder of one class, "
-                f"pass {root.absolute().parent}. Expected is a folder such as\n{LAYOUT.strip()}"
+                f"pass {root.absolute().parent}. Expected a folder such as\n{LAYOUT.strip()}"
             )
-        raise LongTailError(f"{root} holds no class folders. Expected is a folder such as\n{LAYOUT.strip()}")
+        raise LongTailError(f"{root} holds no class folders. Expected a folder such as\n{LAYOUT.strip()}")
     if len(below) == 1:
         deeper = subfolders(below[0])
         fix = f"its images are one level deeper, pass {below[0]}" if deeper else "two classes are the least"
@@ -196,7 +196,7 @@ def _check_flat(root: Path) -> None:
     known = {name for split, others in _OTHER_NAMES.items() for name in (split, *others)}
     if all(folder.name.lower() in known for folder in below):
         raise LongTailError(
-            f"{few(folder.name for folder in below)} in {root} hold no class folders. Expected is a folder such as\n"
+            f"{few(folder.name for folder in below)} in {root} hold no class folders. Expected a folder such as\n"
             f"{LAYOUT.strip()}"
         )
     siblings = [folder.name for folder in subfolders(root.absolute().parent) if folder.name != root.absolute().name]
@@ -218,7 +218,7 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     prefix = folder.relative_to(root).as_posix()
     prefix = "" if prefix == "." else f"{prefix}/"
     skipped: list[str] = []
-    with ThreadPoolExecutor(8) as threads:  # a network drive answers several questions at once
+    with ThreadPoolExecutor(8) as threads:  # a network drive serves several requests at once
         scanned = list(threads.map(partial(_scan, skipped=skipped, above=frozenset()), map(str, classes)))
     names = [path.name for path in classes]
     files = [f"{prefix}{name}/{file}" for name, found in zip(names, scanned) for file in found]
@@ -233,7 +233,7 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
         raise LongTailError(f"The class folders of {folder} ({few(names)}) hold no image: {fix}")
     if skipped:
         kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in Counter(skipped).most_common(3))
-        rank_zero_warn(f"Files in {folder} that are no images are left out: {kinds}.")
+        rank_zero_warn(f"Files in {folder} that are not images are left out: {kinds}.")
     if all(all("/" in file for file in found) for found in scanned):
         rank_zero_warn(
             f"No class folder of {folder} ({few(names)}) holds images itself, only its sub-folders "

@@ -85,7 +85,7 @@ class ImageListLT(FileDataModule):
         return listing(find_file(file, self.root, f"{split}_list"), self.root)
 
     def setup(self, stage: str) -> None:
-        # Not sooner: class counts come from the lists alone, also where the images are not.
+        # Not earlier: class counts need the lists alone, and must work where the images are missing.
         data_folder(self.root, LAYOUT)
         super().setup(stage)
 
@@ -93,7 +93,7 @@ class ImageListLT(FileDataModule):
         names, folders = super().build_class_names(), folder_names(self._train[0])
         if self._given_names is None:
             return [folders.get(c, name) for c, name in enumerate(names)]
-        # Lists of names in another order than the labels are in circulation, for Places-LT among others.
+        # Some published lists of names are in another order than the labels, for example of Places-LT.
         wrong = [c for c, folder in folders.items() if folder != names[c] and folder in names]
         if wrong:
             rank_zero_warn(

@@ -39,7 +39,7 @@ class INaturalist(FileDataModule):
 
     Papers report on the official validation images, since the labels of the test images are not
     public. So these are the test split here, and validation comes from the training images, by
-    `val_split`: what is reported never chooses an epoch or a number. Classes are the categories in
+    `val_split`: no epoch or setting is chosen on the images you report. Classes are the categories in
     the order of their ids.
 
     Args:
@@ -96,8 +96,8 @@ class INaturalist(FileDataModule):
             raise LongTailError(f"version={version!r}: choose one of {', '.join(map(str, _VERSIONS))}.")
         if val is not None and str(val) == str(test):
             raise LongTailError(
-                f"val and test are both {val}: an epoch chosen on what is reported flatters the result, so "
-                "hold out training images with val_split=0.1, or set test=null."
+                f"val and test are both {val}: choosing an epoch on the images you report makes the result too good, "
+                "so hold out training images with val_split=0.1, or set test=null."
             )
         self.version = version
         self.train, self.val, self.test = train, val, test
@@ -166,7 +166,7 @@ class INaturalist(FileDataModule):
                     return place
         raise LongTailError(
             f"{folder} holds none of {', '.join(names)}, the files of {split}={wanted!r}: unpack the annotations "
-            f"there, or pass a file. Expected is\n{LAYOUT.strip()}"
+            f"there, or pass a file. Expected:\n{LAYOUT.strip()}"
         )
 
     def setup(self, stage: str) -> None:

@@ -1,6 +1,6 @@
 """The options that all data modules share, for the signatures of those that pass them on.
 
-What they mean and what their defaults are stands in `LongTailDataModule`. A data module that has a default of its
+`LongTailDataModule` documents what they mean and their defaults. A data module that has a default of its
 own names the option itself, and takes the others.
 """
 
@@ -29,7 +29,7 @@ class BatchOptions(TypedDict, total=False):
 
 
 class SubsetOptions(BatchOptions, total=False):
-    """... and which part of the training set is taken."""
+    """Which part of the training set is used."""
 
     batch_size: int
     profile: Profile
@@ -39,7 +39,7 @@ class SubsetOptions(BatchOptions, total=False):
 
 
 class DataOptions(SubsetOptions, total=False):
-    """All of them, but `transforms`, of which every data module has its own."""
+    """All shared options; `transforms` is not shared, as each data module declares its own."""
 
     val_split: float
     imbalance_factor: float | None

@@ -77,8 +77,9 @@ class ResidentImages:
         if any(there != device for _, there in self._moved):
             self._moved.clear()  # another trainer, on another device
         if (id(base), device) not in self._moved:
-            # Evaluation may be the first to ask; what is made in inference mode would stay marked by it.
+            # Evaluation may ask first, and autograd refuses tensors that were made in inference mode. The original is
+            # kept, so that no other object gets its id.
             with torch.inference_mode(False):
-                self._moved[id(base), device] = (base, base.to(device))  # with the original, so that its id stays
+                self._moved[id(base), device] = (base, base.to(device))
         there = self._moved[id(base), device][1]
         return there if indices is None else Subset(there, indices)

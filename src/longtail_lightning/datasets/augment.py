@@ -23,7 +23,7 @@ def item_keys(items: np.ndarray, *, seed: int = 0) -> np.ndarray:
 
     Args:
         items: int64, `(batch, 2)`: place in the split and view, as loaders give them.
-        seed: other keys for the same items.
+        seed: another seed gives the same items other keys.
 
     Examples:
         >>> item_keys(np.array([[7, 0], [7, 1]])).shape
@@ -120,5 +120,5 @@ def _normal_quantiles() -> Tensor:
 
 
 def to_device(numbers: Tensor, device: torch.device) -> Tensor:
-    """Send a few numbers to a device; waiting for the copy would make the device wait for Python at every batch."""
+    """Send a few numbers to a device without waiting for the copy, so that the device need not wait for Python."""
     return numbers.to(device, non_blocking=device.type == "cuda")

@@ -64,7 +64,7 @@ class BatchPipeline:
         seed: seed of what is random.
         mean: channel means of images in [0, 1]; None leaves them as they are.
         std: channel standard deviations.
-        num_classes: of the targets that mixing makes.
+        num_classes: number of classes in the targets that mixing makes.
         mixup_alpha: strength of mixup, 0 for none.
         cutmix_alpha: strength of cutmix, 0 for none; with both, each batch gets one of them.
 
@@ -99,8 +99,8 @@ class BatchPipeline:
 
         Args:
             images: a batch.
-            items: what it holds.
-            augment: draws from the keys, or from the global CPU generator, which is seeded by those of the batch.
+            items: place and view of each of its items.
+            augment: draws from the keys, or from the global CPU generator, which the batch's first key seeds.
         """
         keys = item_keys(items, seed=self.seed)
         with isolated_rng(int(keys[0]) if len(keys) else 0):
@@ -118,7 +118,7 @@ class BatchPipeline:
         return images
 
     def mix(self, images: Tensor, target: Tensor, items: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mix the images of a batch with each other: one draw per batch, so it depends on which images those are."""
+        """Mix the images of a batch with each other; one draw serves the batch, so it depends on the images in it."""
         if not self._mixes:
             return images, target
         with isolated_rng(int(item_keys(items[:1], seed=self.seed)[0]), _MIX):
@@ -126,7 +126,7 @@ class BatchPipeline:
         return mixed
 
     def _statistics(self, white: float, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Mean and std of images whose brightest value is `white`, kept on the device: a copy per batch would wait."""
+        """Mean and std of images whose brightest value is `white`, kept on the device to save a copy per batch."""
         mean, std = (0.0,) if self.mean is None else tuple(self.mean), (1.0,) if self.std is None else tuple(self.std)
         key = (mean, std, white, device, dtype)
         if key not in self._kept:
@@ -137,7 +137,7 @@ class BatchPipeline:
 
 
 def _as_float(images: Tensor) -> Tensor:
-    """A float copy of uint8 images; numpy asks for large pages, without which a batch costs three times as long."""
+    """A float copy of uint8 images; on the CPU, numpy's large memory pages make it three times faster."""
     if images.device.type != "cpu":
         return images.float()
     return torch.from_numpy(np.empty(images.shape, dtype=np.float32)).copy_(images)

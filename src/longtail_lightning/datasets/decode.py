@@ -1,4 +1,4 @@
-"""Any image file to one uint8 tensor, the way a person sees it."""
+"""Decode any image file into a uint8 tensor that shows what a person would see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longtail_lightning._errors import LongTailError
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:  # announced by torchvision 0.29 for a later release: Pillow does all the work then
+except ImportError:  # torchvision 0.29 announces this for a later release; Pillow then decodes all
     decode_jpeg = None  # type: ignore[assignment]
 
 ImageSource = str | Path | bytes
@@ -91,7 +91,7 @@ def _rgb(image: Image.Image) -> Tensor:
 
 
 def _eight_bit(values: np.ndarray, *, deep: bool) -> np.ndarray:
-    """Pillow would clip 16-bit values at 255, and floating-point ones at 1."""
+    """Scale values to 8 bits; Pillow would clip 16-bit values at 255, and floats in [0, 1] would all be dark."""
     values = values.astype(np.float64)
     if deep or values.max() > 255:
         values = values // 256

@@ -1,4 +1,4 @@
-"""A data set that is a list of image files and their labels; every reader of benchmarks makes one."""
+"""A data set that is a list of image files and their labels; every reader of a benchmark returns one."""
 
 from __future__ import annotations
 

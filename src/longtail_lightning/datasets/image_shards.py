@@ -30,7 +30,7 @@ class ImageShards(Dataset[tuple[Tensor, int]]):
     """The images of a split in a folder that `ltl data prepare` wrote; item i is `(uint8 RGB image, label)`.
 
     Items have the order of the data set that they come from, so samplers, held-out images and long-tailed
-    subsets are the same. Files are mapped, not read: any image is as near as any other, and all loading
+    subsets are the same. Files are mapped into memory: any image can be read directly, and all loading
     processes share one copy. They are Arrow IPC files with the columns `image`, `label` and `path`, which
     any Arrow reader understands.
 
@@ -105,7 +105,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
         fix = (
             "it was not finished, run the same `ltl data prepare` again" if begun else "make it with `ltl data prepare`"
         )
-        raise LongTailError(f"{root} is no folder of shards ({MANIFEST} is missing): {fix}.")
+        raise LongTailError(f"{root} is not a folder of shards ({MANIFEST} is missing): {fix}.")
     manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if manifest.get("version") != VERSION:
         raise LongTailError(f"{file} has version {manifest.get('version')}, this release reads version {VERSION}.")

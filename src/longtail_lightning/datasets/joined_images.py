@@ -1,4 +1,4 @@
-"""Data sets one after the other, with labels of their own numbering."""
+"""Join data sets, and number their labels anew."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longtail_lightning.datasets.nested import encoded_image, item_name, whole_b
 
 
 class JoinedImages(Dataset[tuple[Any, int]]):
-    """Data sets one after the other, whose labels go through a table each; items know where they come from.
+    """Data sets one after the other. Each has a table from its labels to the joint ones; items know their source.
 
     Args:
         parts: items `(image, label)`.

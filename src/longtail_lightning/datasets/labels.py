@@ -71,11 +71,11 @@ def _stored(dataset: Any) -> Any:
     columns = getattr(dataset, "column_names", None) or ()
     for name in ("label", "labels"):
         if name in columns:
-            # A transform set on the data set would run over the column, and look for the images.
+            # The data set's own transform would run on the column, and look for images in it.
             plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
             return plain[name]
     if isinstance(dataset, DatasetFolder):
-        # Its `targets` are a copy that does not follow when somebody filters `samples`.
+        # Its `targets` are a copy, which stays the same when somebody filters `samples`.
         return [label for _, label in dataset.samples]
     if isinstance(dataset, INaturalist):
         return _inaturalist(dataset)

@@ -44,9 +44,9 @@ class ResumableLoader(DataLoader[Any]):
     batches is all there is to remember.
 
     Batches of a `SeededDataset` end with the items that they hold, int64 `(batch, 2)`: place in the data set
-    and view. Of training, each draw has a view of its own, a hash of the epoch and of its position in the list of
-    the epoch that all processes share: an image that is drawn twice is augmented in two ways, and one process
-    sees what several see together.
+    and view. In training, each draw has its own view: a hash of the epoch and of the draw's position in the
+    epoch's list, which all processes share. So an image that is drawn twice is augmented in two ways, and
+    several processes together see what one process would see alone.
 
     Examples:
         >>> loader = ResumableLoader(range(6), batch_size=2)
@@ -94,7 +94,7 @@ class ResumableLoader(DataLoader[Any]):
         if not isinstance(self.dataset, SeededDataset) or not (skipped := self.dataset.unreadable()):
             return
         names = ", ".join(item_name(self.dataset.dataset, index) for index in skipped[:3])
-        # Each process tells its own: the files of rank 1 are unknown to rank 0.
+        # Each process names its own files: rank 0 does not know those of rank 1.
         warnings.warn(
             f"{len(skipped)} of the images could not be decoded in this epoch and were replaced by others of their "
             f"class ({names}{', ...' if len(skipped) > 3 else ''}): `ltl data check` finds all of them.",
@@ -120,10 +120,10 @@ class ResumableLoader(DataLoader[Any]):
             self._skip_epoch = int(state.get("epoch", 0))
 
     def begin_at(self, batches: int, epoch: int) -> None:
-        """Begin that epoch after so many batches, whatever a state says that is loaded later.
+        """Begin that epoch after so many batches, even if a state that is loaded later says otherwise.
 
-        A state counts what was handed out, with it the batch that an exception interrupted. Who knows
-        how many were trained on has the last word.
+        A state counts the batches handed out, including one that an exception interrupted. The caller
+        knows how many were trained on, so it has the last word.
         """
         self._skip, self._skip_epoch, self._placed = batches, epoch, True
 
@@ -141,7 +141,7 @@ class ResumableLoader(DataLoader[Any]):
         if self.dataset.view is not None:
             rows[:, 1] = self.dataset.view
         else:
-            # The sampler that draws now, which callbacks may have put into the place of the loader's own.
+            # The sampler in use: a callback may have replaced the loader's own.
             sampler = getattr(self.batch_sampler, "sampler", self.sampler)
             sampler = getattr(sampler, "current", sampler)
             rows[:, 1] = mix_arrays(self._epoch, shared_positions(sampler, first, len(indices)))
@@ -149,7 +149,7 @@ class ResumableLoader(DataLoader[Any]):
 
 
 def shared_positions(sampler: Any, first: int, number: int) -> np.ndarray:
-    """Where items of this process stand in the list of the epoch that the sampler deals to all processes.
+    """Positions of this process's items in the epoch's list, which the sampler deals out to all processes.
 
     Args:
         sampler: deals groups of `group` neighbors, group r, r + R, ... to process r of R; `DistributedSampler` and
@@ -177,7 +177,7 @@ class _Batches:
 
     def __init__(self, sampler: Any, loader: ResumableLoader) -> None:
         self.sampler = sampler
-        self.loader = weakref.proxy(loader)  # it holds us: without a circle, its workers end with it
+        self.loader = weakref.proxy(loader)  # it holds us: without a cycle, its workers end with it
 
     def __iter__(self) -> Iterator[Any]:
         first = 0
@@ -202,7 +202,7 @@ def dead_workers_named(batches: Any) -> Iterator[None]:
     except (RuntimeError, ConnectionError, EOFError) as error:
         from longtail_lightning._lightning import reason_of_death
 
-        # A process that dies while it hands over a batch breaks the connection before torch misses it.
+        # A process that dies while it hands over a batch breaks the connection before torch notices.
         if (reason := reason_of_death(batches, wait=not isinstance(error, RuntimeError))) is None:
             raise
         raise WorkerDiedError(reason=reason) from error

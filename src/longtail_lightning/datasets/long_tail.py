@@ -55,7 +55,7 @@ def long_tail_counts(
 
 
 def _floor(value: float) -> int:
-    """The largest integer below, where 49 * (1 / 49), a little less than 1 in floating point, is 1."""
+    """Round down, but not when only rounding errors lie below an integer: 49 * (1 / 49) counts as 1."""
     nearest = round(value)
     return nearest if math.isclose(value, nearest, rel_tol=1e-12) else int(value)
 
@@ -137,7 +137,7 @@ class SubsetId:
 
 
 def profile_name(imbalance_factor: float, profile: Profile, draw: Draw = "random") -> str:
-    """How subsets with this profile are called, for example `exp-100` or `step-10-first`."""
+    """The name of subsets with this profile, for example `exp-100` or `step-10-first`."""
     name = f"{profile}-{imbalance_factor:g}" if isinstance(profile, str) else "counts"
     return name if draw == "random" else f"{name}-{draw}"
 
@@ -152,7 +152,7 @@ def _shares(num_classes: int, imbalance_factor: float, profile: str) -> list[flo
         power = math.log(imbalance_factor) / math.log(num_classes)
         return [(c + 1) ** -power if c < last else fraction for c in range(num_classes)]
     raise LongTailError(
-        f"profile={profile!r} is no shape of a tail. {did_you_mean(str(profile), _PROFILES)} "
+        f"profile={profile!r} is not a shape of a tail. {did_you_mean(str(profile), _PROFILES)} "
         "Or pass one number per class."
     )
 

@@ -1,4 +1,4 @@
-"""Look below subsets and joined sets: what an item is called, what it is decoded from, whole batches at once."""
+"""Look inside subsets and joined data sets: for an item's name, for its encoded image, or for whole batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of any kind, as a trained model is to see them: files, folders, PIL images, arrays."""
+"""Prepare pictures of any kind for a trained model: files, folders, PIL images, arrays."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Preparation:
                 crops=described["crops"],
                 interpolation=described["interpolation"],
             )
-        # The images of the training set had this size from the beginning; what has another one is brought to it.
+        # The images of the training set all had this size; pictures of another size are resized and cropped to it.
         self.fit = v2.Compose([v2.Resize(max(self.size), interpolation=mode, antialias=True), v2.CenterCrop(self.size)])
 
     def __call__(self, image: Tensor) -> Tensor:
-        """From uint8 `(channels, height, width)`, gray, RGB or RGBA, to what the model takes."""
+        """Turn uint8 `(channels, height, width)`, gray, RGB or RGBA, into what the model takes."""
         if image.shape[0] == 4 and self.channels in (1, 3):
             image = image[:3]  # without transparency, as of a file
         if self.channels == 1 and image.shape[0] == 3:
@@ -80,7 +80,7 @@ class Preparation:
 
 
 def find_pictures(inputs: Any) -> list[Any]:
-    """The single pictures of what a user gives: a file, a folder with its subfolders, one image, or many of them.
+    """List the pictures in what a user gives: a file, a folder with its subfolders, one image, or many of them.
 
     Examples:
         >>> len(find_pictures(np.zeros((5, 32, 32, 3), dtype=np.uint8)))

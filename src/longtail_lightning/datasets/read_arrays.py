@@ -51,7 +51,7 @@ def read_source(source: ArraySource) -> Mapping[str, Any]:
 
 
 def has_split(arrays: Mapping[str, Any], split: str, keys: Keys | None = None) -> bool:
-    """Whether names in a file that holds several splits say that this one is among them."""
+    """Whether a file holds this split under its own names, such as x_val and y_val."""
     return _names(arrays, split, keys, plain=False) is not None
 
 
@@ -170,13 +170,13 @@ def _squeezed(labels: Any) -> Tensor:
     elif len(shape) == 2:
         raise LongTailError(
             f"labels have shape {shape}, {shape[1]} numbers per image: give one class index per image; "
-            "one-hot labels become that by labels.argmax(1)."
+            "labels.argmax(1) turns one-hot labels into that."
         )
     return as_labels(labels)
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
-    """PyTorch warns about arrays that it could write to but must not."""
+    """A copy if the array is read-only: PyTorch would warn about it."""
     return array if array.flags.writeable else array.copy()
 
 
@@ -240,7 +240,7 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch raise a dozen types for broken files
         raise LongTailError(_cannot_be_read(str(path), error)) from error
-    raise LongTailError(f"{path} is no .npz, .npy or .pt file: save the arrays with numpy.savez(path, ...).")
+    raise LongTailError(f"{path} is not an .npz, .npy or .pt file: save the arrays with numpy.savez(path, ...).")
 
 
 def _cannot_be_read(where: str, error: Exception) -> str:

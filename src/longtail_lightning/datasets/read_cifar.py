@@ -14,7 +14,7 @@ import torch
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.array_images import ArrayImages
 
-# All that the pickled batches consist of, whatever numpy's modules were called when they were written.
+# The only names that a batch may unpickle; numpy's modules had other names when old files were written.
 _REBUILD: Any = np.empty(0, dtype=np.uint8).__reduce__()[0]
 _FROM_BUFFER: Any = np.empty(0, dtype=np.uint8).__reduce_ex__(5)[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -29,8 +29,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 def read_batches(files: Sequence[Path], labels_key: str) -> ArrayImages:
     """Images and labels of pickled batches, in order.
 
-    torchvision's reader accepts only the very files of the original archive, and unpickles whatever it
-    finds; this one accepts any content in their form, and arrays alone.
+    torchvision's reader accepts only the original files, and unpickles whatever they hold. This one accepts
+    any files of the same form, and unpickles nothing but arrays.
 
     Args:
         files: the batches.
@@ -41,7 +41,7 @@ def read_batches(files: Sequence[Path], labels_key: str) -> ArrayImages:
         batch = read_batch(file)
         data, own = batch.get("data"), batch.get(labels_key)
         if not isinstance(data, np.ndarray) or not isinstance(own, list):
-            raise LongTailError(f"{file} is no batch of CIFAR: it lacks an array 'data' or a list {labels_key!r}.")
+            raise LongTailError(f"{file} is not a batch of CIFAR: it lacks an array 'data' or a list {labels_key!r}.")
         if data.dtype != np.uint8 or data.shape != (len(own), 3 * 32 * 32):
             raise LongTailError(f"{file} has {data.dtype} images of shape {data.shape} for {len(own)} labels.")
         images.append(torch.from_numpy(data if data.flags.writeable else data.copy()).view(-1, 3, 32, 32))
@@ -50,7 +50,7 @@ def read_batches(files: Sequence[Path], labels_key: str) -> ArrayImages:
 
 
 def read_batch(file: Path) -> dict[str, Any]:
-    """One pickled dictionary, without running what else a pickle can hold."""
+    """Read one pickled dictionary; refuse any other code in the pickle."""
     try:
         with file.open("rb") as stream:
             batch = _ArraysOnly(stream, encoding="latin1").load()
@@ -69,7 +69,7 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise LongTailError(
-                f"it asks for {module}.{name}, which CIFAR does not, and may run code: "
+                f"it asks for {module}.{name}, which CIFAR never uses and which may run code: "
                 "it is not loaded; download the original archive."
             )
         return _ALLOWED[module, name]

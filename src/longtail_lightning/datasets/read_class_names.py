@@ -22,7 +22,7 @@ def read_class_names(path: str | Path) -> list[str]:
     r"""Read one name per class, in class order.
 
     A folder stands for the names of its sub-folders. Understands text with one name per line, with a
-    number before or behind the name (`/a/abbey 0` of Places, `1 001.Albatross`) or an ImageNet id
+    number before or after the name (`/a/abbey 0` of Places, `1 001.Albatross`) or an ImageNet id
     before it; JSON that holds a list, `{index: name}`, `{name: index}`, ImageNet's
     `{index: [id, name]}`, or the categories of a COCO-style file; CSV with a column of names and
     perhaps one of numbers. Each may be compressed with gzip. Numbers may start at 0 or at 1.
@@ -79,7 +79,7 @@ def _of_json(text: str, path: Path) -> list[str]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise LongTailError(f"{path} is no JSON (line {error.lineno}: {error.msg}).") from error
+        raise LongTailError(f"{path} is not JSON (line {error.lineno}: {error.msg}).") from error
     if isinstance(content, dict) and isinstance(content.get("categories"), list):
         content = content["categories"]
     if isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
@@ -94,7 +94,7 @@ def _of_json(text: str, path: Path) -> list[str]:
         pairs = [(index, name) for name, index in content.items()]
     else:
         if wrong := [key for key in content if not re.fullmatch(r"\s*\d+\s*", key)]:
-            raise LongTailError(f"{path}: {wrong[0]!r} is no class index; expected {{index: name}}.")
+            raise LongTailError(f"{path}: {wrong[0]!r} is not a class index; expected {{index: name}}.")
         last = [value[-1] if isinstance(value, list) else value for value in content.values()]
         pairs = [(int(key), str(name)) for key, name in zip(content, last)]
     return _numbered(pairs, path)
@@ -130,7 +130,7 @@ def _of_rows(rows: Sequence[dict[str, Any]], path: Path) -> list[str]:
         raise LongTailError(f"{path}: every class needs {needed} ({error}).") from error
     if len({number for number, _ in pairs}) < len(pairs):
         raise LongTailError(f"{path} gives two classes the same {index!r}.")
-    # Numbers with gaps are those of a catalog: the order counts.
+    # Numbers with gaps come from a catalog: only their order counts.
     return [label for _, label in sorted(pairs)]
 
 

@@ -19,7 +19,7 @@ def read_coco(file: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise LongTailError(
-            f"{file.name} is no JSON (line {error.lineno}: {error.msg}); was the download interrupted?"
+            f"{file.name} is not JSON (line {error.lineno}: {error.msg}); was the download interrupted?"
         ) from error
     lacking = [
         key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or not content.get(key)

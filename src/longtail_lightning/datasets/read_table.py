@@ -81,7 +81,7 @@ def read_table(file: Path, path: Column, label: Column, split: Column | None) ->
 
 
 def _is_header(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
-    """Whether the first row names the columns, which are known by number: it differs in kind from the second."""
+    """Whether the first row is a header, when columns are given by number: it differs in kind from the second row."""
     if len(rows) < 2 or min(len(rows[0]), len(rows[1])) <= max(columns):
         return False
     files = [Path(row[columns[0]].strip()).suffix.lower() in IMAGE_SUFFIXES for row in rows[:2]]

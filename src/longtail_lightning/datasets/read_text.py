@@ -1,4 +1,4 @@
-"""Open text files, name them in messages."""
+"""Open text files, and name files in messages."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def read_text(path: Path) -> str:
     except (OSError, EOFError) as error:
         raise LongTailError(f"{path} cannot be read ({error}).") from error
     if "\0" in text[:1000]:
-        raise LongTailError(f"{path} is no text file: unpack an archive first, and pass the file in it.")
+        raise LongTailError(f"{path} is not a text file: unpack an archive first, and pass the file in it.")
     return text
 
 
 def suffix_of(path: Path) -> str:
-    """What kind of file this is, whether compressed or not."""
+    """The ending of a file name in small letters, without a final `.gz`."""
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 

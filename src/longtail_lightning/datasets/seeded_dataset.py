@@ -1,4 +1,4 @@
-"""Items whose random augmentation depends on the item and its view alone."""
+"""Seed the random generators for each item, so that its augmentation depends on the item and its view alone."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class SeededDataset(Dataset[Any]):
         self.transform = transform
         self.on_error = on_error
         self.whole_batches = whole_batches and transform is None
-        # In shared memory, so that workers can tell what they skipped.
+        # In shared memory, so that workers can report what they skipped.
         size = len(dataset) if on_error == "skip" else 0  # type: ignore[arg-type]
-        # Lightning makes evaluation loaders in inference mode, and what is made there cannot be written elsewhere.
+        # Lightning makes evaluation loaders in inference mode; a tensor made there cannot be changed outside of it.
         with torch.inference_mode(False):
             self._unreadable = torch.zeros(size, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -92,7 +92,7 @@ class SeededDataset(Dataset[Any]):
         except LongTailError as error:
             if get_worker_info() is None:
                 raise
-            return Fetched([], rows, error=error)  # torch would hand over its words alone
+            return Fetched([], rows, error=error)  # torch would pass on the text of the error alone
 
     def _with_view(self, indices: Sequence[int]) -> np.ndarray:
         return np.stack([np.asarray(indices, dtype=np.int64), np.full(len(indices), self.view or 0)], axis=1)
@@ -179,7 +179,7 @@ def collate(samples: Any, *, stack: Callable[[Any], Any] = default_collate, with
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    """Put the global generators back at the end."""
+    """Restore the global random generators at the end."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with isolated_rng():
@@ -190,6 +190,6 @@ def _generators_kept() -> Iterator[None]:
 
 
 def _seed_generators(key: int) -> None:
-    random.seed(key & ((1 << 63) - 1))  # which takes -5 for 5
+    random.seed(key & ((1 << 63) - 1))  # random.seed ignores the sign
     np.random.seed(key & 0xFFFFFFFF)
     torch.default_generator.manual_seed(key)  # torch.manual_seed seeds every accelerator as well

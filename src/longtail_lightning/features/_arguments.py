@@ -1,4 +1,4 @@
-"""Parts of a training that the user gives: what cannot work is one sentence with the right form."""
+"""Check the parts of a training that the user gives; the error shows the right form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CALLED = {
 def require_callable(argument: str, make: Any) -> None:
     """Refuse a head or sampler that is made already; None stands for the default."""
     if make is not None and (isinstance(make, nn.Module) or not callable(make)):
-        raise _wrong(argument, make, "it is no class or function")
+        raise _wrong(argument, make, "it is not a class or function")
 
 
 def made(argument: str, make: Callable[..., Any], *args: Any) -> Any:
@@ -35,10 +35,10 @@ def made(argument: str, make: Callable[..., Any], *args: Any) -> Any:
 
 
 def require_loss(loss: Any) -> None:
-    """Refuse a loss that is not made yet, or no module."""
+    """Refuse a loss that is a class in place of an object, or is not a module."""
     if loss is not None and not isinstance(loss, nn.Module):
         raise LongTailError(
-            f"loss={_named(loss)} is no module: give a made one, such as loss=BalancedSoftmaxLoss() or "
+            f"loss={_named(loss)} is not a module: give a loss object, such as loss=BalancedSoftmaxLoss() or "
             "loss=WrapLoss(nn.MultiMarginLoss())."
         )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def header_of(bank: FeatureBank) -> dict[str, Any]:
-    """What `bank.json` tells of a bank, apart from its files."""
+    """What `bank.json` says about a bank, apart from the list of its files."""
     return {
         "dtype": str(bank.dtype).removeprefix("torch."),
         "shape": list(bank.views.shape),
@@ -31,7 +31,7 @@ def header_of(bank: FeatureBank) -> dict[str, Any]:
 
 
 def arrays_of(bank: FeatureBank) -> dict[str, np.ndarray]:
-    """Everything but the features; what the bank does not have is not among them."""
+    """All arrays of a bank but the features; those that it lacks are left out."""
     arrays = {} if bank.labels is None else {"labels": bank.labels.numpy()}
     for name, values in (("ids", bank.ids), ("texts", bank.texts)):
         if isinstance(values, Column):

@@ -1,4 +1,4 @@
-"""What a bank is made of is checked here: features, labels, and that there is one of everything for each input."""
+"""Check what a bank is made of: features, labels, and one value of each kind per input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import as_labels
 
 _CHUNK = 1 << 26
-"""Numbers looked at at once: a mapped bank is never in memory as a whole."""
+"""How many numbers are checked at a time: a mapped bank is never in memory as a whole."""
 
 
 class NotFiniteError(LongTailError):
@@ -21,8 +21,8 @@ class NotFiniteError(LongTailError):
 
     Args:
         message: the sentence.
-        dtype: type of the features; in `float32` those that are too large for `float16` have a place.
-        number: how many inputs have such features, as far as they were looked at.
+        dtype: type of the features; `float32` can hold those that are too large for `float16`.
+        number: how many of the inputs checked so far have such features.
         names: ids of the first of them.
     """
 
@@ -100,7 +100,7 @@ def require_multi_hot(labels: Tensor) -> None:
 
 
 def require_one_each(number: int, unit: str, **given: Any) -> None:
-    """Refuse what is there, but not once for each of so many inputs or classes."""
+    """Refuse values that are given, but not one for each input or class."""
     for name, values in given.items():
         if values is not None and len(values) != number:
             raise LongTailError(f"A bank of {number} {unit} got {len(values)} {name}: give one for each.")

@@ -1,4 +1,4 @@
-"""What a data set tells of its items without loading one: names, labels, and which of a larger set they are."""
+"""Ask a data set about its items without loading one: names, labels, and which items of a larger set they are."""
 
 from __future__ import annotations
 
@@ -67,4 +67,4 @@ def stored_labels(dataset: Any) -> Tensor | None:
     try:
         return None if values is None or callable(values) else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
-        return None  # no numbers
+        return None  # the labels are not numbers

@@ -58,7 +58,7 @@ class Encoding:
     def __enter__(self) -> Encoding:
         self._modes = [(module, module.training) for module in self.encoder.modules()]
         self.encoder.to(self.device).eval()
-        # The fastest algorithm may be another one in each process, or change with the load.
+        # Benchmarking may choose another algorithm in another process, or under another load.
         cudnn = torch.backends.cudnn
         self._flags = cudnn.benchmark, cudnn.deterministic
         cudnn.benchmark, cudnn.deterministic = False, True

@@ -1,4 +1,4 @@
-"""What made a bank, and of what: enough to tell whether it belongs to an encoder and to data."""
+"""Which encoder and which data made a bank: enough to tell whether the bank belongs to given ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import spec_of
 from longtail_lightning.backbones import Backbone
 
-# What is told of data in any case; the others are checksums.
+# Plain facts about the data, which messages always name; the other fields are checksums.
 _KNOWN = ("name", "split", "number")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -65,7 +65,7 @@ def unwrapped(encoder: nn.Module) -> nn.Module:
 
 
 def require_equal(wanted: Mapping[str, Any], found: Mapping[str, Any], bank: str, fix: str) -> None:
-    """Refuse a bank with another fingerprint. Data of an unknown split may be those of any.
+    """Refuse a bank with another fingerprint. Data of an unknown split match any split.
 
     Args:
         wanted: the parts that must be equal: `"encoder"`, `"data"`, `"extraction"`.
@@ -80,7 +80,7 @@ def require_equal(wanted: Mapping[str, Any], found: Mapping[str, Any], bank: str
         if part == "extraction":
             keys = [key for key in want if not have or have.get(key) != want[key]]
             if "augment" in keys:
-                keys.remove("augmentation")  # a checksum, which says no more
+                keys.remove("augmentation")  # a checksum, which tells the user nothing
             have, want = (
                 ", ".join(f"{key}={(values or {}).get(key, 'unknown')}" for key in keys) for values in (have, want)
             )

@@ -1,4 +1,4 @@
-"""The folder of an extraction: begun, gone on with, or found finished; and turned into a bank at the end."""
+"""The folder of an extraction: start it, resume it, or find it finished; turn it into a bank at the end."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Folder:
     instead: str
 
     def claim(self, overwrite: bool, held: ExitStack) -> bool:
-        """Lock the folder and make it ready to be written to; or tell that the wanted bank is there already.
+        """Lock the folder and make it ready to be written to; or return that the wanted bank is there already.
 
         Args:
             overwrite: begin anew, whatever is there.
-            held: keeps the lock. A finished bank is opened without: many may do so at once, where nobody may write.
+            held: keeps the lock. A finished bank is opened without it: by many at once, and from a read-only folder.
         """
         if self.path.is_file():
             raise LongTailError(f"{self.path} is a file, a bank is a folder: give another path.")
@@ -83,7 +83,7 @@ class Folder:
         return False
 
     def _is_finished(self) -> bool:
-        """Whether the wanted bank is there; another one is refused. What is damaged is not there."""
+        """Whether the wanted bank is there; another one is refused. A damaged bank counts as missing."""
         if not (self.path / HEADER).is_file():
             return False
         found = read_header(self.path)["fingerprint"]
@@ -122,7 +122,7 @@ class Folder:
                 f"{missing} of {self.shards.total} shards are missing in {self.path}: all processes must see the same "
                 "folder; give a path on a shared disk, or repeat the call."
             )
-        # Who began may have named the split, who goes on need not.
+        # The call that began may have named the split; the one that resumes need not.
         fingerprint = read_progress(self.path)["fingerprint"]
         names = (FEATURES, *([LABELS] if self.labeled else []))
         features, *labels = (as_tensor(read_array(self.path / name)) for name in names)
@@ -131,7 +131,7 @@ class Folder:
             write_bank(self.path, arrays_of(bank), header_of(bank), there=("features",))
 
     def _begin(self) -> None:
-        """Make the files; with `PROGRESS` in its place, the folder is an unfinished bank."""
+        """Make the files; once `PROGRESS` is written, the folder is an unfinished bank."""
         shape = (self.shards.views, self.shards.number, self.width)
         dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
         with writable(self.path):

@@ -31,7 +31,7 @@ def _of_machine() -> int | None:
 
 
 def _of_container() -> int | None:
-    """Containers see the memory of the machine, but are stopped at a limit of their own."""
+    """Free memory below the container's own limit: a container sees the whole machine's memory, but may not use it."""
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())

@@ -21,7 +21,7 @@ def require_bank(bank: Any, argument: str = "bank") -> None:
 
 
 def require_fits(train: FeatureBank, other: FeatureBank, called: str) -> None:
-    """Refuse a bank of another split that is not of the same encoder and classes."""
+    """Refuse a bank of another split if its encoder or its classes differ from the first bank's."""
     if (
         other.num_features != train.num_features
         or other.num_classes > train.num_classes
@@ -34,7 +34,7 @@ def require_fits(train: FeatureBank, other: FeatureBank, called: str) -> None:
 
 
 def refuse_test(bank: FeatureBank, what: str) -> None:
-    """Nothing is chosen on test features."""
+    """Refuse a bank of test features: nothing may be chosen on it."""
     data: Any = bank.fingerprint.get("data") or {}
     if data.get("split") == "test":
         raise LongTailError(

@@ -13,7 +13,7 @@ _LARGEST = 8192  # inputs that a kill may cost at most, when nothing else is sai
 class Shards:
     """Shard s of view v holds inputs `s * size` to `(s + 1) * size`; a task is one shard of one view.
 
-    Shards are whole batches, so a batch holds the same inputs whoever extracts it: on CPU and GPU the
+    Shards are whole batches, so a batch holds the same inputs on any process: on CPU and GPU the
     features of an input depend in their last bits on how many inputs are computed with it.
     """
 

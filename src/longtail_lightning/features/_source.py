@@ -33,12 +33,12 @@ class Source(ABC):
     dataset: Any
 
     def known_labels(self) -> Tensor | None:
-        """What tells the labels of other data from these, without loading an image."""
+        """Numbers that differ when the labels differ, known without loading an image."""
         return self.labels()
 
     @abstractmethod
     def labels(self) -> Tensor | None:
-        """Class index of each image; None when only the batches tell, or there are none."""
+        """Class index of each image; None when only the batches hold them, or there are none."""
 
     @abstractmethod
     def ids(self) -> Sequence[Any] | None:
@@ -246,7 +246,7 @@ class LoaderSource(Source):
             if self.hooks is None:
                 yield batch
                 continue
-            # What a hook draws belongs to these images, whichever process has them.
+            # A hook's random numbers depend on these images, not on the process that has them.
             with isolated_rng(view, indices[number * self.batch_size]):
                 batch = self.hooks(batch)
             yield batch

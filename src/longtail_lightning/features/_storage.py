@@ -55,10 +55,10 @@ def write_bank(
         folder: must be locked.
         arrays: what the bank consists of, without what is there.
         header: the other things to write.
-        there: arrays of which the files are in the folder already, and in no bank.
+        there: arrays whose files are in the folder already, but belong to no bank yet.
     """
     if not there:
-        # Or the new files would be taken for shards of an extraction that was never finished.
+        # Otherwise the new files would be taken for shards of an extraction that was never finished.
         (folder / PROGRESS).unlink(missing_ok=True)
     taken = _files_in_use(folder)
     files = {part: {"name": f"{part}.npy", **size_and_checksum(folder / f"{part}.npy")} for part in there}
@@ -72,7 +72,7 @@ def write_bank(
 
 
 def remove_bank(folder: Path) -> None:
-    """Delete the files of a bank, finished or not, and nothing else; without its header it is none from the first."""
+    """Delete only the files of a bank, finished or not; the header goes first, so that no part is a bank."""
     (folder / HEADER).unlink(missing_ok=True)
     _remove(folder, keep=())
 
@@ -115,9 +115,9 @@ def read_header(folder: Path) -> dict[str, Any]:
     if inside := sorted(header.parent.name for header in folder.glob(f"*/{HEADER}")):
         one = folder / ("train" if "train" in inside else inside[0])
         raise LongTailError(
-            f"{folder} is no bank, but a folder of banks ({', '.join(inside)}): load one, such as {str(one)!r}."
+            f"{folder} is not a bank, but a folder of banks ({', '.join(inside)}): load one, such as {str(one)!r}."
         )
-    raise LongTailError(f"{folder} is no bank, it has no {HEADER}: make one with extract_features(..., path).")
+    raise LongTailError(f"{folder} is not a bank, as it has no {HEADER}: make one with extract_features(..., path).")
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
@@ -172,11 +172,11 @@ def _files_in_use(folder: Path) -> set[str]:
     try:
         return set(_names(_read_object(folder / HEADER)))
     except DAMAGED:
-        return {FEATURES, LABELS}  # those of format 1; what is damaged need not stay
+        return {FEATURES, LABELS}  # those of format 1; a damaged bank need not stay
 
 
 def _require_own_files(folder: Path, header: Mapping[str, Any]) -> None:
-    """What a header names lies in its folder, wherever the header comes from."""
+    """Refuse a header that names a file outside of its folder."""
     for part, file in header["files"].items():
         if not isinstance(file, dict) or not {"name", "bytes", "sha256"} <= file.keys():
             raise DamagedBankError.of(folder, f"{HEADER} does not tell the file of its {part}", [HEADER])

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
 
-# Every Python string can be encoded so, also the name of a file that is no UTF-8.
+# Every Python string can be encoded so, also a file name that is not UTF-8.
 _ERRORS = "surrogatepass"
 _ROWS = 1 << 14  # strings that are copied at once
 _OFFSETS = "_offsets"
@@ -110,7 +110,7 @@ class Strings(Column):
             value = os.fspath(value) if isinstance(value, os.PathLike) else value
             if not isinstance(value, str):
                 numbers = ", or whole numbers alone" if called == "ids" else ", '' where there is none"
-                raise LongTailError(f"{called}[{index}] is {value!r}, no string: give strings{numbers}.")
+                raise LongTailError(f"{called}[{index}] is {value!r}, not a string: give strings{numbers}.")
             text += value.encode("utf-8", _ERRORS)
             offsets.append(len(text))
         return cls(np.frombuffer(text, np.uint8), np.frombuffer(offsets, np.int64))

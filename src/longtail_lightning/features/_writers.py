@@ -89,7 +89,7 @@ class FolderWriter(Writer):
         self._offset, self._row = with_offset.offset, with_offset.strides[1]
         if labeled:
             self._labels_offset = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False).offset
-        # Written to, not mapped: on a full disk a write gives an error, a mapped page ends the process.
+        # Written, not mapped: on a full disk a write gives an error, but a mapped page kills the process.
         self._features = open(folder / FEATURES, "r+b")  # noqa: SIM115
         self._labels = open(folder / LABELS, "r+b") if labeled else None  # noqa: SIM115
 

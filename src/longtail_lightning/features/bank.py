@@ -1,4 +1,4 @@
-"""The second noun of the library: the features that an encoder gave for a whole split."""
+"""The feature bank: the features that an encoder gave for a whole split."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FeatureBank:
     means, \(\tau\)-normalization, retrieval. Several augmented views of each input can be kept;
     `features` is the first of them. All features are finite: a bank with NaN cannot be made.
 
-    A bank never changes: what wants another one makes another one. Labels may be absent (pictures from the web),
+    A bank never changes; its methods return new banks. Labels may be absent (pictures from the web),
     one class index per input, or multi-hot; what needs labels says so.
 
     On disk a bank is a folder of npy files and one of JSON, never pickle. Features keep their type;
@@ -110,7 +110,7 @@ class FeatureBank:
         return self.views[0]
 
     def view(self, index: int) -> Tensor:
-        """`(inputs, features)` of a view; counting goes on from the first after the last."""
+        """`(inputs, features)` of a view; after the last view, counting starts again at the first."""
         return self.views[index % self.num_views]
 
     @property
@@ -182,7 +182,7 @@ class FeatureBank:
         chosen = torch.as_tensor(indices)
         chosen = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
         if chosen.numel() == 0:
-            raise LongTailError("A subset without inputs is no bank: give at least one index.")
+            raise LongTailError("A subset without inputs is not a bank: give at least one index.")
         low, high = int(chosen.min()), int(chosen.max())
         if low < -len(self) or high >= len(self):
             wrong = high if high >= len(self) else low
@@ -263,7 +263,7 @@ class FeatureBank:
     def load(
         cls, path: str | Path, *, mmap: bool = True, verify: bool = False, expect: dict[str, Any] | None = None
     ) -> FeatureBank:
-        """Open a bank. Labels, shapes, names and counts are checked always; what the files hold only on demand.
+        """Open a bank. Labels, shapes, names and counts are always checked; the checksums of the files only on demand.
 
         Args:
             path: its folder.
@@ -277,7 +277,7 @@ class FeatureBank:
         return bank
 
     def check(self, *, encoder: nn.Module | None = None, data: Any = None) -> FeatureBank:
-        """Refuse the bank when another encoder made it, or of other data.
+        """Refuse the bank if another encoder or other data made it.
 
         Args:
             encoder: the encoder whose features are wanted.

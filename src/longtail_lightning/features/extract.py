@@ -58,7 +58,7 @@ def extract_features(
             collating and the sizes are used; its images must be as the encoder takes them.
         path: folder of the bank; in memory by default.
         split: `"train"` (default), `"val"` or `"test"` of a data module. A loader does not say which split it is:
-            name it, or a bank of test images is not known for one.
+            name it, or a bank of test images is not recognized as one.
         num_classes: how many classes there are, when the last ones of a loader have no input.
         views: how often to see each input, augmented differently each time.
         augment: whether to transform inputs as in training; by default with several views only.
@@ -152,7 +152,7 @@ def _refuse_whole_model(encoder: nn.Module) -> None:
 
 
 def _warn_of_logits(encoder: nn.Module, width: int, num_classes: int | None) -> None:
-    """Networks of timm and torchvision end in their classifier, as long as nobody has taken it off."""
+    """Warn when an encoder still ends in its classifier, as networks of timm and torchvision do when they are made."""
     layers = [(name, layer) for name, layer in unwrapped(encoder).named_modules() if isinstance(layer, nn.Linear)]
     name, last = layers[-1] if layers else ("", None)
     if last is None or name.split(".")[0] not in _CLASSIFIERS or width != last.out_features:
@@ -180,7 +180,7 @@ def _fingerprint(encoding: Encoding, source: Source, settings: Extraction) -> di
 
 
 def _require_alike(fingerprint: dict[str, Any]) -> None:
-    """Refuse processes that would put together what does not belong together."""
+    """Refuse processes whose encoders or data differ: their features do not belong in one bank."""
     _, world_size = rank_and_world_size()
     if world_size == 1:
         return
@@ -196,7 +196,7 @@ def _require_alike(fingerprint: dict[str, Any]) -> None:
 
 
 def _first(encoding: Encoding, source: Source) -> tuple[int, bool]:
-    """What the first input tells: the number of features, and whether there are labels."""
+    """Encode one input to learn the number of features, and whether there are labels."""
     with source.loading(1, 0), isolated_rng(0):
         batch = next(iter(source.loader([0], augment=False, view=0)))
         width = encoding(source.prepare(batch, encoding.device, augment=False)).shape[1]
@@ -204,7 +204,7 @@ def _first(encoding: Encoding, source: Source) -> tuple[int, bool]:
 
 
 def _fill(writer: Writer, encoding: Encoding, source: Source, settings: Extraction, resume: str = "") -> None:
-    """Let all processes extract their shares; an interruption tells what is kept."""
+    """Let all processes extract their shares; when interrupted, say what is kept."""
     try:
         raise_on_all_ranks(lambda: _run(writer, encoding, source, settings))
     except KeyboardInterrupt:
@@ -246,5 +246,5 @@ def _not_finite(features: Tensor, inputs: range, source: Source) -> NotFiniteErr
     names = source.ids()
     names = range(source.number) if names is None else names
     first = [names[inputs[i]] for i in wrong[:3]]
-    # Not worth another batch: how many they are in all, nobody has looked.
+    # Later batches are not checked: one bad batch ends the extraction, so the total is unknown.
     return NotFiniteError.of(len(wrong), source.number, first, features.dtype, at_least=True)

@@ -1,4 +1,4 @@
-"""How features are extracted, as one value."""
+"""The settings of an extraction, as one value."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def _checked(bank: FeatureBank, val: FeatureBank | None, head: nn.Module) -> Fea
 
 
 def _bound(loss: nn.Module | None, bank: FeatureBank) -> tuple[nn.Module, Callable[[], Any]]:
-    """The loss with the class counts of this bank, and what puts it back as it was."""
+    """The loss with the class counts of this bank, and a function that undoes the binding."""
     if loss is None:
         return nn.BCEWithLogitsLoss() if bank.multi_hot else _CrossEntropy(), lambda: None
     if bank.multi_hot and isinstance(loss, LongTailLoss) and not loss.multi_label and not isinstance(loss, WrapLoss):
@@ -211,7 +211,7 @@ def _bound(loss: nn.Module | None, bank: FeatureBank) -> tuple[nn.Module, Callab
 
 
 class _CrossEntropy(nn.Module):
-    """Without the checks of `CrossEntropyLoss`, which a bank has passed already."""
+    """Cross-entropy without the checks of `CrossEntropyLoss`, which a bank has passed already."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(logits, target)

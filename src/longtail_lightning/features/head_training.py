@@ -1,4 +1,4 @@
-"""How a head is trained, as one value."""
+"""The settings of the training of a head, as one value."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class HeadTraining:
         epochs: how often as many features as the bank has are drawn; 10 for cRT, 5 for LWS in the paper's code.
         sampler: from labels to sampler, for example `SquareRootSampler`; class-balanced by default, and
             instance-balanced where labels are multi-hot.
-        loss: called as `loss(logits, labels)`; class counts are bound meanwhile when it takes them and has
-            none. Cross-entropy by default, and binary cross-entropy where labels are multi-hot.
+        loss: called as `loss(logits, labels)`; a loss that takes class counts and has none gets
+            those of the bank for the training. Cross-entropy by default, and binary cross-entropy where labels
+            are multi-hot.
         optimizer: from parameters to optimizer; its learning rates follow the cosine. SGD by default.
         lr: first learning rate of the default optimizer.
         momentum: its momentum.

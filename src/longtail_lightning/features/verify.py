@@ -9,7 +9,7 @@ from longtail_lightning.features._storage import read_header
 
 
 def verify_bank(path: str | Path) -> dict[str, str]:
-    """What is wrong with each damaged file of a bank; empty when all are what was written.
+    """What is wrong with each damaged file of a bank; empty when no file has changed since it was written.
 
     Every file is read from end to end, and compared with the size and the checksum in `bank.json`.
 

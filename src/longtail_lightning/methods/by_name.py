@@ -42,5 +42,5 @@ def _as_method(method: Any) -> Retraining:
     if isinstance(method, type) and issubclass(method, Retraining):
         raise LongTailError(f"{method.__name__} is a class, not a method: write {method.__name__}() for it.")
     raise LongTailError(
-        f"{method!r} is no method: name one of {', '.join(METHODS)}, or configure one, such as CRT(epochs=30)."
+        f"{method!r} is not a method: name one of {', '.join(METHODS)}, or configure one, such as CRT(epochs=30)."
     )

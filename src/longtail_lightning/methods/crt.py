@@ -81,7 +81,7 @@ class CRT(Retraining):
     ) -> Retrained:
         with isolated_rng(self.training.seed):
             new = self._new(head, train.num_features, train.num_classes)
-        training = replace(self.training, loss=copy.deepcopy(self.training.loss))  # which may learn with the head
+        training = replace(self.training, loss=copy.deepcopy(self.training.loss))  # a loss may learn too
         return Retrained(train_head(train, new, training, device=device), self.label)
 
     def check(self, head: nn.Module, *, validation: bool = True) -> None:
@@ -97,13 +97,13 @@ class CRT(Retraining):
 
 
 def check_sampler(sampler: Callable[[Any], Any] | None, head: nn.Module) -> None:
-    """Make a sampler once, of two images per class of the head."""
+    """Try out a sampler on labels with two images per class of the head."""
     if sampler is not None:
         made("sampler", sampler, torch.arange(_sizes(head)[1]).repeat(2))
 
 
 def new_head(head: nn.Module) -> Head:
-    """An untrained head of the kind of a trained one; a `LinearHead` for one that builds on another."""
+    """An untrained head of the same kind as a trained one; a `LinearHead` if that one builds on another head."""
     if isinstance(head, nn.Linear):
         return LinearHead(head.in_features, head.out_features, bias=head.bias is not None)
     if isinstance(head, (LearnableScaleHead, TauNormalizedHead, NearestClassMeanHead)):

@@ -62,7 +62,7 @@ def learn_tau(
     tau = float(learnable.tau.detach())
     if not -1 <= tau <= 3:  # a little below 0 is right for a classifier that was trained on balanced batches
         raise LongTailError(
-            f"The learned tau, {tau:.3g}, lies outside of -1 to 3, far from where others look for it: "
+            f"The learned tau, {tau:.3g}, lies outside of -1 to 3, far from the usual values: "
             "choose it by accuracy, on validation features, or else on training features (select_tau does it)."
         )
     return tau

@@ -41,7 +41,7 @@ class NCM(Retraining):
         name: str = "ncm",
     ) -> None:
         super().__init__(name)
-        NearestClassMeanHead(1, 1, metric=metric)  # which refuses an unknown metric
+        NearestClassMeanHead(1, 1, metric=metric)  # it refuses an unknown metric
         self.metric = metric
         self.center = center
         self.normalize = normalize

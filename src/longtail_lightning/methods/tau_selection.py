@@ -51,7 +51,7 @@ class TauSelection:
     table: list[dict[str, float | None]]
 
     def curve(self, split: str) -> dict[str, Any]:
-        """In plain values, as the details of a method hold it.
+        """Accuracy over tau as plain values, in the form of a curve in a method's details.
 
         Args:
             split: what was looked at, `"val"` or `"train"`.
@@ -166,7 +166,7 @@ def tau_correct(
 
 
 def linear_for(head: nn.Module, bank: FeatureBank) -> LinearHead:
-    """The linear head whose norms are to be evened out, if it goes with the features of a bank."""
+    """The linear head whose weight norms will be evened out; refuse one that does not fit the bank."""
     linear: LinearHead = frozen_copy(linear_of(head, "tau-normalization"), "tau-normalization")  # type: ignore[assignment]
     if linear.num_features != bank.num_features:
         raise LongTailError(

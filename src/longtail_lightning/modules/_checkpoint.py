@@ -15,7 +15,7 @@ from torch import nn
 import longtail_lightning
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import HYPER_PARAMETERS, attached_trainer
-from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild
+from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild, without_starts
 from longtail_lightning._torch_files import read_torch_file
 
 KEY = "longtail_lightning"
@@ -50,7 +50,7 @@ def describe_module(module: Any, checkpoint: dict[str, Any]) -> None:
         "card": module.card(),
     }
     if HYPER_PARAMETERS in checkpoint:
-        kept = plain_items(checkpoint[HYPER_PARAMETERS])
+        kept = without_starts(plain_items(checkpoint[HYPER_PARAMETERS]))
         kept.update({name: value for name, value in module.start_only.items() if name in kept})
         kept["class_counts"] = module.class_counts.tolist()
         checkpoint[HYPER_PARAMETERS] = kept
@@ -80,7 +80,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a checkpoint of Lightning holds: tensors and plain values."""
     checkpoint = read_torch_file(path)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise LongTailError(f"{path} is no checkpoint of Lightning: give another file.")
+        raise LongTailError(f"{path} is not a checkpoint of Lightning: give another file.")
     return checkpoint
 
 
@@ -113,7 +113,7 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
 
 
 def restore_trainable(module: L.LightningModule, names: Sequence[str]) -> None:
-    """Train what was trained before the stop, as far as the optimizers hold it.
+    """Train what was trained before the stop, if the optimizers hold it.
 
     Lightning's `BackboneFinetuning` freezes the backbone again when a run resumes, although its
     parameters are in the optimizer.
@@ -142,7 +142,7 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module]) -> L.Lightnin
     cls = _module_class(checkpoint[KEY]["class_path"], path)
     accepted = inspect.signature(cls).parameters
     saved = checkpoint.get(HYPER_PARAMETERS, {})
-    # Settings of parts and optimizers, which the command line keeps here, are not needed: the parts tell them.
+    # The command line keeps settings of parts and optimizers here; the descriptions of the parts replace them.
     settings = {name: value for name, value in saved.items() if name in accepted and not _is_spec(value)}
     settings |= {name: value for name, value in cls.start_only.items() if name in accepted}
     if "class_counts" in accepted:  # which not every module keeps among its hyper-parameters
@@ -150,7 +150,7 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module]) -> L.Lightnin
     for name in checkpoint[KEY]["parts"]:
         if name in accepted:
             settings.pop(name, None)
-            if accepted[name].default is not None:  # which would be built, only to be replaced
+            if accepted[name].default is not None:  # the default would be built, only to be replaced
                 settings[name] = MissingPart(name)
     try:
         module: L.LightningModule = cls(**{**settings, **parts})

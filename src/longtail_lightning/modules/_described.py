@@ -1,4 +1,4 @@
-"""A LightningModule that says what it is: its checkpoints load, test and predict with nothing passed."""
+"""A LightningModule that describes itself: its checkpoints load, test and predict with nothing passed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class DescribedModule(L.LightningModule):
         before, self.class_counts = self.class_counts, counts
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         for part in self.modules():
-            # What was bound to the classes of the module follows them; what had counts of its own keeps those.
+            # A part that was bound to the module's counts gets the new ones; a part with its own counts keeps them.
             bound: Any = getattr(part, "class_counts", None)
             bind: Any = getattr(part, "bind_class_counts", None)
             if bind is not None and bound is not None and ClassCounts(bound) == before:
@@ -91,7 +91,7 @@ class DescribedModule(L.LightningModule):
     # -- hooks -----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Names of the classes and the way of images are those of the data that the module is trained on."""
+        """Take class names and the preparation of images from the data that the module is trained on."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage != "fit":
             self._compare_names(self.class_names)
@@ -137,7 +137,7 @@ class DescribedModule(L.LightningModule):
             self.set_classes(card["class_counts"], card["class_names"])
             self._compare_names(self.class_names)
         restore_parts(self, checkpoint)
-        # Only a run that goes on: a model that is merely loaded trains what its new owner says.
+        # Only in a resumed run: a model that is merely loaded trains what its user says.
         self._trained = checkpoint.get(KEY, {}).get("trainable", ()) if trainer is not None else ()
 
     def _compare_names(self, own: Sequence[str] | None) -> None:

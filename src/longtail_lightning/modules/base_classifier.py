@@ -91,7 +91,7 @@ class BaseClassifier(DescribedModule):
     ) -> None:
         super().__init__()
         self.class_counts = ClassCounts(class_counts)
-        class_counts = self.class_counts.tolist()  # plain in the hyper-parameters, which are read from here
+        class_counts = self.class_counts.tolist()  # save_hyperparameters reads this local: keep it plain
         self.save_hyperparameters(ignore=_not_plain(locals()))
         self.backbone: nn.Module = (
             create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
@@ -268,14 +268,14 @@ class BaseClassifier(DescribedModule):
 
 
 def _not_plain(arguments: dict[str, Any]) -> list[str]:
-    """Modules and callables are no hyper-parameters; in the CLI those are the config, all of it plain."""
+    """Arguments that cannot be hyper-parameters: modules and callables. None in the CLI, where the config is plain."""
     if from_command_line():
         return []
     return sorted(arguments.keys() - plain_items(arguments).keys())
 
 
 def _reset(metrics: MetricCollection, mean_loss: MeanLoss) -> None:
-    """Begin to count: what an interrupted evaluation left is gone, and spawned processes no longer share their sums."""
+    """Start the metrics at zero: drop what an interrupted evaluation left, and sums shared with spawned processes."""
     # Lightning validates in inference mode, except during `fit`: tensors made here must serve both.
     with torch.inference_mode(False):
         metrics.reset()

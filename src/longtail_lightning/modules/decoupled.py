@@ -181,7 +181,7 @@ class Decoupled(BaseClassifier):
         self._freeze()
 
     def on_fit_start(self) -> None:
-        # Lightning warns of every module in evaluation mode before it calls the next hook; these are meant to be.
+        # Lightning warns of every module in evaluation mode before it calls the next hook; ours are in it on purpose.
         super().train()
 
     def on_train_start(self) -> None:
@@ -238,7 +238,7 @@ def _head(
         return head  # type: ignore[return-value]
     if isinstance(parts["backbone"], MissingPart):
         return MissingPart("head")  # type: ignore[return-value]
-    num_features = getattr(parts["backbone"], "num_features", 1)  # a backbone without it is told of later
+    num_features = getattr(parts["backbone"], "num_features", 1)  # a backbone without num_features gets its error later
     if head is not None and not _wraps(head):
         return head(num_features, num_classes)  # type: ignore[call-arg, arg-type]
     old = parts.get("head")

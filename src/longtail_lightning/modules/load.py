@@ -1,4 +1,4 @@
-"""From a checkpoint to a classifier that one can ask."""
+"""Load a checkpoint as a classifier that predicts on pictures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Prediction:
 
 
 class Classifier:
-    """A trained model with everything that is needed to ask it: made by `load`.
+    """A trained model with all that it needs to predict on pictures; `load` makes it.
 
     Args:
         module: a module of this library, in evaluation mode.
@@ -73,7 +73,7 @@ class Classifier:
     def predict(
         self, inputs: Any, *, top_k: int = 5, prior: Prior = None, batch_size: int = 64, progress: bool = False
     ) -> list[Prediction]:
-        """Say what is on pictures.
+        """Classify pictures.
 
         Args:
             inputs: a file, a folder (with its subfolders), a PIL image, a uint8 array, or a list of them.

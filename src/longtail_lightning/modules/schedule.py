@@ -16,7 +16,7 @@ from longtail_lightning._errors import LongTailError
 
 
 def when_to_step(scheduler: Any, trainer: L.Trainer) -> dict[str, Any]:
-    """What Lightning is to know of a scheduler: ours step per batch, any other per epoch.
+    """How Lightning steps a scheduler: ours per batch, any other per epoch.
 
     Args:
         scheduler: made for the optimizer.

@@ -1,4 +1,4 @@
-"""The one report: accuracy of several evaluations per split and per class, printed and saved."""
+"""Print and save the accuracy of several evaluations, per split and per class."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ class Comparison:
 
 
 def is_curve(detail: Any) -> bool:
-    """Whether a detail of a method tells accuracy over some value, which one can draw."""
+    """Whether a detail of a method is a curve: accuracy over some value, which can be drawn."""
     return isinstance(detail, Mapping) and {"x", "rows", "chosen"} <= detail.keys()
 
 
 def averaged(details: Mapping[str, Any], splits: ShotSplits) -> dict[str, Any]:
-    """The same details, with the mean over each split in the place of what a curve tells per class."""
+    """The same details, with the means over the splits in place of a curve's values per class."""
     return {
         key: {**detail, "rows": [_averaged_row(row, splits) for row in detail["rows"]]} if is_curve(detail) else detail
         for key, detail in details.items()
@@ -140,7 +140,7 @@ def averaged(details: Mapping[str, Any], splits: ShotSplits) -> dict[str, Any]:
 
 
 def values_of(row: Mapping[str, Any]) -> Tensor:
-    """What a row of a curve tells per class."""
+    """The values per class in a row of a curve."""
     return torch.as_tensor(row["per_class"], dtype=torch.float64)
 
 
