@@ -114,7 +114,7 @@ def _module(component: nn.Module) -> Spec:
     cls = type(component)
     path = f"{cls.__module__}.{cls.__qualname__}"
     if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
-        raise NotPlainError(path)  # made within a function, or by torch for one module, as weight_norm does
+        raise NotPlainError(path)  # a class made in a function, or by torch for one module, as weight_norm does
     held = dict(component._modules)  # `named_children` leaves out a module that is there a second time
     if cls is nn.Sequential:
         return {"class_path": path, "named": describe(held)}

@@ -275,7 +275,7 @@ def test_parts_that_do_not_fit_are_told_before_the_training():
 
 def test_weights_in_pieces_are_not_run(monkeypatch):
     # A part of a sharded module would wait for weights that other processes have.
-    monkeypatch.setattr(_forward, "_SHARDED", (SingleDeviceStrategy,))
+    monkeypatch.setattr(_check_forward, "_SHARDED", (SingleDeviceStrategy,))
     model = Between(Scaled())
     run(TauSweep(plot=False), model)
     assert model.steps

@@ -20,7 +20,7 @@ from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.datasets.image_shards import MANIFEST, VERSION, import_arrow, read_manifest
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.nested import encoded_image, item_name
-from longtail_lightning.datasets.read_text import first_names
+from longtail_lightning.datasets.read_text import first_few
 
 _PLAN = "unfinished.json"
 
@@ -152,7 +152,7 @@ def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
                     "give another folder, or remove this one."
                 )
         elif held:
-            raise LongTailError(f"{folder} is not empty ({first_names(held)}): give a new folder.")
+            raise LongTailError(f"{folder} is not empty ({first_few(held)}): give a new folder.")
         else:
             write_json(folder / _PLAN, plan)
     except OSError as error:

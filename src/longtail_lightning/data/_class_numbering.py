@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.datasets.read_text import first_names, shown
+from longtail_lightning.datasets.read_text import first_few, shown
 
 Key = int | str
 """A label as it stands in a file: a number or a name."""
@@ -98,12 +98,12 @@ class ClassNumbering:
         self._seen = set(train.keys)
         if unknown := [key for key in train.keys if key not in self.index]:
             raise LongTailError(
-                f"{train.source} has labels that are not classes of these data ({first_names(unknown)}): "
+                f"{train.source} has labels that are not classes of these data ({first_few(unknown)}): "
                 "do labels and class names belong together?"
             )
         if absent := [name for key, name in zip(self.keys, self.names) if key not in self._seen]:
             rank_zero_warn(
-                f"{len(absent)} of {len(self.keys)} classes have no image in {train.source} ({first_names(absent)}): "
+                f"{len(absent)} of {len(self.keys)} classes have no image in {train.source} ({first_few(absent)}): "
                 "they stay classes, with a count of 0." + ("" if stated or names else " relabel=true leaves them out.")
             )
 
@@ -115,7 +115,7 @@ class ClassNumbering:
             more = "" if isinstance(unknown[0], str) else ", or pass class_names that name all classes"
             raise LongTailError(
                 f"{listing.source} has {len(unknown)} {'class' if one else 'classes'} that {self.source} lacks "
-                f"({first_names(unknown)}): {'it' if one else 'they'} cannot be learned, so add training images "
+                f"({first_few(unknown)}): {'it' if one else 'they'} cannot be learned, so add training images "
                 f"or leave {'it' if one else 'them'} out{more}."
             )
         return torch.tensor([self.index[key] for key in listing.keys], dtype=torch.int64)[listing.codes]
@@ -141,7 +141,7 @@ class ClassNumbering:
             self._reorder(names)
         elif len(names) != len(self.keys):
             raise LongTailError(
-                f"{len(names)} class names for {len(self.keys)} classes of {self.source} ({first_names(self.keys)}): "
+                f"{len(names)} class names for {len(self.keys)} classes of {self.source} ({first_few(self.keys)}): "
                 "give one name per class, in that order."
             )
         else:
@@ -153,7 +153,7 @@ class ClassNumbering:
         if lacking := [key for key in self.keys if key not in given]:
             hint = did_you_mean(str(lacking[0]), names, listing="the file of the names")
             raise LongTailError(
-                f"class_names hold labels of {self.source} but lack {first_names(lacking)}. "
+                f"class_names hold labels of {self.source} but lack {first_few(lacking)}. "
                 + (
                     hint
                     if hint.startswith("Did")

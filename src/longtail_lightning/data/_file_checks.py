@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.image_list import ImageList
-from longtail_lightning.datasets.read_text import first_names, shown
+from longtail_lightning.datasets.read_text import first_few, shown
 
 _ARCHIVE = re.compile(r"(.+?)\.(zip|tar|tgz|tar\.\w+)", re.IGNORECASE)
 _MANY = 50_000  # so many files take a noticeable time on a network drive
@@ -72,7 +72,7 @@ def require_files(images: ImageList, source: str) -> None:
     if lost:
         where = f" below {root}" if root else ""
         raise LongTailError(
-            f"{len(lost)} of {total} files of {source} do not exist{where} ({first_names(lost)}). "
+            f"{len(lost)} of {total} files of {source} do not exist{where} ({first_few(lost)}). "
             + _hint(images.root or Path(), lost[0], all_lost=len(lost) == total)
         )
 
@@ -87,7 +87,7 @@ def _hint(root: Path, file: str, *, all_lost: bool) -> str:
     if (root / path.parent.parent / path.name).exists():
         return f"Its images lie flat in {root / path.parent.parent}: move each into the folder that the list names."
     if (archives := [entry.name for entry in root.iterdir() if unpack(entry)]) and all_lost:
-        return f"{root} holds archives ({first_names(archives)}): unpack them first."
+        return f"{root} holds archives ({first_few(archives)}): unpack them first."
     return "Is root the folder that the paths start from, and was everything unpacked?"
 
 

@@ -22,7 +22,7 @@ from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.loader import ResumableLoader
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_class_names import ClassNamesLike, as_class_names
-from longtail_lightning.datasets.read_text import first_names, shown
+from longtail_lightning.datasets.read_text import first_few, shown
 
 
 class FileDataModule(LongTailDataModule):
@@ -133,5 +133,5 @@ class FileDataModule(LongTailDataModule):
         if single := (counts == 1).nonzero().flatten().tolist():
             rank_zero_warn(
                 f"Classes with a single image keep it for training, so validation lacks them: "
-                f"{first_names(self.class_names[c] for c in single)} ({len(single)} in all)."
+                f"{first_few(self.class_names[c] for c in single)} ({len(single)} in all)."
             )

@@ -25,7 +25,7 @@ from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES, ImageList
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_class_names import ClassNamesLike
-from longtail_lightning.datasets.read_text import first_names, shown
+from longtail_lightning.datasets.read_text import first_few, shown
 
 LAYOUT = """
 root/                or    root/
@@ -160,7 +160,7 @@ class ImageFolderLT(FileDataModule):
             if held := [path.name for path in (found["val"], found["test"]) if path is not None]:
                 raise LongTailError(
                     f"{root} holds {' and '.join(held)} but no training folder {self.train!r}; if it is called "
-                    f"otherwise, pass train=NAME: {first_names(p.name for p in subfolders(root) if p.name not in held)}."
+                    f"otherwise, pass train=NAME: {first_few(p.name for p in subfolders(root) if p.name not in held)}."
                 )
             _check_flat(root)
             return {"train": root, "val": None, "test": None}
@@ -183,7 +183,7 @@ def _check_flat(root: Path) -> None:
         entries = [entry for entry in root.iterdir() if not is_hidden(entry.name)]
         if archives := [entry for entry in entries if unpack(entry)]:
             raise LongTailError(
-                f"{root} holds {first_names(a.name for a in archives)} and no folders: {unpack(archives[0])}"
+                f"{root} holds {first_few(a.name for a in archives)} and no folders: {unpack(archives[0])}"
             )
         if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries):
             raise LongTailError(
@@ -198,7 +198,7 @@ def _check_flat(root: Path) -> None:
     known = {name for split, others in _OTHER_NAMES.items() for name in (split, *others)}
     if all(folder.name.lower() in known for folder in below):
         raise LongTailError(
-            f"{first_names(folder.name for folder in below)} in {root} hold no class folders. Expected a folder such as\n"
+            f"{first_few(folder.name for folder in below)} in {root} hold no class folders. Expected a folder such as\n"
             f"{LAYOUT.strip()}"
         )
     siblings = [folder.name for folder in subfolders(root.absolute().parent) if folder.name != root.absolute().name]
@@ -232,13 +232,13 @@ def images_by_class(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     if not files:
         packed = {".zip", ".tar", ".gz", ".tgz"} & set(skipped)
         fix = "unpack the archives in them first" if packed else "is this the folder of the images?"
-        raise LongTailError(f"The class folders of {folder} ({first_names(names)}) hold no image: {fix}")
+        raise LongTailError(f"The class folders of {folder} ({first_few(names)}) hold no image: {fix}")
     if skipped:
         kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in Counter(skipped).most_common(3))
         rank_zero_warn(f"Files in {folder} that are not images are left out: {kinds}.")
     if all(all("/" in file for file in found) for found in scanned):
         rank_zero_warn(
-            f"No class folder of {folder} ({first_names(names)}) holds images itself, only its sub-folders "
+            f"No class folder of {folder} ({first_few(names)}) holds images itself, only its sub-folders "
             "do: if those are the classes, root is one level too high."
         )
     return files, labels

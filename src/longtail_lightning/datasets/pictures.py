@@ -62,7 +62,7 @@ class Preparation:
         self.fit = v2.Compose([v2.Resize(max(self.size), interpolation=mode, antialias=True), v2.CenterCrop(self.size)])
 
     def __call__(self, image: Tensor) -> Tensor:
-        """From uint8 `(channels, height, width)`, gray, RGB or RGBA, to what the model takes."""
+        """Turn uint8 `(channels, height, width)`, gray, RGB or RGBA, into what the model takes."""
         if image.shape[0] == 4 and self.channels in (1, 3):
             image = image[:3]  # without transparency, as of a file
         if self.channels == 1 and image.shape[0] == 3:

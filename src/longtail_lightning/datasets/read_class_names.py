@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.read_text import first_names, read_text, suffix_of
+from longtail_lightning.datasets.read_text import first_few, read_text, suffix_of
 
 ClassNamesLike = str | Path | Sequence[str]
 
@@ -117,7 +117,7 @@ def _of_rows(rows: Sequence[dict[str, Any]], path: Path) -> list[str]:
     name = next((field for field in _NAME_FIELDS if field in rows[0]), None)
     if name is None:
         raise LongTailError(
-            f"{path}: none of the fields {first_names(rows[0])} is a class name; call it {_NAME_FIELDS[0]!r}, "
+            f"{path}: none of the fields {first_few(rows[0])} is a class name; call it {_NAME_FIELDS[0]!r}, "
             "and that of its number 'index'."
         )
     index = next((field for field in _INDEX_FIELDS if field in rows[0] and field != name), None)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.read_text import first_names, read_text
+from longtail_lightning.datasets.read_text import first_few, read_text
 
 
 def read_coco(file: Path) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def read_coco(file: Path) -> dict[str, Any]:
     if lacking:
         secret = " The labels of official test images are not public." if lacking[0] == "annotations" else ""
         raise LongTailError(
-            f"{file.name} has no {first_names(lacking)}, expected images, annotations and categories.{secret}"
+            f"{file.name} has no {first_few(lacking)}, expected images, annotations and categories.{secret}"
         )
     return content
 
@@ -42,5 +42,5 @@ def files_and_labels(content: Mapping[str, Any], file: Path) -> tuple[list[str],
         raise LongTailError(f"{file.name}: an entry has no {error}, expected a COCO-style file.") from error
     labeled = [(name, number) for name, number in images if number is not None]
     if unknown := sorted({number for _, number in labeled} - known):
-        raise LongTailError(f"{file.name} annotates categories that it does not list ({first_names(unknown)}).")
+        raise LongTailError(f"{file.name} annotates categories that it does not list ({first_few(unknown)}).")
     return [name for name, _ in labeled], np.array([number for _, number in labeled])

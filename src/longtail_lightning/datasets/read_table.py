@@ -16,7 +16,7 @@ import numpy as np
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.datasets.hold_out import Split
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
-from longtail_lightning.datasets.read_text import first_names, read_text, suffix_of
+from longtail_lightning.datasets.read_text import first_few, read_text, suffix_of
 
 Column = int | str
 
@@ -150,7 +150,7 @@ def rows_of_split(table: Table, split: Split, file: Path) -> Sequence[int]:
     words = [str(word).strip().lower() for word in table.splits]
     if unknown := sorted(set(words) - set(_SPLIT_WORDS)):
         raise LongTailError(
-            f"The column of splits in {file.name} holds {first_names(map(repr, unknown))}, expected train, val and test."
+            f"The column of splits in {file.name} holds {first_few(map(repr, unknown))}, expected train, val and test."
         )
     rows = [row for row, word in enumerate(words) if _SPLIT_WORDS[word] == split]
     if split == "train" and not rows:

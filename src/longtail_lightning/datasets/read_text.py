@@ -60,11 +60,11 @@ def shown(name: object) -> str:
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
-def first_names(names: Iterable[object]) -> str:
+def first_few(names: Iterable[object]) -> str:
     """The first three names.
 
     Examples:
-        >>> first_names(["cat", "dog"]), first_names(range(7))
+        >>> first_few(["cat", "dog"]), first_few(range(7))
         ('cat, dog', '0, 1, 2, ...')
     """
     names = list(names)
