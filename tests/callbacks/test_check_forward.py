@@ -22,6 +22,7 @@ from longtail_lightning import (
     TauSweep,
 )
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.callbacks import _check_forward
 from tests.callbacks.test_classifier_retraining import Own, loaders, retrain, values
 from tests.modules.test_base_classifier import partial_compile
 from tests.tiny import tiny_data, tiny_model, tiny_trainer

@@ -36,7 +36,7 @@ from longtail_lightning import (
     TauSweep,
 )
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.callbacks import _banks
+from longtail_lightning.callbacks import _banks, _candidates
 from tests.modules.test_resume import Stop
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
