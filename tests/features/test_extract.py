@@ -265,7 +265,7 @@ class Told(Noisy):
 @pytest.mark.parametrize("name", ["ids", "texts"])
 def test_what_is_no_string_is_told_before_the_work(name):
     source, asked = DataLoader(Told(**{name: [None] * NUMBER}), batch_size=4), []
-    with pytest.raises(LongTailError, match=rf"{name}\[0\] is None, no string"):
+    with pytest.raises(LongTailError, match=rf"{name}\[0\] is None, not a string"):
         extract_features(Returns(lambda images: asked.append(images) or images.flatten(1)), source, **QUIET)
     assert len(asked) == 1, "the look at the first image"
 
