@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import mix_arrays
+from longtail_lightning._random import mix
 from longtail_lightning.datasets.nested import item_name
 from longtail_lightning.datasets.seeded_dataset import SeededDataset, collate
 
@@ -152,7 +152,9 @@ class ResumableLoader(DataLoader[Any]):
             # The sampler in use: a callback may have replaced the loader's own.
             sampler = getattr(self.batch_sampler, "sampler", self.sampler)
             sampler = getattr(sampler, "current", sampler)
-            rows[:, 1] = mix_arrays(self._epoch, shared_positions(sampler, first, len(indices)))
+            # A number of its own for each draw of each epoch; keys of items are hashes of it.
+            rows[:, 1] = shared_positions(sampler, first, len(indices))
+            rows[:, 1] += mix(self._epoch) >> 1
         return rows
 
 

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch.utils.data import ConcatDataset, Subset
 
 from longtail_lightning.datasets.decode import ImageSource
@@ -28,10 +29,10 @@ def encoded_image(dataset: Any, index: int) -> ImageSource | None:
     return _torchvision_file(dataset, index)
 
 
-def whole_batch(dataset: Any, indices: Sequence[int]) -> Any:
+def whole_batch(dataset: Any, indices: Sequence[int] | np.ndarray) -> Any:
     """The batch in one piece, when the data set below any subsets can give it; else None."""
     while isinstance(dataset, Subset):
-        indices = [dataset.indices[index] for index in indices]
+        indices = [dataset.indices[index] for index in np.asarray(indices).tolist()]
         dataset = dataset.dataset
     fetch = getattr(dataset, "batch", None)
     return fetch(indices) if fetch is not None else None
