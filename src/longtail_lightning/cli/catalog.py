@@ -91,10 +91,15 @@ def _option_names(options: str) -> set[str]:
     return own.union(*(_option_names(ast.unparse(base)) for base in node.bases))
 
 
-@cache
 def _classes(file: Path) -> dict[str, ast.ClassDef]:
+    return {name: node for name, node in _definitions(file).items() if isinstance(node, ast.ClassDef)}
+
+
+@cache
+def _definitions(file: Path) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    """The classes and functions of a file."""
     nodes = ast.parse(file.read_text(encoding="utf-8")).body
-    return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
+    return {node.name: node for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
 
 def components(room: str) -> list[Component]:
@@ -102,9 +107,7 @@ def components(room: str) -> list[Component]:
     found = []
     for name, module in exports(room).items():
         file = ROOT / Path(*module.split(".")).with_suffix(".py")
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
-                found.append(Component(name, room, file, node))
+        found.append(Component(name, room, file, _definitions(file)[name]))
     return sorted(found, key=lambda component: component.name.lower())
 
 
