@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning._rooms import ROOT
+from longtail_lightning._rooms import ROOT, exports
 from longtail_lightning.cli import catalog
 from longtail_lightning.cli.parser import TOPICS
 from longtail_lightning.cli.recipes import FOLDER, find_config, recipe_names, summary
@@ -23,7 +23,7 @@ def list_(asked: Namespace) -> int:
     topic = asked.topic
     if topic is None:
         for room in _OWN:
-            print(f"{room + ':':11}{', '.join(component.name for component in catalog.components(room))}")
+            print(f"{room + ':':11}{', '.join(sorted(exports(room), key=str.lower))}")
         print(f"{'backbones:':11}{len(_backbones())} names, see `ltl list backbones`")
         print(f"{'recipes:':11}{', '.join(recipe_names())}")
     elif topic == "recipes":
