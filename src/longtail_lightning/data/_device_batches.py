@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from inspect import signature
@@ -45,10 +46,10 @@ class DeviceBatches(L.LightningDataModule):
         """
         return self.transforms.augment(images, keys)
 
-    @cached_property
+    @property
+    @abstractmethod
     def class_counts(self) -> ClassCounts:
         """Images of each class in the training split."""
-        raise NotImplementedError
 
     @cached_property
     def _pipeline(self) -> BatchPipeline:

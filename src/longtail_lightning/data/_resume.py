@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from abc import abstractmethod
 from typing import Any
 
 import lightning as L
@@ -74,9 +74,10 @@ class ResumableData(L.LightningDataModule):
     def _running_epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
 
-    @cached_property
+    @property
+    @abstractmethod
     def _splits(self) -> Splits:
-        raise NotImplementedError
+        """The data sets of the splits."""
 
     @property
     def _images_per_step(self) -> int:

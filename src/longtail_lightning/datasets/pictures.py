@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.datasets.batch_pipeline import BatchPipeline
 from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
 from longtail_lightning.datasets.image_transforms import ImageTransforms, ResizedCropTransforms
@@ -45,10 +46,7 @@ class Preparation:
 
     def __init__(self, described: Mapping[str, Any]) -> None:
         self.channels, *self.size = described["shape"]
-        self.mean, self.std = (
-            None if described[name] is None else torch.tensor(described[name]).view(-1, 1, 1)
-            for name in ("mean", "std")
-        )
+        self.batches = BatchPipeline(mean=described["mean"], std=described["std"])
         mode = InterpolationMode(described["interpolation"])
         self.transforms: ImageTransforms | None = None
         if described["crop"] is not None:
@@ -75,8 +73,7 @@ class Preparation:
             image = self.transforms.evaluate(image)
         elif list(image.shape[-2:]) != self.size:
             image = self.fit(image)
-        image = image.float() / 255
-        return image if self.mean is None or self.std is None else (image - self.mean) / self.std
+        return self.batches.normalize(image)
 
 
 def find_pictures(inputs: Any) -> list[Any]:
