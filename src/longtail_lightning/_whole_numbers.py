@@ -1,4 +1,4 @@
-"""Turn what a user gives, a list, an array or a tensor, into whole numbers; refuse what has no order or no such value."""
+"""Turn a list, an array or a tensor into whole numbers; refuse what has no order, and what is no such number."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _as_tensor(values: Any, name: str) -> Tensor:
         return torch.as_tensor(values if hasattr(values, "__array__") else list(values))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         if "verflow" in str(error):
-            raise LongTailError(f"{name} hold a number that is larger than 64 bits hold: is it a class, a count?") from error
+            raise LongTailError(f"{name} hold a number that is larger than 64 bits hold: what is it?") from error
         raise LongTailError(
             f"{name} must be whole numbers, got {str(values)[:60]!r}: number the classes from 0."
         ) from error

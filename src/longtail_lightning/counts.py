@@ -264,4 +264,3 @@ def _counted(counts: Any) -> Tensor:
     if is_mask or (isinstance(counts, (list, tuple)) and any(isinstance(count, bool) for count in counts)):
         raise LongTailError("class_counts are True and False: give the number of images of each class.")
     return whole_numbers(counts, "class_counts", fractions=fractions)
-

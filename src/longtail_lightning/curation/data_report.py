@@ -24,6 +24,7 @@ FAULTS: dict[str, Kind] = {
     "empty": Kind("empty file (0 bytes)", "copy or download it again"),
     "truncated": Kind("truncated or damaged image", "copy or download it again"),
     "unreadable": Kind("not an image", "find out what it is; leave it out"),
+    "huge": Kind("more pixels than are decoded", "make it smaller, or raise max_pixels"),
     "stray": Kind("file that belongs to no class", "move it into a class folder, or away"),
     "gap": Kind("class without images", "add images, or number the classes without gaps"),
     "start": Kind("labels do not start at 0", "number the classes from 0"),
