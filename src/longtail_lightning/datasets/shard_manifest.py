@@ -76,7 +76,7 @@ def _wrong(manifest: Mapping[str, Any]) -> str | None:
     if not isinstance(splits, dict) or not splits or not all(map(_is_split, splits.values())):
         return "it does not tell the files of its splits"
     for name in files_of(manifest):
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             return f"it names a file elsewhere, {name!r}"
     files = manifest.get("files", {})
     if not isinstance(files, dict) or not all(map(_is_checksum, files.values())):
