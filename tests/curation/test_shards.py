@@ -31,6 +31,7 @@ from longtail_lightning import (
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import LOCK, locked
 from longtail_lightning.datasets.shard_manifest import manifest_checksum
+from tests.bombs import make_pipe, png_bomb
 from tests.curation.faults import picture
 
 arrow = pytest.importorskip("pyarrow")
@@ -263,6 +264,18 @@ def test_files_that_cannot_be_copied_are_named(photos, tmp_path, workers):
     (photos / "train/cat/1.png").write_text("no picture")
     with pytest.raises(LongTailError, match=r"train/cat/1\.png cannot be decoded"):
         prepare_shards(ImageFolderLT(photos), tmp_path / "c", resize=10, num_workers=workers)
+
+
+def test_huge_images_and_pipes_are_named(photos, tmp_path):
+    data = ImageFolderLT(photos, val_split=0)
+    data.dataset("train")
+    (photos / "train/cat/1.png").write_bytes(png_bomb())
+    with pytest.raises(LongTailError, match=r"cat/1\.png has .* more than max_pixels=178,956,970"):
+        prepare_shards(data, tmp_path / "a", resize=10)
+    (photos / "train/cat/1.png").unlink()
+    kind = make_pipe(photos / "train/cat/1.png")
+    with pytest.raises(LongTailError, match=rf"1\.png cannot be read \({kind}\): `ltl data check --fix list`"):
+        prepare_shards(data, tmp_path / "b")
 
 
 def test_a_disk_that_is_too_small(photos, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from longtail_lightning._files import write_json
+from longtail_lightning._open_file import not_a_file
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.curation._probe import ELONGATED, TINY
 
@@ -137,5 +138,7 @@ _TOOL = "ltl data check"
 
 def is_report(path: Path) -> bool:
     """Whether a file was written by `DataReport.save`."""
+    if not_a_file(path) is not None:
+        return False
     with open(path, "rb") as file:
         return f'"tool": "{_TOOL}"'.encode() in file.read(200)

@@ -263,8 +263,8 @@ def _scan(folder: str, skipped: list[str], above: frozenset[tuple[int, int]]) ->
             files.extend(f"{name}/{file}" for file in _scan(entry.path, skipped, above))
         elif not _is_image(name):
             skipped.append(os.path.splitext(name)[1].lower() or "without suffix")
-        elif entry.is_symlink() and not os.path.exists(entry.path):
-            skipped.append("broken links")
+        elif not entry.is_file():  # following links; a pipe would be waited for
+            skipped.append("pipes or devices" if os.path.exists(entry.path) else "broken links")
         else:
             files.append(name)
     return files

@@ -1,0 +1,68 @@
+"""Arrays in zip files, .npz and .pt, that may claim to be larger than any memory."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from longtail_lightning._errors import LongTailError
+
+MAX_UNPACKED = 4 << 30
+"""Bytes that a member of a zip file may unpack to, however small it is."""
+MAX_RATIO = 100
+"""How many times its own size a larger member may unpack to; images shrink to a tenth at best."""
+
+
+class Npz(Mapping[str, np.ndarray]):
+    """The arrays of an .npz file, each read when it is asked for; no file stays open."""
+
+    def __init__(self, path: Path) -> None:
+        require_possible_zip(path)
+        self.path = path
+        with np.load(path, allow_pickle=False) as file:
+            self.names = list(file.files)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self._require_possible_array(name)
+        with np.load(self.path, allow_pickle=False) as file:
+            array: np.ndarray = file[name]
+            return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _require_possible_array(self, name: str) -> None:
+        """Refuse a header that claims more than the member holds: numpy would make room for it first."""
+        with zipfile.ZipFile(self.path) as file:
+            member = next((m for m in (f"{name}.npy", name) if m in file.namelist()), None)
+            if member is None:
+                return
+            with file.open(member) as stream:
+                try:
+                    version = np.lib.format.read_magic(stream)
+                except ValueError:
+                    return  # no array, which numpy says better
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(stream)
+            if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > file.getinfo(member).file_size:
+                raise EOFError(f"{name} claims {shape} and is shorter")
+
+
+def require_possible_zip(path: Path) -> None:
+    """Refuse a zip file whose members unpack to many times their own size."""
+    if not zipfile.is_zipfile(path):
+        raise zipfile.BadZipFile(str(path))
+    with zipfile.ZipFile(path) as file:
+        for member in file.infolist():
+            if member.file_size > max(MAX_UNPACKED, MAX_RATIO * member.compress_size):
+                raise LongTailError(
+                    f"{path}: {member.filename} unpacks from {member.compress_size:,} to {member.file_size:,} bytes, "
+                    "which would fill the memory: if it is yours and no trap, save it uncompressed, with numpy.savez."
+                )
