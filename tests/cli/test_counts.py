@@ -117,3 +117,11 @@ def test_an_array_that_claims_more_labels_than_it_holds(ltl):
     status, _, err = ltl("counts", "labels.npy")
     assert status == 2
     assert "labels.npy is no .npy file, or a damaged one" in err
+
+
+@pytest.mark.parametrize("number", ["100000000000", "1e11"])
+def test_more_classes_than_memory(ltl, number):
+    status, _, err = ltl("counts", "--data=SyntheticLongTail", f"--data.num_classes={number}")
+    assert status == 2
+    assert "Traceback" not in err
+    assert "num_classes" in err

@@ -62,8 +62,8 @@ class ImageBytes(Dataset[tuple[Tensor, int]]):
         if data is None:
             if path is None:
                 raise UnreadableImageError(f"{self.file(index)} holds no image.")
-            path = path if self.root is None else self.root / path
-            return decode_image(path, max_pixels=self.max_pixels), label
+            place = path if self.root is None else self.root / path
+            return decode_image(place, max_pixels=self.max_pixels), label
         try:
             return decode_image(data, max_pixels=self.max_pixels), label
         except UnreadableImageError as error:
