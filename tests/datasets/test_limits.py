@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -12,7 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from longtail_lightning import SyntheticImages, long_tail_counts, long_tail_indices, read_class_names
+from longtail_lightning import (
+    ResizedCropTransforms,
+    SyntheticImages,
+    long_tail_counts,
+    long_tail_indices,
+    read_class_names,
+)
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets import read_npz, read_text
 from longtail_lightning.datasets.decode import (
@@ -28,6 +35,7 @@ from longtail_lightning.datasets.read_arrays import read_images, read_source
 from longtail_lightning.datasets.read_coco import read_coco
 from longtail_lightning.datasets.read_image_list import read_image_list
 from longtail_lightning.datasets.read_table import label_values, read_table
+from longtail_lightning.datasets.seeded_dataset import SeededDataset
 from tests.bombs import BOMBS, NO_FILES, jpeg_bomb, make_pipe, png_bomb, small
 
 # -- images -----------------------------------------------------------------------------------------
@@ -106,6 +114,20 @@ def test_pictures_for_a_model_that_are_none(tmp_path):
     assert "pipe.jpg cannot be read (it is a pipe, not a file)" in pipe.error
     assert "more than max_pixels=178,956,970" in bomb.error
     assert good.error is None
+
+
+def test_a_line_of_pixels_is_not_made_large(tmp_path):
+    line = Image.new("L", (60_000, 1))
+    line.save(tmp_path / "line.png")
+    images = SeededDataset(ImageList(["line.png"], [0], root=tmp_path), transform=ResizedCropTransforms().evaluate)
+    message = r"line.png has 60,000 x 1 pixels, 256 x 15,360,000 when resized: crop it"
+    with pytest.raises(UnreadableImageError, match=message):
+        images[0]
+    described = {"shape": [3, 224, 224], "resize": 256, "crop": 224, "crops": 1, "interpolation": "bilinear"}
+    for shape, crop in (([3, 224, 224], 224), ([3, 256, 256], None)):
+        prepare = Preparation({**described, "shape": shape, "crop": crop, "mean": None, "std": None})
+        (read,) = read_pictures([tmp_path / "line.png"], prepare)
+        assert re.search(message, read.error)
 
 
 # -- text -------------------------------------------------------------------------------------------
