@@ -544,3 +544,24 @@ def test_broken_images_keep_their_name(tmp_path):
     assert [(fault.kind, fault.where) for fault in report.faults] == [("truncated", "picture 1"), ("single", "class 1")]
     with pytest.warns(UserWarning, match="picture 1"):
         list(ShardsLT(tmp_path / "shards", on_error="skip", transforms="none").train_dataloader())
+
+
+def test_no_flipped_bit_is_silent(tmp_path):
+    data = SyntheticLongTail(num_classes=3, max_count=4, imbalance_factor=2, val_per_class=1, test_per_class=1)
+    prepare_shards(data, tmp_path)
+    random = np.random.default_rng(0)
+    files = sorted(tmp_path.iterdir())
+    for number in range(100):
+        file = files[number % len(files)]
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        flipped[random.integers(len(whole))] ^= 1 << random.integers(8)
+        file.write_bytes(flipped)
+        try:
+            wrong = verify_shards(tmp_path)
+        except LongTailError as error:
+            assert "Traceback" not in str(error)
+            wrong = {"shards.json": "refused"}
+        assert list(wrong) == [file.name]
+        file.write_bytes(whole)
+    assert verify_shards(tmp_path) == {}

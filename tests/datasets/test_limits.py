@@ -60,6 +60,16 @@ def test_a_jpeg_with_garbage_before_its_frame_is_not_decoded_either(between):
         decode_image(data)
 
 
+def test_a_jpeg_with_two_frames_is_not_taken_by_its_smaller_one():
+    """Decoders skip 0xff in front of a marker; who takes it for the marker finds the small frame far behind."""
+    data, frame = jpeg_bomb(between=b"\xff"), small("JPEG").index(b"\xff\xc0")
+    behind = frame + 2 + 0xC000
+    data = data.ljust(behind, b"\0") + small("JPEG")[frame:]
+    assert jpeg_frame(data) is None
+    with pytest.raises(UnreadableImageError):
+        decode_image(data)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
 def test_the_limit_is_an_argument(kind):
     for source in (small(kind), Image.open(io.BytesIO(small(kind)))):
