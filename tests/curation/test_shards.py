@@ -366,16 +366,23 @@ def test_damage_to_what_a_killed_call_wrote_is_repaired(photos, shards, damage, 
     assert second.stat().st_mtime_ns == kept, "what is whole is not written again"
 
 
-def test_shards_that_begin_elsewhere_now_are_not_kept(photos, tmp_path):
+@pytest.mark.parametrize("side", [700, 20])
+def test_shards_that_begin_elsewhere_now_are_not_kept(photos, tmp_path, side):
     target = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         prepare_shards(Interrupted(photos, interrupt), target, shard_size=1)
     (target / "train-00000.arrow").unlink()
-    larger = np.random.default_rng(1).integers(0, 256, (700, 700, 3), dtype=np.uint8)
-    Image.fromarray(larger).save(photos / "train/ant/0.png")
+    if side == 700:
+        larger = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(larger).save(photos / "train/ant/0.png")
+    else:
+        for path in (photos / "train").rglob("*.png"):
+            picture(0, side, side).save(path)
     prepare_shards(ImageFolderLT(photos), target, shard_size=1)
     train, original = ImageShards(target), ImageFolderLT(photos, val_split=0).dataset("train")
     assert [train.source(index) for index in range(20)] == [original.path(index).read_bytes() for index in range(20)]
+    assert len(list(target.glob("train-0*"))) == (4 if side == 700 else 1)
+    assert verify_shards(target) == {}
 
 
 def test_the_beginning_by_an_earlier_release_is_continued(photos, shards, tmp_path):
@@ -556,6 +563,17 @@ def test_broken_images_keep_their_name(tmp_path):
     assert [(fault.kind, fault.where) for fault in report.faults] == [("truncated", "picture 1"), ("single", "class 1")]
     with pytest.warns(UserWarning, match="picture 1"):
         list(ShardsLT(tmp_path / "shards", on_error="skip", transforms="none").train_dataloader())
+
+
+def test_a_shard_that_lies_about_its_bytes_is_not_read(shards):
+    images = [len(ImageShards(shards).source(index)) for index in range(6)]
+    file = shards / "train-00000.arrow"
+    data = bytearray(file.read_bytes())
+    place = data.index(np.cumsum([0, *images], dtype=np.int32).tobytes())
+    data[place + 12 : place + 16] = np.int32(2**31 - 1).tobytes()
+    file.write_bytes(data)
+    with pytest.raises(LongTailError, match=r"train-00000.arrow is damaged \("):
+        ImageShards(shards)[2]
 
 
 def test_no_flipped_bit_is_silent(tmp_path):

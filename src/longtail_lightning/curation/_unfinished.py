@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,10 @@ class Unfinished:
         self.written[name] = {"first": first, "images": images, **size_and_checksum(self.folder / name)}
         self._save()
 
-    def checksums(self) -> dict[str, dict[str, Any]]:
-        """Size and checksum of each file."""
+    def seal(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Size and checksum of each of these files; others that were written before are removed."""
+        self.written = {name: self.written[name] for name in names}
+        self._remove_litter()
         return {name: {key: told[key] for key in ("bytes", "sha256")} for name, told in self.written.items()}
 
     def _save(self) -> None:

@@ -20,7 +20,7 @@ from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.datasets.image_shards import import_arrow
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.nested import encoded_image, item_name
-from longtail_lightning.datasets.shard_manifest import MANIFEST, VERSION, manifest_checksum, read_manifest
+from longtail_lightning.datasets.shard_manifest import MANIFEST, VERSION, files_of, manifest_checksum, read_manifest
 
 
 def prepare_shards(
@@ -99,7 +99,7 @@ def _write(
         contents, told = Contents(dataset, plan["resize"], plan["quality"]), counted_from(done, tell)
         splits[split] = write_split(split, contents, plan["shard_size"] << 20, num_workers, told, unfinished)
         done += _length(dataset)
-    return {"splits": splits, "files": unfinished.checksums()}
+    return {"splits": splits, "files": unfinished.seal(files_of({"splits": splits}))}
 
 
 def _teller(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
