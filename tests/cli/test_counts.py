@@ -100,6 +100,8 @@ def test_bad_input_exits_with_2(ltl, args):
         ("labels.json", "[0, 1000000000000]", "which would make 1,000,000,000,001 classes of 2 images"),
         ("labels.txt", "1.jpg " + "9" * 5000, "is no number of a class"),
         ("labels.txt", f"1.jpg {10**18}", "which would make"),
+        ("labels.txt", "1.jpg --5", "is no number of a class"),
+        ("labels.txt", "1.jpg \u00b2", "is no number of a class"),
         ("labels.csv", 'path,label\n1.jpg,"' + "x" * 200_000, "is no .csv file, or a damaged one"),
     ],
 )

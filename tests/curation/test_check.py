@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from longtail_lightning import CSVLT, ConcatLT, ImageFolderLT, ImageList, ImageListLT, check_images
+from longtail_lightning import CSVLT, ConcatLT, ImageFolderLT, ImageList, ImageListLT, check_images, prepare_shards
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.curation._checked_splits import checked_splits_of
 from longtail_lightning.curation._probe import BROKEN, ODD
@@ -133,6 +133,16 @@ class labeled(Dataset):
 def test_class_numbers_that_cannot_be_any():
     with pytest.raises(LongTailError, match="which would make 1,000,000,001 classes of 2 images"):
         check_images({"train": labeled([0, 10**9])})
+
+
+def test_the_largest_image_is_that_of_the_data_module(tmp_path):
+    clean_tree(tmp_path)
+    for limit, huge in ((24 * 20, 0), (24 * 20 - 1, 27)):
+        data = ImageFolderLT(tmp_path, max_pixels=limit)
+        assert check_images(data).count("huge") == huge
+        if huge:
+            with pytest.raises(LongTailError, match=r"has 24 x 20 pixels, more than max_pixels=479"):
+                prepare_shards(data, tmp_path / "shards", resize=8)
 
 
 def test_the_same_pixels_in_another_file_are_found_when_asked(tmp_path):

@@ -115,9 +115,12 @@ def as_index(word: str, where: str) -> int:
         word: digits, perhaps with a minus.
         where: what messages call the place.
     """
-    if len(word) > 20 or not -(2**63) <= int(word) < 2**63:
-        raise LongTailError(f"{where}: {word[:24]} is no number of a class, 64 bits do not hold it.")
-    return int(word)
+    try:
+        if len(word) <= 20 and -(2**63) <= (number := int(word)) < 2**63:
+            return number
+    except ValueError:  # other scripts have digits that make no number
+        pass
+    raise LongTailError(f"{where}: {shown(word[:24])} is no number of a class, as 64 bits hold it.")
 
 
 def suffix_of(path: Path) -> str:
