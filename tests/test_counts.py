@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pandas
 import pytest
 import torch
@@ -41,6 +42,23 @@ def test_accepts_numpy():
         (Counter([0, 0, 1]), "is a Counter, whose classes have no order"),
         ({0: 5, 1: 2}, "is a dict, whose classes have no order"),
         (["a", "b"], "must be whole numbers"),
+        ({3, 1}, "is a set, whose classes have no order"),
+        (frozenset({3, 1}), "is a frozenset, whose classes have no order"),
+        ({0: 5, 1: 2}.values(), "is a dict_values, whose classes have no order"),
+        ({0: 5, 1: 2}.keys(), "is a dict_keys, whose classes have no order"),
+        ((count for count in {3, 1}), "is a generator, whose classes have no order"),
+        (map(int, {3, 1}), "is a map, whose classes have no order"),
+        (b"12", "must be whole numbers, got .*: give a list"),
+        ([3.0, float("nan")], r"class_counts\[1\] is nan"),
+        ([float("inf"), 1.0], r"class_counts\[0\] is inf"),
+        ([1j, 2], "class_counts are complex numbers"),
+        ([True, False], "class_counts are True and False"),
+        (torch.tensor([True, False]), "class_counts are True and False"),
+        (np.array([True, False]), "class_counts are True and False"),
+        ([2**63], "larger than 64 bits hold"),
+        ([1e30], r"class_counts\[0\] is 1e\+30, larger than 64 bits hold"),
+        (np.array([1, 2**63 + 5], dtype=np.uint64), r"class_counts\[1\] .*larger than 64 bits hold"),
+        ([2**62, 2**62], "sum up to 9.2e.18 images, more than can be counted"),
     ],
 )
 def test_bad_counts_are_named_with_the_fix(counts, message):
@@ -53,6 +71,36 @@ def test_labels_outside_the_classes_are_named_with_their_place():
         ClassCounts.from_labels([0, 1, 7], num_classes=5)
     with pytest.raises(LongTailError, match=r"labels\[1\] is -1"):
         ClassCounts.from_labels([0, -1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({0, 2, 1}, "labels is a set, whose images have no order"),
+        ({0: 2, 1: 0}.values(), "labels is a dict_values, whose images have no order"),
+        ((label for label in {0, 1}), "labels is a generator, whose images have no order"),
+        ([0.0, float("nan")], r"labels\[1\] is nan"),
+        ([0.0, -float("inf")], r"labels\[1\] is -inf"),
+        ([0, 1j], "labels are complex"),
+        ([0.5, 1], "whole class indices, got fractions"),
+        ([0, 10**9], r"labels\[1\] is 1000000000, which would make 1,000,000,001 classes of 2 images"),
+        ([0, 10**18], "which would make 1,000,000,000,000,000,001 classes"),
+        ([0, 10**30], "larger than 64 bits hold"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_at_once(labels, message):
+    with pytest.raises(LongTailError, match=message):
+        ClassCounts.from_labels(labels)
+
+
+@pytest.mark.parametrize("num_classes", [10**11, 10**30])
+def test_more_classes_than_memory(num_classes):
+    with pytest.raises(LongTailError, match="is more than 10,000,000"):
+        ClassCounts.from_labels([0, 1], num_classes)
+
+
+def test_labels_of_two_classes_may_be_false_and_true():
+    assert ClassCounts.from_labels([False, True, True]).tolist() == [1, 2]
 
 
 @given(any_counts)

@@ -7,7 +7,7 @@ only, and accepted everywhere as a `ClassCounts`, a list or a 1-D tensor of inte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
@@ -15,8 +15,12 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._whole_numbers import whole_numbers
 
 Convention = Literal["kang", "oltr"]
+MAX_CLASSES = 10_000_000
+"""More classes are refused: no data set has as many, and a label of 10**18 would fill any memory."""
+_MOST_IMAGES = 2.0**53  # float64 counts exactly up to here
 ClassCountsLike = Union["ClassCounts", Sequence[int], Tensor]
 
 
@@ -41,21 +45,18 @@ class ClassCounts:
     """
 
     def __init__(self, counts: ClassCountsLike) -> None:
-        values = counts.tensor if isinstance(counts, ClassCounts) else _as_tensor(counts, "class_counts")
+        values = counts.tensor if isinstance(counts, ClassCounts) else _counted(counts)
         if values.ndim != 1 or values.numel() == 0:
             raise LongTailError(
                 f"class_counts must be one number per class (1-D), got shape {tuple(values.shape)}: "
                 "pass [images of class 0, images of class 1, ...]."
             )
-        if values.is_floating_point() and not torch.equal(values, values.round()):
-            raise LongTailError(
-                "class_counts must be whole numbers of images; pass counts, not frequencies or weights."
-            )
-        values = values.detach().to("cpu", torch.int64)
         if bool((values < 0).any()):
             worst = int(values.argmin())
             raise LongTailError(f"class_counts[{worst}] is {int(values[worst])}; a class has 0 or more images.")
-        if int(values.sum()) == 0:
+        if (total := float(values.double().sum())) > _MOST_IMAGES:
+            raise LongTailError(f"class_counts sum up to {total:.2g} images, more than can be counted: what are they?")
+        if total == 0:
             raise LongTailError("class_counts are all 0: the training set is empty; check the data path or the labels.")
         self._counts = values.clone()
 
@@ -228,14 +229,12 @@ def as_labels(labels: Any, num_classes: int | None = None) -> Tensor:
     Raises:
         LongTailError: when a label is no whole number or lies outside 0..num_classes-1.
     """
-    values = _as_tensor(labels, "labels")
+    require_possible(num_classes)
+    values = whole_numbers(labels, "labels", fractions="labels must be whole class indices, got fractions.")
     if values.ndim != 1:
         raise LongTailError(f"labels must be 1-D, one class index per image, got shape {tuple(values.shape)}.")
     if values.numel() == 0:
         raise LongTailError("labels are empty: there is no image; check the data path.")
-    if values.is_floating_point() and not torch.equal(values, values.round()):
-        raise LongTailError("labels must be whole class indices, got fractions.")
-    values = values.to("cpu", torch.int64)
     low, high = int(values.min()), int(values.max())
     if low < 0 or (num_classes is not None and high >= num_classes):
         wrong = low if low < 0 else high
@@ -244,21 +243,24 @@ def as_labels(labels: Any, num_classes: int | None = None) -> Tensor:
         raise LongTailError(
             f"labels[{where}] is {wrong}, outside {upper}: number the classes from 0, or raise num_classes."
         )
+    if num_classes is None and high >= MAX_CLASSES:
+        where = int(values.argmax())
+        raise LongTailError(
+            f"labels[{where}] is {high}, which would make {high + 1:,} classes of {len(values):,} images: number the "
+            f"classes from 0 without gaps (more than {MAX_CLASSES:,} classes are refused)."
+        )
     return values
 
 
-def _as_tensor(values: Any, name: str) -> Tensor:
-    if isinstance(values, Mapping):
-        raise LongTailError(
-            f"{name} is a {type(values).__name__}, whose classes have no order: "
-            "use ClassCounts.from_labels(labels), or a list with one number per class."
-        )
-    if hasattr(values, "__array__") and not isinstance(values, Tensor):
-        values = values.__array__()  # pandas' columns too, which may be read-only
-        values = values if values.flags.writeable else values.copy()
-    try:
-        return torch.as_tensor(values if hasattr(values, "__array__") else list(values))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise LongTailError(
-            f"{name} must be whole numbers, got {str(values)[:60]!r}: number the classes from 0."
-        ) from error
+def require_possible(num_classes: int | None) -> None:
+    """Refuse a number of classes that would fill the memory."""
+    if num_classes is not None and num_classes > MAX_CLASSES:
+        raise LongTailError(f"num_classes={num_classes:,} is more than {MAX_CLASSES:,}: how many classes are there?")
+
+
+def _counted(counts: Any) -> Tensor:
+    fractions = "class_counts must be whole numbers of images; pass counts, not frequencies or weights."
+    is_mask = str(getattr(counts, "dtype", "")).endswith("bool")
+    if is_mask or (isinstance(counts, (list, tuple)) and any(isinstance(count, bool) for count in counts)):
+        raise LongTailError("class_counts are True and False: give the number of images of each class.")
+    return whole_numbers(counts, "class_counts", fractions=fractions)

@@ -91,3 +91,39 @@ def test_bad_input_exits_with_2(ltl, args):
     status, _, err = ltl("counts", *args)
     assert status == 2
     assert err.startswith("ltl: error: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels.json", "[" * 200_000, "nests its lists too deeply"),
+        ("labels.json", "[0, 1000000000000]", "which would make 1,000,000,000,001 classes of 2 images"),
+        ("labels.txt", "1.jpg " + "9" * 5000, "is no number of a class"),
+        ("labels.txt", f"1.jpg {10**18}", "which would make"),
+        ("labels.txt", "1.jpg --5", "is no number of a class"),
+        ("labels.txt", "1.jpg \u00b2", "is no number of a class"),
+        ("labels.csv", 'path,label\n1.jpg,"' + "x" * 200_000, "is no .csv file, or a damaged one"),
+    ],
+)
+def test_labels_of_strangers(ltl, name, content, message):
+    Path(name).write_text(content)
+    status, _, err = ltl("counts", name)
+    assert status == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_an_array_that_claims_more_labels_than_it_holds(ltl):
+    with open("labels.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**15,)})
+    status, _, err = ltl("counts", "labels.npy")
+    assert status == 2
+    assert "labels.npy is no .npy file, or a damaged one" in err
+
+
+@pytest.mark.parametrize("number", ["100000000000", "1e11"])
+def test_more_classes_than_memory(ltl, number):
+    status, _, err = ltl("counts", "--data=SyntheticLongTail", f"--data.num_classes={number}")
+    assert status == 2
+    assert "Traceback" not in err
+    assert "num_classes" in err

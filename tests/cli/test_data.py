@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import shlex
 import signal
 import sys
@@ -20,6 +21,7 @@ from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli.catalog import ROOT
 from longtail_lightning.cli.main import main
 from longtail_lightning.curation.data_report import FAULTS
+from tests.bombs import NO_FILES, make_pipe
 from tests.curation.faults import CLASSES, clean_tree, lists, picture, plant
 from tests.curation.test_check import Stopping, die
 
@@ -52,7 +54,7 @@ def test_faults_with_the_first_files_and_advice(ltl, tree, monkeypatch):
     assert "train/ant/2 a.jpg (label 0, but 2 as train/cat/wrong.jpg)" in row
     assert "find the right label" in row
     assert "missing file" in out
-    assert len(json.loads(Path("found.json").read_text())["faults"]) == 11
+    assert len(json.loads(Path("found.json").read_text())["faults"]) == 12
 
 
 def test_machine_readable(ltl, tree):
@@ -324,3 +326,46 @@ def test_wrong_use_of_prepare_exits_with_2(ltl, args, words):
     assert status == 2, out
     assert words in err
     assert "--resize" in ltl("data", "prepare", "--help")[1]
+
+
+@pytest.mark.parametrize("make", NO_FILES[:3])
+def test_a_pipe_among_the_images(ltl, tree, make):
+    kind = make(tree / "train/ant/pipe.jpg")
+    status, _, err = ltl("data", "check", tree, "--num_workers=0", "--out", "report.json")
+    assert status == 1, err
+    found = json.loads(Path("report.json").read_text())["faults"]
+    assert found == {"stray": {**found["stray"], "found": [{"where": "train/ant/pipe.jpg", "detail": kind}]}}
+    status, _, err = ltl("data", "check", tree, "--out", tree / "train/ant/pipe.jpg")
+    assert status == 2
+    assert "exists and is not a report of `ltl data check`" in err
+
+
+def test_a_pipe_in_place_of_the_data(ltl, tree):
+    make_pipe(tree / "list.txt")
+    for command in (("data", "check", tree / "list.txt"), ("counts", tree / "list.txt")):
+        status, _, err = ltl(*command)
+        assert (status, "it is a pipe, not a file" in err, "Traceback" in err) == (2, True, False), err
+
+
+def test_reports_and_lists_are_whole_or_not_there(tree, tmp_path):
+    def check(*, room):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        sys.exit(main(["data", "check", str(tree), "--num_workers=0", "--fix=list"]))
+
+    def ended(room):
+        process = multiprocessing.get_context("fork").Process(target=check, kwargs={"room": room})
+        process.start()
+        process.join(60)
+        return process.exitcode
+
+    before = set(tmp_path.iterdir())
+    assert ended(room=100) != 0
+    assert set(tmp_path.iterdir()) == before, "neither a report nor a part of one"
+    assert ended(room=1_000_000) == 0
+    report = Path("data_check.json").read_bytes()
+    for file in tmp_path.glob("*_clean.txt"):
+        file.unlink()
+    assert ended(room=100) != 0
+    assert Path("data_check.json").read_bytes() == report, "the old one stays"
+    assert not list(tmp_path.glob("*_clean.txt"))

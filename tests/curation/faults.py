@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.bombs import png_bomb
+
 CLASSES = {"ant": 5, "bee": 4, "cat": 3, "dog élan": 3}
 
 
@@ -41,6 +43,7 @@ def plant(root: Path) -> dict[str, set[str]]:
     data = (test / "bee/1 a.png").read_bytes()
     (test / "bee/half.png").write_bytes(data[: len(data) // 2])
     (val / "cat/page.jpg").write_text("<html>404 not found</html>")
+    (train / "bee/huge.png").write_bytes(png_bomb())
     (train / "bee/notes.txt").write_text("ask Ben")
     picture(100).save(train / "loose.jpg")
     (train / "eel").mkdir()
@@ -58,6 +61,7 @@ def plant(root: Path) -> dict[str, set[str]]:
         "empty": {"train/ant/empty.jpg"},
         "truncated": {"train/ant/half.jpg", "test/bee/half.png"},
         "unreadable": {"val/cat/page.jpg"},
+        "huge": {"train/bee/huge.png"},
         "stray": {"train/bee/notes.txt", "train/loose.jpg"},
         "gap": {"class 4 (eel)"},
         "unknown": {"class 6 (gnu)"},

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from longtail_lightning import CSVLT, ConcatLT, ImageFolderLT, ImageList, ImageListLT, check_images
+from longtail_lightning import CSVLT, ConcatLT, ImageFolderLT, ImageList, ImageListLT, check_images, prepare_shards
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.curation._checked_splits import checked_splits_of
 from longtail_lightning.curation._probe import BROKEN, ODD
@@ -37,8 +37,8 @@ def of_lists(root: Path) -> ImageListLT:
     return ImageListLT(root, "train.txt", "val.txt", "test.txt")
 
 
-def test_there_are_twelve_kinds_of_faults():
-    assert len(FAULTS) == 12
+def test_there_are_thirteen_kinds_of_faults():
+    assert len(FAULTS) == 13
     assert set(BROKEN) <= set(FAULTS)
     assert set(ODD) == set(NOTES)
 
@@ -58,11 +58,11 @@ def test_every_planted_fault_of_lists_is_found_and_nothing_else(tmp_path):
     planted |= {"gap": {"class 5"}, "unknown": {"class 7"}, "single": {"class 6"}, "start": {"labels from 1 to 7"}}
     report = check_images(of_lists(tmp_path))
     assert found(report) == planted
-    assert report.class_counts == [9, 4, 5, 3, 0, 1, 0]
+    assert report.class_counts == [9, 5, 5, 3, 0, 1, 0]
     assert report.class_names[0] == "1"
 
 
-def test_each_of_the_twelve_kinds_is_planted_by_one_of_these_tests(tmp_path):
+def test_each_of_the_thirteen_kinds_is_planted_by_one_of_these_tests(tmp_path):
     assert {*plant(clean_tree(tmp_path)), "start"} == set(FAULTS)
 
 
@@ -131,8 +131,18 @@ class labeled(Dataset):
 
 
 def test_class_numbers_that_cannot_be_any():
-    with pytest.raises(LongTailError, match="class numbers are expected"):
+    with pytest.raises(LongTailError, match="which would make 1,000,000,001 classes of 2 images"):
         check_images({"train": labeled([0, 10**9])})
+
+
+def test_the_largest_image_is_that_of_the_data_module(tmp_path):
+    clean_tree(tmp_path)
+    for limit, huge in ((24 * 20, 0), (24 * 20 - 1, 27)):
+        data = ImageFolderLT(tmp_path, max_pixels=limit)
+        assert check_images(data).count("huge") == huge
+        if huge:
+            with pytest.raises(LongTailError, match=r"has 24 x 20 pixels, more than max_pixels=479"):
+                prepare_shards(data, tmp_path / "shards", resize=8)
 
 
 def test_the_same_pixels_in_another_file_are_found_when_asked(tmp_path):
@@ -266,7 +276,7 @@ def test_clean_lists_are_clean_and_can_be_read(tmp_path, as_lists):
     bad = set().union(
         *(
             planted[kind]
-            for kind in ("missing", "empty", "truncated", "unreadable", "duplicate", "contradiction", "leak")
+            for kind in ("missing", "empty", "truncated", "unreadable", "huge", "duplicate", "contradiction", "leak")
         )
     )
     assert gone["train"] == {file for file in bad if file.startswith("train/")}
@@ -374,7 +384,7 @@ def test_the_report_is_plain_and_complete(tmp_path):
     assert saved["complete"] is True
     assert saved["clean"] is False
     assert dict(zip(saved["class_names"], saved["class_counts"])) == {
-        "ant": 8, "bee": 4, "cat": 5, "dog élan": 3, "eel": 0, "fox": 1, "gnu": 0,
+        "ant": 8, "bee": 5, "cat": 5, "dog élan": 3, "eel": 0, "fox": 1, "gnu": 0,
     }  # fmt: skip
     assert not list(tmp_path.rglob("*.part"))
 

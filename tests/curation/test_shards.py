@@ -5,11 +5,12 @@ import json
 import multiprocessing
 import os
 import pickle
+import resource
 import shutil
 import signal
 import sys
 from collections import namedtuple
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,9 +18,20 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from longtail_lightning import ImageFolderLT, ImageShards, LongTailDataModule, ShardsLT, check_images, prepare_shards
+from longtail_lightning import (
+    ImageFolderLT,
+    ImageShards,
+    LongTailDataModule,
+    ShardsLT,
+    SyntheticLongTail,
+    check_images,
+    prepare_shards,
+    verify_shards,
+)
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._files import locked
+from longtail_lightning._files import LOCK, locked
+from longtail_lightning.datasets.shard_manifest import manifest_checksum
+from tests.bombs import make_pipe, png_bomb
 from tests.curation.faults import picture
 
 arrow = pytest.importorskip("pyarrow")
@@ -233,8 +245,6 @@ def test_smaller_images(photos, tmp_path, workers):
 
 
 def test_images_that_are_no_files_are_kept_without_loss(tmp_path):
-    from longtail_lightning import SyntheticLongTail
-
     data = SyntheticLongTail(num_classes=3, max_count=4, imbalance_factor=2, val_per_class=1, test_per_class=1)
     assert prepare_shards(data, tmp_path / "drawn") == {"train": 8, "val": 3, "test": 3}
     dataset = ImageShards(tmp_path / "drawn", "val")
@@ -256,6 +266,18 @@ def test_files_that_cannot_be_copied_are_named(photos, tmp_path, workers):
         prepare_shards(ImageFolderLT(photos), tmp_path / "c", resize=10, num_workers=workers)
 
 
+def test_huge_images_and_pipes_are_named(photos, tmp_path):
+    data = ImageFolderLT(photos, val_split=0)
+    data.dataset("train")
+    (photos / "train/cat/1.png").write_bytes(png_bomb())
+    with pytest.raises(LongTailError, match=r"cat/1\.png has .* more than max_pixels=178,956,970"):
+        prepare_shards(data, tmp_path / "a", resize=10)
+    (photos / "train/cat/1.png").unlink()
+    kind = make_pipe(photos / "train/cat/1.png")
+    with pytest.raises(LongTailError, match=rf"1\.png cannot be read \({kind}\): `ltl data check --fix list`"):
+        prepare_shards(data, tmp_path / "b")
+
+
 def test_a_disk_that_is_too_small(photos, tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1_000_000))
@@ -263,17 +285,124 @@ def test_a_disk_that_is_too_small(photos, tmp_path, monkeypatch):
         prepare_shards(ImageFolderLT(photos), tmp_path / "a")
 
 
-def test_a_disk_that_fills_up(photos, tmp_path):
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    (tmp_path / "a").mkdir()
-    data = ImageFolderLT(photos)
+def test_a_disk_that_fills_up(photos, tmp_path, forked):
+    data, target = ImageFolderLT(photos), tmp_path / "a"
+
+    def prepare_with_little_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+        with pytest.raises(LongTailError, match=r"\(File too large\): make room and run the same command again; it"):
+            prepare_shards(data, target)
+
+    assert forked(prepare_with_little_room) == 0
+    assert sorted(os.listdir(target)) == ["unfinished.json"]
+    assert prepare_shards(data, target) == {"train": 20, "test": 3}
+
+
+@pytest.fixture
+def forked():
+    """Run a function in a process of its own; gives how that ended."""
+
+    def run(function):
+        process = multiprocessing.get_context("fork").Process(target=function)
+        process.start()
+        process.join(60)
+        return process.exitcode
+
+    return run
+
+
+def killed_at(event, folder, function):
+    """Call a function, and die at its nth event on files of a folder; return whether it lived."""
+    seen = 0
+
+    def hook(name, arguments):
+        nonlocal seen
+        if name in ("open", "os.rename", "os.remove", "os.mkdir") and str(arguments[0]).startswith(str(folder)):
+            seen += 1
+            if seen == event:
+                kill()
+
+    sys.addaudithook(hook)
+    function()
+
+
+def test_killed_at_any_of_its_files_it_can_be_continued(tmp_path, forked):
+    data = SyntheticLongTail(num_classes=3, max_count=4, imbalance_factor=2, val_per_class=1, test_per_class=1)
+    prepare_shards(data, tmp_path / "whole")
+    whole = contents(tmp_path / "whole")
+    for event in range(1, 200):
+        folder = tmp_path / str(event)
+        write = partial(prepare_shards, data, folder)
+        if forked(partial(killed_at, event, folder, write)) == 0:
+            break
+        write()
+        left = contents(folder)
+        left.pop(LOCK, None)  # that of a process which died when all was done
+        assert left == whole, f"killed at event {event}"
+        assert verify_shards(folder) == {}
+    assert event > 40, "the events were counted"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose", "swap"])
+def test_damage_to_what_a_killed_call_wrote_is_repaired(photos, shards, damage, tmp_path):
+    target = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
-        prepare_shards(Interrupted(photos, interrupt, at=0), tmp_path / "b")
-    (tmp_path / "b/train-00000.arrow.part").symlink_to("/dev/full")
-    with pytest.raises(LongTailError, match=r"\(the disk is full\): make room and run the same command again; it"):
-        prepare_shards(data, tmp_path / "b")
-    assert prepare_shards(data, tmp_path / "b") == {"train": 20, "test": 3}
+        prepare_shards(Interrupted(photos, interrupt), target, shard_size=1)
+    first, second = target / "train-00000.arrow", target / "train-00001.arrow"
+    kept = second.stat().st_mtime_ns
+    data = bytearray(first.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 4
+        first.write_bytes(data)
+    elif damage == "cut":
+        first.write_bytes(data[:-1])
+    elif damage == "lose":
+        first.unlink()
+    else:
+        shutil.copyfile(second, first)
+    prepare_shards(ImageFolderLT(photos), target, shard_size=1)
+    assert contents(target) == contents(shards)
+    assert second.stat().st_mtime_ns == kept, "what is whole is not written again"
+
+
+@pytest.mark.parametrize("side", [700, 20])
+def test_shards_that_begin_elsewhere_now_are_not_kept(photos, tmp_path, side):
+    target = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shards(Interrupted(photos, interrupt), target, shard_size=1)
+    (target / "train-00000.arrow").unlink()
+    if side == 700:
+        larger = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(larger).save(photos / "train/ant/0.png")
+    else:
+        for path in (photos / "train").rglob("*.png"):
+            picture(0, side, side).save(path)
+    prepare_shards(ImageFolderLT(photos), target, shard_size=1)
+    train, original = ImageShards(target), ImageFolderLT(photos, val_split=0).dataset("train")
+    assert [train.source(index) for index in range(20)] == [original.path(index).read_bytes() for index in range(20)]
+    assert len(list(target.glob("train-0*"))) == (4 if side == 700 else 1)
+    assert verify_shards(target) == {}
+
+
+def test_the_beginning_by_an_earlier_release_is_continued(photos, shards, tmp_path):
+    target = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shards(Interrupted(photos, interrupt), target, shard_size=1)
+    note = json.loads((target / "unfinished.json").read_text())
+    del note["written"]
+    (target / "unfinished.json").write_text(json.dumps(note))
+    (target / "train-00002.arrow.part").write_bytes(b"half")
+    prepare_shards(ImageFolderLT(photos), target, shard_size=1)
+    assert contents(target) == contents(shards)
+
+
+def test_only_own_litter_is_removed(photos, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/.thesis.txt.part").write_text("chapter 1")
+    with pytest.raises(LongTailError, match=r"is not empty \(.thesis.txt.part\)"):
+        prepare_shards(ImageFolderLT(photos), tmp_path / "mine")
+    assert (tmp_path / "mine/.thesis.txt.part").read_text() == "chapter 1"
 
 
 @pytest.mark.parametrize("options", [{"shard_size": 0}, {"resize": 0}, {"quality": 101}])
@@ -310,6 +439,102 @@ def test_damaged_folders_are_told(shards, tmp_path):
         ImageShards(shards)
 
 
+def test_files_that_are_not_what_was_written(shards):
+    assert verify_shards(shards) == {}
+    ImageShards(shards, verify=True)
+    file = shards / "train-00001.arrow"
+    good = file.read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    file.write_bytes(flipped)
+    assert verify_shards(shards) == {"train-00001.arrow": "is not what was written"}
+    for opened in (lambda: ImageShards(shards, verify=True), lambda: ShardsLT(shards, verify=True).class_counts):
+        with pytest.raises(LongTailError, match=r"is damaged: train-00001.arrow is not what was written") as caught:
+            opened()
+        assert caught.value.files == ("train-00001.arrow",)
+    file.write_bytes(good + b"1")
+    assert verify_shards(shards) == {"train-00001.arrow": f"has {len(good) + 1} bytes instead of {len(good)}"}
+    with pytest.raises(LongTailError, match=rf"{len(good) + 1} bytes instead of {len(good)}\): copy it again"):
+        ImageShards(shards, "test")
+    file.unlink()
+    os.mkfifo(file)
+    assert verify_shards(shards) == {"train-00001.arrow": "cannot be read, it is a pipe, not a file"}
+
+
+def changed(shards, **changes):
+    """Change a manifest as somebody would who knows how it is written."""
+    manifest = {**json.loads((shards / "shards.json").read_text()), **changes}
+    manifest = {key: value for key, value in manifest.items() if value is not None}
+    (shards / "shards.json").write_text(json.dumps({**manifest, "sha256": manifest_checksum(manifest)}))
+
+
+@pytest.mark.parametrize("elsewhere", ["../secret.arrow", "/etc/passwd", "a/b.arrow", "..", ""])
+def test_a_manifest_may_not_name_files_elsewhere(shards, elsewhere):
+    splits = json.loads((shards / "shards.json").read_text())["splits"]
+    for name in ("index", "shard"):
+        split = dict(splits["train"])
+        if name == "index":
+            split["index"] = elsewhere
+        else:
+            split["shards"] = [{"file": elsewhere, "images": 20}]
+        changed(shards, splits={"train": split}, files=None)
+        with pytest.raises(LongTailError, match=r"shards.json is damaged \(it names a file elsewhere"):
+            ImageShards(shards)
+
+
+def test_a_manifest_that_was_changed(shards):
+    text = (shards / "shards.json").read_text()
+    (shards / "shards.json").write_text(text.replace('"ant"', '"bat"'))
+    with pytest.raises(LongTailError, match=r"shards.json is damaged \(it is not what was written\)"):
+        _ = ShardsLT(shards).class_names
+    no_files = '{"version": 1, "class_names": ["a"], "splits": {"train": 3}}'
+    for wrong in ("[" * 100_000, "[]", '{"version": 1}', no_files):
+        (shards / "shards.json").write_text(wrong)
+        with pytest.raises(LongTailError, match=r"shards.json is damaged \("):
+            ImageShards(shards)
+
+
+def test_row_counts_and_labels_that_are_wrong(shards):
+    splits = json.loads((shards / "shards.json").read_text())["splits"]
+    more = [dict(shard, images=shard["images"] + 1) for shard in splits["train"]["shards"]]
+    changed(shards, splits={"train": {**splits["train"], "shards": more}}, files=None)
+    with pytest.raises(LongTailError, match=r"train-index.arrow is damaged \(23 images but 20 labels\)"):
+        ImageShards(shards)
+    moved = [dict(shard) for shard in splits["train"]["shards"]]
+    moved[0]["images"] -= 1
+    moved[1]["images"] += 1
+    changed(shards, splits={"train": {**splits["train"], "shards": moved}}, files=None)
+    with pytest.raises(LongTailError, match=r"train-00000.arrow is damaged \(it holds 7 images instead of 6\)"):
+        ImageShards(shards)[0]
+    changed(shards, splits=splits, class_names=["ant", "bee"], files=None)
+    with pytest.raises(LongTailError, match=r"train-index.arrow is damaged \(labels\[18\] is 2, outside 0..1\)"):
+        ImageShards(shards)
+
+
+def test_shards_of_an_earlier_release_have_no_checksums(photos, shards):
+    manifest = json.loads((shards / "shards.json").read_text())
+    old = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
+    (shards / "shards.json").write_text(json.dumps(old))
+    assert ShardsLT(shards, **OPTIONS).class_counts.tolist() == [12, 6, 2]
+    with pytest.raises(LongTailError, match="has no checksums, as an earlier release wrote it"):
+        verify_shards(shards)
+    assert prepare_shards(ImageFolderLT(photos), shards, shard_size=1)["train"] == 20, "they are what is wanted"
+
+
+def test_an_index_that_lies_about_its_bytes_is_not_read(shards):
+    """Arrow trusts offsets: what they point to would be read from anywhere in the memory."""
+    file = shards / "train-index.arrow"
+    data = bytearray(file.read_bytes())
+    lengths = [len(ImageShards(shards).file(index).encode()) for index in range(6)]  # of the first batch
+    offsets = np.cumsum([0, *lengths], dtype=np.int32).tobytes()
+    place = data.index(offsets)
+    data[place + 12 : place + 16] = np.int32(2**31 - 1).tobytes()
+    file.write_bytes(data)
+    changed(shards, files=None)
+    with pytest.raises(LongTailError, match=r"train-index.arrow is damaged \("):
+        ImageShards(shards).file(19)
+
+
 class Broken(LongTailDataModule):
     def build(self, split):
         return _Bytes() if split == "train" else None
@@ -338,3 +563,34 @@ def test_broken_images_keep_their_name(tmp_path):
     assert [(fault.kind, fault.where) for fault in report.faults] == [("truncated", "picture 1"), ("single", "class 1")]
     with pytest.warns(UserWarning, match="picture 1"):
         list(ShardsLT(tmp_path / "shards", on_error="skip", transforms="none").train_dataloader())
+
+
+def test_a_shard_that_lies_about_its_bytes_is_not_read(shards):
+    images = [len(ImageShards(shards).source(index)) for index in range(6)]
+    file = shards / "train-00000.arrow"
+    data = bytearray(file.read_bytes())
+    place = data.index(np.cumsum([0, *images], dtype=np.int32).tobytes())
+    data[place + 12 : place + 16] = np.int32(2**31 - 1).tobytes()
+    file.write_bytes(data)
+    with pytest.raises(LongTailError, match=r"train-00000.arrow is damaged \("):
+        ImageShards(shards)[2]
+
+
+def test_no_flipped_bit_is_silent(tmp_path):
+    data = SyntheticLongTail(num_classes=3, max_count=4, imbalance_factor=2, val_per_class=1, test_per_class=1)
+    prepare_shards(data, tmp_path)
+    random = np.random.default_rng(0)
+    files = sorted(tmp_path.iterdir())
+    for number in range(100):
+        file = files[number % len(files)]
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        flipped[random.integers(len(whole))] ^= 1 << random.integers(8)
+        file.write_bytes(flipped)
+        try:
+            wrong = verify_shards(tmp_path)
+        except LongTailError:
+            wrong = {"shards.json": "refused"}
+        assert list(wrong) == [file.name]
+        file.write_bytes(whole)
+    assert verify_shards(tmp_path) == {}

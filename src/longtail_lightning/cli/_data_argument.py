@@ -33,8 +33,8 @@ def source_of_path(path: Path, options: dict[str, str]) -> Any:
         options: `root`, `val`, `test`, `path_column`, `label_column`, `split_column`, as far as given.
     """
     from longtail_lightning.data import CSVLT, ImageFolderLT, ImageListLT, ShardsLT
-    from longtail_lightning.datasets.image_shards import MANIFEST
     from longtail_lightning.datasets.read_text import suffix_of
+    from longtail_lightning.datasets.shard_manifest import MANIFEST
 
     if not path.exists():
         raise LongTailError(f"{path}: there is no such folder, list or table.")

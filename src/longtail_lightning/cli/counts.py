@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._open_file import require_file
 
 if TYPE_CHECKING:
     from longtail_lightning.counts import ClassCounts
@@ -33,12 +33,14 @@ def _of_datamodule(args: list[str]) -> tuple[ClassCounts, list[str]]:
 
 
 def _of_file(path: Path, column: str) -> tuple[ClassCounts, list[str]]:
+    require_file(path)
     if not path.is_file():
         raise LongTailError(f"`ltl counts {path}`: there is no such file; for a data module write --data CLASS.")
     readers = {".txt": _read_txt, ".csv": _read_csv, ".npy": _read_npy, ".pt": _read_pt, ".json": _read_json}
     if path.suffix not in readers:
         raise LongTailError(f"{path}: labels are read from {', '.join(readers)}.")
     from longtail_lightning.counts import ClassCounts
+    from longtail_lightning.datasets.read_text import as_index
 
     try:
         labels = readers[path.suffix](path, column)
@@ -53,7 +55,7 @@ def _of_file(path: Path, column: str) -> tuple[ClassCounts, list[str]]:
         if not all(name.lstrip("-").isdigit() for name in names):
             index = {name: i for i, name in enumerate(names)}
             return ClassCounts.from_labels([index[label] for label in labels]), names
-        labels = [int(label) for label in labels]
+        labels = [as_index(label, str(path)) for label in labels]
     class_counts = ClassCounts.from_labels(labels)
     return class_counts, [str(c) for c in range(len(class_counts))]
 
@@ -86,7 +88,7 @@ def _read_csv(path: Path, column: str) -> Any:
 def _read_npy(path: Path, column: str) -> Any:
     import numpy as np
 
-    return np.load(path)
+    return np.load(path, mmap_mode="r", allow_pickle=False)  # a header may claim any size
 
 
 def _read_pt(path: Path, column: str) -> Any:
@@ -96,4 +98,6 @@ def _read_pt(path: Path, column: str) -> Any:
 
 
 def _read_json(path: Path, column: str) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    from longtail_lightning.datasets.read_text import parse_json
+
+    return parse_json(path.read_text(encoding="utf-8"), path)

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._open_file import not_a_file
 from longtail_lightning.data._class_numbering import LabeledFiles
 from longtail_lightning.data._file_checks import is_hidden, subfolders
 from longtail_lightning.data._file_datamodule import FileDataModule
@@ -133,6 +134,8 @@ def _strays(data: ImageFolderLT) -> Iterator[tuple[str, str, str]]:
                         yield "stray", _relative(file, data.root), "no image by its name"
                     elif not os.path.exists(file):
                         yield "missing", _relative(file, data.root), "a link to nowhere"
+                    elif (kind := not_a_file(file)) is not None:
+                        yield "stray", _relative(file, data.root), kind
 
 
 def _is_image(name: str) -> bool:

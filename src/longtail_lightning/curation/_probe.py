@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import warnings
@@ -18,10 +17,17 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
-from longtail_lightning.datasets.nested import encoded_image
+from longtail_lightning.datasets.decode import (
+    TooLargeImageError,
+    UnreadableImageError,
+    decode_image,
+    open_image,
+    read_image_file,
+)
+from longtail_lightning.datasets.image_size import jpeg_frame
+from longtail_lightning.datasets.nested import encoded_image, max_pixels_of
 
-BROKEN = ("missing", "empty", "truncated", "unreadable")
+BROKEN = ("missing", "empty", "truncated", "unreadable", "huge")
 """What keeps an image from being decoded."""
 ODD = ("tiny", "elongated", "cmyk", "deep", "animated", "rotated")
 """What is no fault but worth knowing."""
@@ -67,12 +73,14 @@ def look(dataset: Dataset[Any], index: int, *, pixels: bool = False) -> Seen:
     source = encoded_image(dataset, index)
     if source is None:
         return _look_at_item(dataset, index)
+    max_pixels = max_pixels_of(dataset, index)
     if isinstance(source, bytes):
         data = source
     else:
         try:
-            with open(source, "rb") as file:
-                data = file.read()
+            data = read_image_file(source, max_pixels)
+        except TooLargeImageError as error:
+            return _broken("huge", _after(error, source))
         except FileNotFoundError:
             return _broken("missing", "a link to nowhere" if os.path.islink(source) else "there is no such file")
         except OSError as error:
@@ -80,11 +88,18 @@ def look(dataset: Dataset[Any], index: int, *, pixels: bool = False) -> Seen:
     if not data:
         return _broken("empty", "0 bytes")
     try:
-        image = decode_image(data)
+        image = decode_image(data, max_pixels=max_pixels)
+    except TooLargeImageError as error:
+        return _broken("huge", _after(error, "The image"))
     except UnreadableImageError as error:
         return _broken("truncated" if data.startswith(_BEGINNINGS) else "unreadable", _reason(error))
     digest = _digest_of(image) if pixels else hashlib.sha256(data).digest()
     return Seen(None, "", digest, (*_odd_shape(image), *_odd_file(data)))
+
+
+def _after(error: Exception, name: object) -> str:
+    """What an error says of an image: `has ..., more than ...`, without what to do."""
+    return str(error).removeprefix(f"{name} ").partition(": ")[0]
 
 
 def _broken(kind: str, detail: str) -> Seen:
@@ -122,12 +137,13 @@ def _odd_shape(image: Tensor) -> tuple[str, ...]:
 
 
 def _odd_file(data: bytes) -> tuple[str, ...]:
-    if _is_plain_jpeg(data):
-        return ()
+    frame = jpeg_frame(data)
+    if frame is not None and not frame.has_exif and frame.channels in (1, 3):
+        return ()  # as most images are; Pillow takes ten times as long to say so
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            header = Image.open(io.BytesIO(data))  # reads no pixels
+            header = open_image(data)
             exif = header.getexif().get(_ORIENTATION, 1) if _may_hold_exif(header) else 1
         except Exception:  # torchvision decodes a few files whose header Pillow does not like
             return ()
@@ -139,19 +155,6 @@ def _odd_file(data: bytes) -> tuple[str, ...]:
 
 
 _ORIENTATION = 0x0112
-
-
-def _is_plain_jpeg(data: bytes) -> bool:
-    """A JPEG in gray or RGB and without EXIF, as most are; Pillow takes ten times as long to say so."""
-    place = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while data[place : place + 1] == b"\xff":
-        marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker == 0xE1 and data[place + 4 : place + 8] == b"Exif":
-            return False
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame: its size and its channels
-            return data[place + 9 : place + 10] in (b"\1", b"\3")
-        place += 2 + size
-    return False
 
 
 def _may_hold_exif(header: Image.Image) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from longtail_lightning._files import write_json
+from longtail_lightning._open_file import not_a_file
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.curation._probe import ELONGATED, TINY
 
@@ -24,6 +25,7 @@ FAULTS: dict[str, Kind] = {
     "empty": Kind("empty file (0 bytes)", "copy or download it again"),
     "truncated": Kind("truncated or damaged image", "copy or download it again"),
     "unreadable": Kind("not an image", "find out what it is; leave it out"),
+    "huge": Kind("more pixels than are decoded", "make it smaller, or raise max_pixels"),
     "stray": Kind("file that belongs to no class", "move it into a class folder, or away"),
     "gap": Kind("class without images", "add images, or number the classes without gaps"),
     "start": Kind("labels do not start at 0", "number the classes from 0"),
@@ -136,5 +138,7 @@ _TOOL = "ltl data check"
 
 def is_report(path: Path) -> bool:
     """Whether a file was written by `DataReport.save`."""
+    if not_a_file(path) is not None:
+        return False
     with open(path, "rb") as file:
         return f'"tool": "{_TOOL}"'.encode() in file.read(200)

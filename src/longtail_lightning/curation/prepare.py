@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,16 +12,15 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._files import LOCK, locked, write_json
+from longtail_lightning._files import locked, remove_unfinished, writable, write_json
 from longtail_lightning.curation._checked_splits import SPLITS
+from longtail_lightning.curation._unfinished import NOTE, Unfinished
 from longtail_lightning.curation.write_shards import Contents, counted_from, write_split
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
-from longtail_lightning.datasets.image_shards import MANIFEST, VERSION, import_arrow, read_manifest
+from longtail_lightning.datasets.image_shards import import_arrow
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.nested import encoded_image, item_name
-from longtail_lightning.datasets.read_text import first_few
-
-_PLAN = "unfinished.json"
+from longtail_lightning.datasets.shard_manifest import MANIFEST, VERSION, files_of, manifest_checksum, read_manifest
 
 
 def prepare_shards(
@@ -70,16 +68,15 @@ def prepare_shards(
     total = sum(_length(dataset) for dataset in datasets.values())
     tell = _teller(progress, total)
     sizes: dict[str, int] = {split: _length(dataset) for split, dataset in datasets.items()}
-    if _is_finished(folder, plan):
-        tell(total)
-        return sizes
-    with locked(folder):
-        if not _is_finished(folder, plan):  # meanwhile, by another process
-            _begin(folder, plan)
-            splits = _write(folder, datasets, plan, num_workers, tell)
-            about = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names}
-            write_json(folder / MANIFEST, {**about, **plan, "splits": splits})
-            (folder / _PLAN).unlink()
+    if not _is_finished(folder, plan) or (folder / NOTE).exists():
+        with locked(folder):
+            if not _is_finished(folder, plan):  # meanwhile, by another process
+                written = _write(folder, datasets, plan, num_workers, tell)
+                about = {"version": VERSION, "format": "Arrow IPC", "class_names": data.class_names}
+                manifest = {**about, **plan, **written}
+                write_json(folder / MANIFEST, {**manifest, "sha256": manifest_checksum(manifest)})
+            (folder / NOTE).unlink(missing_ok=True)
+            remove_unfinished(folder)
     tell(total)
     return sizes
 
@@ -91,16 +88,18 @@ def _write(
     num_workers: int,
     tell: Callable[[int], None],
 ) -> dict[str, Any]:
-    """The shards that are not there yet; what the manifest says of each split."""
+    """The shards that are not there yet; what the manifest says of them."""
+    with writable(folder):
+        unfinished = Unfinished(folder, plan)
     if plan["resize"] is None:
         _require_space(folder, datasets)
     done = 0
     splits: dict[str, Any] = {}
     for split, dataset in datasets.items():
         contents, told = Contents(dataset, plan["resize"], plan["quality"]), counted_from(done, tell)
-        splits[split] = write_split(folder, split, contents, plan["shard_size"] << 20, num_workers, told)
+        splits[split] = write_split(split, contents, plan["shard_size"] << 20, num_workers, told, unfinished)
         done += _length(dataset)
-    return splits
+    return {"splits": splits, "files": unfinished.seal(files_of({"splits": splits}))}
 
 
 def _teller(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
@@ -139,24 +138,6 @@ def _is_finished(folder: Path, plan: Mapping[str, Any]) -> bool:
     if any(manifest.get(key) != value for key, value in plan.items()):
         raise LongTailError(f"{folder} holds shards of other images or settings: give another folder.")
     return True
-
-
-def _begin(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Note what will be written to an empty folder, or find the note."""
-    try:
-        held = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
-        if _PLAN in held:
-            if json.loads((folder / _PLAN).read_text(encoding="utf-8")) != plan:
-                raise LongTailError(
-                    f"{folder} holds the beginning of shards of other images or settings: "
-                    "give another folder, or remove this one."
-                )
-        elif held:
-            raise LongTailError(f"{folder} is not empty ({first_few(held)}): give a new folder.")
-        else:
-            write_json(folder / _PLAN, plan)
-    except OSError as error:
-        raise LongTailError(f"{folder} cannot be written ({error.strerror}): give another folder.") from error
 
 
 def _require_space(folder: Path, datasets: Mapping[Split, Dataset[Any]]) -> None:

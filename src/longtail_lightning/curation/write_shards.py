@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,11 +15,13 @@ from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2 import functional as F
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
+from longtail_lightning._files import replace_file
+from longtail_lightning.curation._unfinished import Unfinished
+from longtail_lightning.datasets.decode import UnreadableImageError, decode_image, read_image_file, renamed
 from longtail_lightning.datasets.image_shards import import_arrow, open_arrow
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.loader import ResumableLoader, one_thread
-from longtail_lightning.datasets.nested import encoded_image, item_name
+from longtail_lightning.datasets.nested import encoded_image, item_name, max_pixels_of
 from longtail_lightning.datasets.read_text import shown
 from longtail_lightning.datasets.seeded_dataset import SeededDataset
 
@@ -55,26 +55,26 @@ class Contents(Dataset[Content]):
         source = encoded_image(self.dataset, index)
         if source is None:
             return Content(_png(self.dataset[index], name), name)
-        data = source if isinstance(source, bytes) else _read(source)
+        max_pixels = max_pixels_of(self.dataset, index)
+        data = source if isinstance(source, bytes) else _read(source, max_pixels)
         if not data:
             raise UnreadableImageError(f"{name} is empty (0 bytes): `ltl data check --fix list` leaves it out.")
-        return Content(data if self.resize is None else self._smaller(data, name), name)
+        return Content(data if self.resize is None else self._smaller(data, name, max_pixels), name)
 
-    def _smaller(self, data: bytes, name: str) -> bytes:
+    def _smaller(self, data: bytes, name: str, max_pixels: int) -> bytes:
         assert self.resize is not None
         try:
-            image = decode_image(data)
+            image = decode_image(data, max_pixels=max_pixels)
         except UnreadableImageError as error:
-            raise UnreadableImageError(str(error).replace("The image", name, 1)) from error
+            raise renamed(error, name) from error
         if min(image.shape[-2:]) <= self.resize:
             return data
         return _encoded(F.resize(image, [self.resize], antialias=True), "JPEG", quality=self.quality)
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str | Path, max_pixels: int) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_image_file(path, max_pixels)
     except OSError as error:
         fix = "`ltl data check --fix list` leaves it out"
         raise UnreadableImageError(f"{path} cannot be read ({error.strerror}): {fix}.") from error
@@ -99,33 +99,38 @@ def _encoded(image: Tensor | np.ndarray, kind: str, **options: Any) -> bytes:
 
 
 def write_split(
-    folder: Path,
     split: str,
     contents: Contents,
     shard_bytes: int,
     num_workers: int,
     tell: Callable[[int], None],
+    unfinished: Unfinished,
 ) -> dict[str, Any]:
-    """Write the shards that are not there yet, and the index of all."""
-    labels = labels_of(contents.dataset).numpy()
+    """Write the shards that are not there yet, or no longer whole, and the index of all."""
+    folder, labels = unfinished.folder, labels_of(contents.dataset).numpy()
     shards: list[dict[str, Any]] = []
-    while (file := folder / f"{split}-{len(shards):05}.arrow").exists():
-        shards.append({"file": file.name, "images": len(_columns(file))})
-    rows = sum(shard["images"] for shard in shards)
-    todo = _in_order(Subset(contents, range(rows, len(contents))), num_workers)
+    rows, todo = 0, None
     while rows < len(contents):
-        tell(rows)
         file = folder / f"{split}-{len(shards):05}.arrow"
-        images = _write_shard(file, todo, labels[rows:], shard_bytes, counted_from(rows, tell))
+        if images := unfinished.kept(file.name, rows):
+            todo = None
+        else:
+            tell(rows)
+            todo = todo or _in_order(Subset(contents, range(rows, len(contents))), num_workers)
+            images = _write_shard(file, todo, labels[rows:], shard_bytes, counted_from(rows, tell))
+            unfinished.add(file.name, rows, images)
         shards.append({"file": file.name, "images": images})
         rows += images
     index = folder / f"{split}-index.arrow"
-    arrow = import_arrow()
-    with _whole(index) as sink:
-        table = arrow.concat_tables([_columns(folder / shard["file"]) for shard in shards])
-        with arrow.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+    table = import_arrow().concat_tables([_columns(folder / shard["file"]) for shard in shards])
+    _write_whole(index, lambda sink: _write_table(sink, table))
+    unfinished.add(index.name, 0, rows)
     return {"images": rows, "index": index.name, "shards": shards}
+
+
+def _write_table(sink: IO[bytes], table: Any) -> None:
+    with import_arrow().ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _write_shard(
@@ -134,18 +139,24 @@ def _write_shard(
     """Write images until the shard is full; return how many."""
     arrow = import_arrow()
     schema = arrow.schema([("image", arrow.binary()), ("label", arrow.int64()), ("path", arrow.string())])
-    images = size = 0
-    with _whole(file) as sink, arrow.ipc.new_file(sink, schema) as writer:
-        while size < shard_bytes and (batch := _take(contents, min(_BATCH_BYTES, shard_bytes))):
-            columns = [
-                arrow.array([content.image for content in batch], arrow.binary()),
-                arrow.array(labels[images : images + len(batch)], arrow.int64()),
-                arrow.array([shown(content.path) for content in batch], arrow.string()),
-            ]
-            writer.write_batch(arrow.record_batch(columns, schema=schema))
-            images += len(batch)
-            size += sum(len(content.image) for content in batch)
-            tell(images)
+    images = 0
+
+    def write(sink: IO[bytes]) -> None:
+        nonlocal images
+        size = 0
+        with arrow.ipc.new_file(sink, schema) as writer:
+            while size < shard_bytes and (batch := _take(contents, min(_BATCH_BYTES, shard_bytes))):
+                columns = [
+                    arrow.array([content.image for content in batch], arrow.binary()),
+                    arrow.array(labels[images : images + len(batch)], arrow.int64()),
+                    arrow.array([shown(content.path) for content in batch], arrow.string()),
+                ]
+                writer.write_batch(arrow.record_batch(columns, schema=schema))
+                images += len(batch)
+                size += sum(len(content.image) for content in batch)
+                tell(images)
+
+    _write_whole(file, write)
     return images
 
 
@@ -172,20 +183,15 @@ def _columns(file: Path) -> Any:
     return open_arrow(file).read_all().select(["label", "path"])
 
 
-@contextmanager
-def _whole(file: Path) -> Iterator[Any]:
-    """Write a file under another name until it is whole and on the disk."""
-    part = file.with_name(f"{file.name}.part")
+def _write_whole(file: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file as a whole, or say how to go on."""
     try:
-        with open(part, "wb") as sink:
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(part, file)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        replace_file(file, write)
+    except LongTailError as error:
+        cause = error.__cause__
+        if isinstance(error, UnreadableImageError) or not isinstance(cause, OSError):
+            raise
+        reason = "the disk is full" if cause.errno == errno.ENOSPC else cause.strerror or str(cause)
         raise LongTailError(
             f"{file} cannot be written ({reason}): make room and run the same command again; it continues."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+        ) from cause

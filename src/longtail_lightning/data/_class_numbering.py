@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.counts import MAX_CLASSES
 from longtail_lightning.datasets.read_text import first_few, shown
 
 Key = int | str
@@ -131,6 +132,11 @@ class ClassNumbering:
             raise LongTailError(
                 f"{len(names)} class names, but the labels of {self.source} run up to {high}: "
                 f"give {high + 1} names, or drop class_names."
+            )
+        if high >= MAX_CLASSES:
+            raise LongTailError(
+                f"The labels of {self.source} run from {low} to {high}, which would make {high + 1:,} classes: "
+                "relabel=true numbers the classes anew, in the same order."
             )
         return list(range(max(high + 1, len(names or ()))))
 

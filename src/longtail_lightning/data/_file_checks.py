@@ -12,6 +12,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_info
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._open_file import not_a_file
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.read_text import first_few, shown
 
@@ -64,13 +65,17 @@ def require_files(images: ImageList, source: str) -> None:
 
     def missing(start: int) -> list[str]:
         files = (images.file(index) for index in range(start, min(start + _CHUNK, total)))
-        return [file for file in files if not os.path.exists(os.path.join(root, file))]
+        return [file for file in files if not os.path.isfile(os.path.join(root, file))]
 
     # Waiting for a network drive takes the time, so more threads than cores.
     with ThreadPoolExecutor(16) as threads:
         lost = [file for chunk in threads.map(missing, range(0, total, _CHUNK)) for file in chunk]
     if lost:
         where = f" below {root}" if root else ""
+        if (kind := not_a_file(os.path.join(root, lost[0]))) is not None:
+            raise LongTailError(
+                f"{source} lists {shown(lost[0])}, which cannot be read{where}, {kind}: correct the list."
+            )
         raise LongTailError(
             f"{len(lost)} of {total} files of {source} do not exist{where} ({first_few(lost)}). "
             + _hint(images.root or Path(), lost[0], all_lost=len(lost) == total)

@@ -17,6 +17,7 @@ from longtail_lightning.data._class_numbering import ClassNumbering, LabeledFile
 from longtail_lightning.data._file_checks import require_files
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.data.options import DataOptions
+from longtail_lightning.datasets.decode import MAX_PIXELS
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.loader import ResumableLoader
@@ -41,6 +42,7 @@ class FileDataModule(LongTailDataModule):
         transforms: TransformsLike,
         relabel: bool = False,
         check_files: bool = False,
+        max_pixels: int = MAX_PIXELS,
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
@@ -50,6 +52,7 @@ class FileDataModule(LongTailDataModule):
         self.root = Path(root).expanduser()
         self.relabel = relabel
         self.check_files = check_files
+        self.max_pixels = max_pixels
         self._given_names = class_names
         self._sources: dict[Split, str] = {}
 

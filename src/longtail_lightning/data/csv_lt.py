@@ -17,6 +17,7 @@ from longtail_lightning.data._file_checks import data_folder
 from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
+from longtail_lightning.datasets.decode import MAX_PIXELS
 from longtail_lightning.datasets.image_bytes import ImageBytes
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.presets import TransformsLike
@@ -59,6 +60,7 @@ class CSVLT(FileDataModule):
         relabel: number the classes anew, for labels that are numbers with a meaning of their own.
         check_files: look whether every file exists, before training starts.
         transforms: a preset (`"imagenet"`, `"clip"`, ...) or `ResizedCropTransforms(...)`.
+        max_pixels: images with more pixels are not decoded, see `decode_image`.
         options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
@@ -88,6 +90,7 @@ class CSVLT(FileDataModule):
         relabel: bool = False,
         check_files: bool = True,
         transforms: TransformsLike = "imagenet",
+        max_pixels: int = MAX_PIXELS,
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
@@ -96,6 +99,7 @@ class CSVLT(FileDataModule):
             relabel=relabel,
             check_files=check_files,
             transforms=transforms,
+            max_pixels=max_pixels,
             **options,
         )
         if split_column is not None and (val_file is not None or test_file is not None):
@@ -127,8 +131,11 @@ class CSVLT(FileDataModule):
 
     def _dataset(self, table: Table, rows: Sequence[int], indices: Tensor, file: Path) -> Dataset[Any]:
         if table.binary:
-            return ImageBytes(table.images, indices, rows=rows, root=self.root, name=file.name)
-        return ImageList([f"{table.images[row]}{self.suffix}" for row in rows], indices, root=self.root)
+            return ImageBytes(
+                table.images, indices, rows=rows, root=self.root, name=file.name, max_pixels=self.max_pixels
+            )
+        files = [f"{table.images[row]}{self.suffix}" for row in rows]
+        return ImageList(files, indices, root=self.root, max_pixels=self.max_pixels)
 
     def named_classes(self) -> NamedClasses | None:
         names = parquet_class_names(find_file(self.file, self.root, "the table"), self.label_column)

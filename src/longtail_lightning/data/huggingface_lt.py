@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from longtail_lightning.data._class_numbering import LabeledFiles, NamedClasses
 from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
+from longtail_lightning.datasets.decode import MAX_PIXELS
 from longtail_lightning.datasets.image_bytes import ImageBytes
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_class_names import ClassNamesLike
@@ -43,6 +44,7 @@ class HuggingFaceLT(FileDataModule):
         class_names: a list, or a file that `read_class_names` understands; by default those of the data set.
         relabel: number the classes anew, for labels that are numbers with a meaning of their own.
         transforms: a preset (`"imagenet"`, `"cifar100"`, ...) or `ResizedCropTransforms(...)`.
+        max_pixels: images with more pixels are not decoded, see `decode_image`.
         options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
@@ -68,6 +70,7 @@ class HuggingFaceLT(FileDataModule):
         class_names: ClassNamesLike | None = None,
         relabel: bool = False,
         transforms: TransformsLike = "imagenet",
+        max_pixels: int = MAX_PIXELS,
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
@@ -75,6 +78,7 @@ class HuggingFaceLT(FileDataModule):
             class_names=class_names,
             relabel=relabel,
             transforms=transforms,
+            max_pixels=max_pixels,
             **options,
         )
         if val is not None and val == test:
@@ -98,7 +102,8 @@ class HuggingFaceLT(FileDataModule):
         labels = part.select_columns([self.label_column]).with_format(None)[self.label_column][:]
         images = _Column(_undecoded(part, self.image_column), self.image_column)
         source = f"the split {part.split} of {self.path}" if part.split else self.path
-        return LabeledFiles(source, _plain(labels, source), lambda indices: ImageBytes(images, indices, name=self.path))
+        make = partial(ImageBytes, images, name=self.path, max_pixels=self.max_pixels)
+        return LabeledFiles(source, _plain(labels, source), make)
 
     def named_classes(self) -> NamedClasses | None:
         part = self._part("train")

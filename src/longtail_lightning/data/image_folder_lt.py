@@ -20,6 +20,7 @@ from longtail_lightning.data._file_checks import data_folder, is_hidden, subfold
 from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import SubsetOptions
+from longtail_lightning.datasets.decode import MAX_PIXELS
 from longtail_lightning.datasets.hold_out import hold_out
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES, ImageList
 from longtail_lightning.datasets.labels import labels_of
@@ -59,6 +60,7 @@ class ImageFolderLT(FileDataModule):
         transforms: a preset (`"imagenet"`, `"clip"`, ...) or `ResizedCropTransforms(...)`.
         val_split: share of each training class to hold out when there is no validation folder.
         imbalance_factor: make the training set long-tailed; None takes all of it.
+        max_pixels: images with more pixels are not decoded, see `decode_image`.
         options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
@@ -86,12 +88,14 @@ class ImageFolderLT(FileDataModule):
         transforms: TransformsLike = "imagenet",
         val_split: float = 0.1,
         imbalance_factor: float | None = None,
+        max_pixels: int = MAX_PIXELS,
         **options: Unpack[SubsetOptions],
     ) -> None:
         super().__init__(
             root,
             class_names=class_names,
             transforms=transforms,
+            max_pixels=max_pixels,
             val_split=val_split,
             imbalance_factor=imbalance_factor,
             **options,
@@ -133,7 +137,7 @@ class ImageFolderLT(FileDataModule):
         if folder is None:
             return None
         files, labels = images_by_class(folder, self.root)
-        return LabeledFiles(str(folder), labels, lambda indices: ImageList(files, indices, root=self.root))
+        return LabeledFiles(str(folder), labels, partial(ImageList, files, root=self.root, max_pixels=self.max_pixels))
 
     def named_classes(self) -> NamedClasses:
         folder = self._folders["train"]
@@ -259,8 +263,8 @@ def _scan(folder: str, skipped: list[str], above: frozenset[tuple[int, int]]) ->
             files.extend(f"{name}/{file}" for file in _scan(entry.path, skipped, above))
         elif not _is_image(name):
             skipped.append(os.path.splitext(name)[1].lower() or "without suffix")
-        elif entry.is_symlink() and not os.path.exists(entry.path):
-            skipped.append("broken links")
+        elif not entry.is_file():  # following links; a pipe would be waited for
+            skipped.append("pipes or devices" if os.path.exists(entry.path) else "broken links")
         else:
             files.append(name)
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -12,6 +13,7 @@ from longtail_lightning.data._file_checks import data_folder
 from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
+from longtail_lightning.datasets.decode import MAX_PIXELS
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_class_names import ClassNamesLike
@@ -41,6 +43,7 @@ class ImageListLT(FileDataModule):
         relabel: number the classes anew, for lists whose labels start at 1 or leave numbers out.
         check_files: look whether every listed file exists, before training starts.
         transforms: a preset (`"imagenet"`, `"places"`, ...) or `ResizedCropTransforms(...)`.
+        max_pixels: images with more pixels are not decoded, see `decode_image`.
         options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
@@ -66,6 +69,7 @@ class ImageListLT(FileDataModule):
         relabel: bool = False,
         check_files: bool = True,
         transforms: TransformsLike = "imagenet",
+        max_pixels: int = MAX_PIXELS,
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
@@ -74,6 +78,7 @@ class ImageListLT(FileDataModule):
             relabel=relabel,
             check_files=check_files,
             transforms=transforms,
+            max_pixels=max_pixels,
             **options,
         )
         self.train_list, self.val_list, self.test_list = train_list, val_list, test_list
@@ -82,7 +87,7 @@ class ImageListLT(FileDataModule):
         file = {"train": self.train_list, "val": self.val_list, "test": self.test_list}[split]
         if file is None:
             return None
-        return listing(find_file(file, self.root, f"{split}_list"), self.root)
+        return listing(find_file(file, self.root, f"{split}_list"), self.root, self.max_pixels)
 
     def setup(self, stage: str) -> None:
         # Not earlier: class counts need the lists alone, and must work where the images are missing.
@@ -103,15 +108,16 @@ class ImageListLT(FileDataModule):
         return names
 
 
-def listing(file: Path, root: Path) -> LabeledFiles:
+def listing(file: Path, root: Path, max_pixels: int = MAX_PIXELS) -> LabeledFiles:
     """The images of a list.
 
     Args:
         file: lines `path label`.
         root: the folder that the paths start from.
+        max_pixels: the largest image that is decoded.
     """
     files, labels = read_image_list(file)
-    return LabeledFiles(file.name, labels, lambda indices: ImageList(files, indices, root=root))
+    return LabeledFiles(file.name, labels, partial(ImageList, files, root=root, max_pixels=max_pixels))
 
 
 def folder_names(images: object) -> dict[int, str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +17,13 @@ from longtail_lightning.data._file_checks import data_folder
 from longtail_lightning.data._file_datamodule import FileDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.data.options import DataOptions
+from longtail_lightning.datasets.decode import MAX_PIXELS
 from longtail_lightning.datasets.image_list import ImageList
 from longtail_lightning.datasets.presets import TransformsLike
 from longtail_lightning.datasets.read_class_names import ClassNamesLike
 from longtail_lightning.datasets.read_coco import files_and_labels, read_coco
 from longtail_lightning.datasets.read_image_list import read_image_list
-from longtail_lightning.datasets.read_text import find_file, read_text, suffix_of
+from longtail_lightning.datasets.read_text import find_file, parse_json, read_text, suffix_of
 
 LAYOUT = """
 root/
@@ -53,10 +53,12 @@ class INaturalist(FileDataModule):
         class_names: a list, or a file that `read_class_names` understands; by default the names in the json.
         check_files: look whether every listed file exists, before training starts.
         transforms: a preset or `ResizedCropTransforms(...)`.
+        max_pixels: images with more pixels are not decoded, see `decode_image`.
         options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
+        >>> import json
         >>> content = {
         ...     "images": [{"id": 7, "file_name": "train_val2018/Aves/1/a.jpg"}],
         ...     "annotations": [{"image_id": 7, "category_id": 1}],
@@ -83,6 +85,7 @@ class INaturalist(FileDataModule):
         class_names: ClassNamesLike | None = None,
         check_files: bool = True,
         transforms: TransformsLike = "inaturalist",
+        max_pixels: int = MAX_PIXELS,
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
@@ -90,6 +93,7 @@ class INaturalist(FileDataModule):
             class_names=class_names,
             check_files=check_files,
             transforms=transforms,
+            max_pixels=max_pixels,
             **options,
         )
         if str(version) not in map(str, _VERSIONS):
@@ -119,7 +123,8 @@ class INaturalist(FileDataModule):
             if split == "train":
                 self._annotated = content["categories"]
         labels = ids if self.level is None else self._levels(ids, file)
-        return LabeledFiles(file.name, labels, lambda indices: ImageList(files, indices, root=self.root))
+        make = partial(ImageList, files, root=self.root, max_pixels=self.max_pixels)
+        return LabeledFiles(file.name, labels, make)
 
     def named_classes(self) -> NamedClasses | None:
         categories = self._categories
@@ -136,7 +141,7 @@ class INaturalist(FileDataModule):
         found = self._annotated
         file = self.root / "categories.json"
         if file.is_file():
-            named = json.loads(read_text(file))
+            named = parse_json(read_text(file), file)
             # In 2018 and 2019 the names were published later than the annotations, which hold numbers for them.
             if not found or {c["id"] for c in found} <= {c["id"] for c in named}:
                 ids = {c["id"] for c in found}

@@ -9,8 +9,10 @@ from typing_extensions import Unpack
 
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.data.options import DataOptions
-from longtail_lightning.datasets.image_shards import ImageShards, read_manifest
+from longtail_lightning.datasets.decode import MAX_PIXELS
+from longtail_lightning.datasets.image_shards import ImageShards
 from longtail_lightning.datasets.presets import TransformsLike
+from longtail_lightning.datasets.shard_manifest import read_manifest
 
 
 class ShardsLT(LongTailDataModule):
@@ -23,6 +25,8 @@ class ShardsLT(LongTailDataModule):
     Args:
         root: the prepared folder.
         transforms: a preset (`"imagenet"`, `"clip"`, ...) or `ResizedCropTransforms(...)`.
+        verify: read all files before training, and compare them with their checksums.
+        max_pixels: images with more pixels are not decoded, see `decode_image`.
         options: those that all data modules share, see `LongTailDataModule`.
 
     Examples:
@@ -40,6 +44,8 @@ class ShardsLT(LongTailDataModule):
         root: str | Path,
         *,
         transforms: TransformsLike = "imagenet",
+        verify: bool = False,
+        max_pixels: int = MAX_PIXELS,
         **options: Unpack[DataOptions],
     ) -> None:
         super().__init__(
@@ -47,6 +53,9 @@ class ShardsLT(LongTailDataModule):
             **options,
         )
         self.root = Path(root).expanduser()
+        self.verify = verify
+        self.max_pixels = max_pixels
+        self._verified = False
 
     @property
     def num_classes(self) -> int:
@@ -57,7 +66,12 @@ class ShardsLT(LongTailDataModule):
         return read_manifest(self.root)
 
     def build(self, split: Split) -> ImageShards | None:
-        return ImageShards(self.root, split) if split in self._manifest["splits"] else None
+        if split not in self._manifest["splits"]:
+            return None
+        verify = self.verify and not self._verified  # one reading is for all splits
+        images = ImageShards(self.root, split, verify=verify, max_pixels=self.max_pixels)
+        self._verified = True
+        return images
 
     def build_class_names(self) -> list[str]:
         return list(self._manifest["class_names"])

@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning.counts import ClassCounts, require_possible
 from longtail_lightning.data.datamodule import LongTailDataModule, Split
 from longtail_lightning.data.options import BatchOptions
 from longtail_lightning.datasets.augment import crop_and_flip
@@ -62,6 +62,7 @@ class SyntheticLongTail(LongTailDataModule):
         )
         if min(val_per_class, test_per_class) < 1:
             raise LongTailError("val_per_class and test_per_class must be at least 1: the splits hold every class.")
+        require_possible(num_classes)
         self._counts = {
             "train": long_tail_counts(num_classes, max_count, imbalance_factor),
             "val": ClassCounts([val_per_class] * num_classes),

@@ -13,6 +13,7 @@ from longtail_lightning.datasets.long_tail import long_tail_counts as long_tail_
 from longtail_lightning.datasets.long_tail import long_tail_indices as long_tail_indices
 from longtail_lightning.datasets.read_class_names import read_class_names as read_class_names
 from longtail_lightning.datasets.synthetic_images import SyntheticImages as SyntheticImages
+from longtail_lightning.datasets.verify_shards import verify_shards as verify_shards
 
 __all__ = [
     "ArrayImages",
@@ -28,4 +29,5 @@ __all__ = [
     "long_tail_counts",
     "long_tail_indices",
     "read_class_names",
+    "verify_shards",
 ]

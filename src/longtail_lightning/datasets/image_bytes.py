@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
+from longtail_lightning.datasets.decode import MAX_PIXELS, UnreadableImageError, decode_image, renamed
 
 
 class ImageBytes(Dataset[tuple[Tensor, int]]):
@@ -23,6 +23,7 @@ class ImageBytes(Dataset[tuple[Tensor, int]]):
         rows: which of `images` the items are, in the order of the labels; all by default.
         root: the folder that paths start from.
         name: what items without a path are called, with their row.
+        max_pixels: larger images are refused before they are decoded.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class ImageBytes(Dataset[tuple[Tensor, int]]):
         rows: Sequence[int] | None = None,
         root: Path | None = None,
         name: str = "row",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.images = images
         self.labels = labels
         self.rows = range(len(labels)) if rows is None else rows
         self.root = root
         self.name = name
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,11 +62,12 @@ class ImageBytes(Dataset[tuple[Tensor, int]]):
         if data is None:
             if path is None:
                 raise UnreadableImageError(f"{self.file(index)} holds no image.")
-            return decode_image(path if self.root is None else self.root / path), label
+            place = path if self.root is None else self.root / path
+            return decode_image(place, max_pixels=self.max_pixels), label
         try:
-            return decode_image(data), label
+            return decode_image(data, max_pixels=self.max_pixels), label
         except UnreadableImageError as error:
-            raise UnreadableImageError(str(error).replace("The image", self.file(index), 1)) from error
+            raise renamed(error, self.file(index)) from error
 
     def _content(self, index: int) -> tuple[bytes | None, str | None]:
         value = self.images[self.rows[index]]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
-
-MANIFEST = "shards.json"
-VERSION = 1
+from longtail_lightning._open_file import require_file
+from longtail_lightning.counts import as_labels
+from longtail_lightning.datasets.decode import MAX_PIXELS, UnreadableImageError, decode_image, renamed
+from longtail_lightning.datasets.shard_manifest import DamagedShardsError, read_manifest
+from longtail_lightning.datasets.verify_shards import verify_shards
 
 
 class _Batch(NamedTuple):
@@ -37,6 +36,9 @@ class ImageShards(Dataset[tuple[Tensor, int]]):
     Args:
         root: the folder.
         split: `"train"`, `"val"` or `"test"`.
+        verify: read all files first, and compare them with their checksums; sizes, labels and the numbers of
+            images are compared in any case.
+        max_pixels: larger images are refused before they are decoded.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -48,34 +50,51 @@ class ImageShards(Dataset[tuple[Tensor, int]]):
         (torch.Size([3, 32, 32]), 2)
     """
 
-    def __init__(self, root: str | Path, split: str = "train") -> None:
+    def __init__(
+        self, root: str | Path, split: str = "train", *, verify: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.root = Path(root).expanduser()
         self.split = split
-        splits = read_manifest(self.root)["splits"]
-        if split not in splits:
-            raise LongTailError(f"{self.root} holds no {split} split, only {' and '.join(splits)}.")
-        self._files = [shard["file"] for shard in splits[split]["shards"]]
-        self._ends = np.cumsum([shard["images"] for shard in splits[split]["shards"]])
-        index = _arrow_table(self.root / splits[split]["index"])
-        self.labels: Tensor = torch.from_numpy(index["label"].to_numpy().copy())
-        if len(self.labels) != self._ends[-1]:
-            raise LongTailError(f"{self.root}: {split} has {self._ends[-1]} images but {len(self.labels)} labels.")
+        self.max_pixels = max_pixels
+        manifest = read_manifest(self.root)
+        if split not in manifest["splits"]:
+            raise LongTailError(f"{self.root} holds no {split} split, only {' and '.join(manifest['splits'])}.")
+        if verify and (wrong := verify_shards(self.root)):
+            damage = ", ".join(f"{name} {what}" for name, what in wrong.items())
+            raise DamagedShardsError(f"{self.root} is damaged: {damage}.", folder=self.root, files=wrong)
+        _require_sizes(self.root, manifest)
+        told = manifest["splits"][split]
+        self._index = told["index"]
+        self._files = [shard["file"] for shard in told["shards"]]
+        self._ends = np.cumsum([shard["images"] for shard in told["shards"]], dtype=np.int64)
+        self.labels: Tensor = self._read_labels(len(manifest["class_names"]))
         self._open: dict[int, tuple[np.ndarray, list[_Batch]]] = {}
+
+    def _read_labels(self, num_classes: int) -> Tensor:
+        file = self.root / self._index
+        column = _columns(file, label="int64")["label"]
+        if len(column) != self._ends[-1]:
+            raise DamagedShardsError.of(file, f"{self._ends[-1]} images but {len(column)} labels")
+        try:
+            return as_labels(column.to_numpy().copy(), num_classes)
+        except LongTailError as error:
+            raise DamagedShardsError.of(file, str(error).partition(": ")[0].rstrip(".")) from error
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         try:
-            return decode_image(self.source(index)), int(self.labels[index])
+            return decode_image(self.source(index), max_pixels=self.max_pixels), int(self.labels[index])
         except UnreadableImageError as error:
-            raise UnreadableImageError(str(error).replace("The image", self.file(index), 1)) from error
+            raise renamed(error, self.file(index)) from error
 
     def source(self, index: int) -> bytes:
         """The image file of item `index`."""
         shard = int(np.searchsorted(self._ends, index, side="right"))
         if shard not in self._open:
-            self._open[shard] = _mapped(self.root / self._files[shard])
+            first = int(self._ends[shard - 1]) if shard else 0
+            self._open[shard] = _mapped(self.root / self._files[shard], int(self._ends[shard]) - first)
         ends, batches = self._open[shard]
         row = index - int(self._ends[shard - 1] if shard else 0)
         number = int(np.searchsorted(ends, row, side="right"))
@@ -90,26 +109,11 @@ class ImageShards(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def _paths(self) -> Any:
-        return _arrow_table(self.root / read_manifest(self.root)["splits"][self.split]["index"])["path"]
+        return _columns(self.root / self._index, path="string")["path"]
 
     def __getstate__(self) -> dict[str, Any]:
         # Where loading processes are not forked, each maps the files itself.
         return {name: value for name, value in self.__dict__.items() if name != "_paths"} | {"_open": {}}
-
-
-def read_manifest(root: Path) -> dict[str, Any]:
-    """What a prepared folder holds."""
-    file = root / MANIFEST
-    if not file.is_file():
-        begun = any(root.glob("*.arrow")) if root.is_dir() else False
-        fix = (
-            "it was not finished, run the same `ltl data prepare` again" if begun else "make it with `ltl data prepare`"
-        )
-        raise LongTailError(f"{root} is not a folder of shards ({MANIFEST} is missing): {fix}.")
-    manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if manifest.get("version") != VERSION:
-        raise LongTailError(f"{file} has version {manifest.get('version')}, this release reads version {VERSION}.")
-    return manifest
 
 
 def import_arrow() -> Any:
@@ -122,27 +126,62 @@ def import_arrow() -> Any:
     return pyarrow
 
 
-def _arrow_table(file: Path) -> Any:
-    return open_arrow(file).read_all()
-
-
 def open_arrow(file: Path) -> Any:
     """A reader of a mapped Arrow file."""
     arrow = import_arrow()
+    require_file(file)
     try:
         return arrow.ipc.open_file(arrow.memory_map(str(file)))
     except FileNotFoundError as error:
         raise LongTailError(f"{file} is missing: copy it again, or run `ltl data prepare` again.") from error
-    except arrow.ArrowInvalid as error:
-        raise LongTailError(f"{file} is damaged ({error}): copy it again, or run `ltl data prepare` again.") from error
+    except (arrow.ArrowException, OSError) as error:
+        raise DamagedShardsError.of(file, str(error).split("\n")[0]) from error
 
 
-def _mapped(file: Path) -> tuple[np.ndarray, list[_Batch]]:
-    """Last rows of the record batches of a shard, and their images."""
+def _columns(file: Path, **types: str) -> Any:
+    """Columns of an index, checked: Arrow trusts what a file says of itself, and would read beyond its end."""
+    arrow = import_arrow()
     reader = open_arrow(file)
-    columns = [reader.get_batch(number).column("image") for number in range(reader.num_record_batches)]
-    batches = []
-    for column in columns:
-        _, offsets, content = column.buffers()
-        batches.append(_Batch(np.frombuffer(offsets, dtype=np.int32), np.frombuffer(content, dtype=np.uint8)))
-    return np.cumsum([len(column) for column in columns]), batches
+    try:
+        table = reader.read_all().select(list(types))
+        table.validate(full=True)
+    except (arrow.ArrowException, KeyError, OSError, MemoryError) as error:
+        raise DamagedShardsError.of(file, str(error).split("\n")[0]) from error
+    for name, kind in types.items():
+        if str(table[name].type) != kind or table[name].null_count:
+            raise DamagedShardsError.of(file, f"its {name}s are {table[name].type}")
+    return table
+
+
+def _mapped(file: Path, images: int) -> tuple[np.ndarray, list[_Batch]]:
+    """Last rows of the record batches of a shard, and their images."""
+    arrow = import_arrow()
+    reader = open_arrow(file)
+    try:
+        columns = [reader.get_batch(number).column("image") for number in range(reader.num_record_batches)]
+        batches = [_checked(column) for column in columns]
+    except (arrow.ArrowException, KeyError, ValueError, OSError, MemoryError) as error:
+        raise DamagedShardsError.of(file, str(error).split("\n")[0]) from error
+    ends = np.cumsum([len(column) for column in columns], dtype=np.int64)
+    if int(ends[-1] if len(ends) else 0) != images:
+        raise DamagedShardsError.of(file, f"it holds {ends[-1] if len(ends) else 0} images instead of {images}")
+    return ends, batches
+
+
+def _checked(column: Any) -> _Batch:
+    column.validate(full=True)
+    if str(column.type) != "binary" or column.null_count or column.offset:
+        raise ValueError(f"its images are {column.type}")
+    _, offsets, content = column.buffers()
+    return _Batch(np.frombuffer(offsets, dtype=np.int32), np.frombuffer(content, dtype=np.uint8))
+
+
+def _require_sizes(root: Path, manifest: dict[str, Any]) -> None:
+    """Refuse files of another size than they were written with."""
+    for name, told in manifest.get("files", {}).items():
+        try:
+            size = (root / name).stat().st_size
+        except OSError:
+            continue  # a missing file is told when it is needed: a copy without the test split still trains
+        if size != told["bytes"]:
+            raise DamagedShardsError.of(root / name, f"{size} bytes instead of {told['bytes']}")

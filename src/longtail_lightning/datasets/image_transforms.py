@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.augment import crop_and_flip, cutout, gaussian_noise
+from longtail_lightning.datasets.shorter_side import ResizeShorterSide
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -175,7 +176,7 @@ class ResizedCropTransforms(ImageTransforms):
         if color_jitter:
             steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
         self.train = _Chain(steps)
-        shown: list[Callable[[Any], Any]] = [v2.Resize(self.resize, interpolation=mode, antialias=True)]
+        shown: list[Callable[[Any], Any]] = [ResizeShorterSide(self.resize, mode)]
         shown.append(v2.CenterCrop(image_size) if crops == 1 else _Crops(image_size, mirrored=crops == 10))
         self.evaluate = _Chain(shown)
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from longtail_lightning.datasets.decode import ImageSource
 from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.nested import encoded_image, item_name, whole_batch
+from longtail_lightning.datasets.nested import encoded_image, item_name, max_pixels_of, whole_batch
 
 
 class JoinedImages(Dataset[tuple[Any, int]]):
@@ -30,6 +30,7 @@ class JoinedImages(Dataset[tuple[Any, int]]):
         own = [labels_of(part) for part in parts]
         self.labels = torch.cat([table[labels] for table, labels in zip(tables, own)])
         self._ends = torch.tensor([len(labels) for labels in own]).cumsum(0).tolist()
+        self.max_pixels = max(max_pixels_of(part, 0) for part in parts)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -73,7 +73,8 @@ def _stored(dataset: Any) -> Any:
         if name in columns:
             # The data set's own transform would run on the column, and look for images in it.
             plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
-            return plain[name]
+            column = plain[name]
+            return column if hasattr(column, "__len__") else list(column)
     if isinstance(dataset, DatasetFolder):
         # Its `targets` are a copy, which stays the same when somebody filters `samples`.
         return [label for _, label in dataset.samples]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError, did_you_mean
-from longtail_lightning.counts import ClassCounts, ClassCountsLike, as_labels
+from longtail_lightning.counts import ClassCounts, ClassCountsLike, as_labels, require_possible
 
 Profile = Literal["exp", "step", "pareto"] | ClassCountsLike
 Draw = Literal["random", "first"]
@@ -44,12 +44,13 @@ def long_tail_counts(
         >>> long_tail_counts(4, 100, 10, "step"), long_tail_counts(4, 100, 10, "pareto")
         (ClassCounts([100, 100, 10, 10]), ClassCounts([100, 31, 16, 10]))
     """
-    if imbalance_factor < 1:
+    if not 1 <= imbalance_factor < math.inf:
         raise LongTailError(f"imbalance_factor={imbalance_factor} must be at least 1 (largest over smallest count).")
-    if num_classes < 2 or max_count < 1:
+    if not num_classes >= 2 or not 1 <= max_count < math.inf:
         raise LongTailError(
             f"Need at least 2 classes and 1 image, got {num_classes} classes of up to {max_count} images."
         )
+    require_possible(num_classes)
     shares = _shares(num_classes, imbalance_factor, profile)
     return ClassCounts([_floor(max_count * share) for share in shares])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import ConcatDataset, Subset
 
-from longtail_lightning.datasets.decode import ImageSource
+from longtail_lightning.datasets.decode import MAX_PIXELS, ImageSource
 
 
 def item_name(dataset: Any, index: int) -> str:
@@ -27,6 +27,12 @@ def encoded_image(dataset: Any, index: int) -> ImageSource | None:
             encoded: ImageSource | None = ask(index)
             return encoded
     return _torchvision_file(dataset, index)
+
+
+def max_pixels_of(dataset: Any, index: int) -> int:
+    """The largest image that the data set of an item decodes."""
+    limit: int = getattr(innermost(dataset, index)[0], "max_pixels", MAX_PIXELS)
+    return limit
 
 
 def whole_batch(dataset: Any, indices: Sequence[int] | np.ndarray) -> Any:

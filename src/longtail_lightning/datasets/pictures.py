@@ -17,9 +17,10 @@ from torchvision.transforms.v2 import InterpolationMode
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.batch_pipeline import BatchPipeline
-from longtail_lightning.datasets.decode import UnreadableImageError, decode_image
+from longtail_lightning.datasets.decode import UnreadableImageError, decode_image, renamed
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
 from longtail_lightning.datasets.image_transforms import ImageTransforms, ResizedCropTransforms
+from longtail_lightning.datasets.shorter_side import ResizeShorterSide
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Preparation:
                 interpolation=described["interpolation"],
             )
         # The images of the training set all had this size; pictures of another size are resized and cropped to it.
-        self.fit = v2.Compose([v2.Resize(max(self.size), interpolation=mode, antialias=True), v2.CenterCrop(self.size)])
+        self.fit = v2.Compose([ResizeShorterSide(max(self.size), mode), v2.CenterCrop(self.size)])
 
     def __call__(self, image: Tensor) -> Tensor:
         """Turn uint8 `(channels, height, width)`, gray, RGB or RGBA, into what the model takes."""
@@ -123,7 +124,7 @@ def _read(item: Any, prepare: Preparation) -> Picture:
     try:
         return Picture(file, prepare(_pixels(item, prepare.channels)))
     except UnreadableImageError as error:
-        return Picture(file, error=str(error))
+        return Picture(file, error=str(renamed(error, file or "The image")))
 
 
 def _pixels(item: Any, channels: int) -> Tensor:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._open_file import require_file
 from longtail_lightning.counts import as_labels
 from longtail_lightning.datasets.array_images import ArrayImages
+from longtail_lightning.datasets.read_npz import Npz, require_possible_zip
 
 ArraySource = str | Path | Mapping[str, Any] | Sequence[Any]
 Layout = Literal["hwc", "chw"]
@@ -82,6 +84,8 @@ def read_images(
         return ArrayImages(pixels, classes)
     except LongTailError as error:
         raise LongTailError(f"{where}, {split}: {error}") from error
+    except (MemoryError, RuntimeError) as error:  # a tensor that repeats one value claims any size
+        raise LongTailError(f"{where}, {split}: images of shape {_shape(images)} do not fit the memory.") from error
 
 
 def class_names_in(arrays: Mapping[str, Any]) -> list[str] | None:
@@ -163,8 +167,12 @@ def _pieces(images: np.ndarray, out: np.ndarray) -> Iterator[tuple[np.ndarray, n
         yield images[first : first + _PIECE], out[first : first + _PIECE]
 
 
+def _shape(images: Any) -> tuple[int, ...]:
+    return tuple(getattr(images, "shape", ()))
+
+
 def _squeezed(labels: Any) -> Tensor:
-    shape = tuple(getattr(labels, "shape", ()))
+    shape = _shape(labels)
     if len(shape) == 2 and shape[1] == 1:
         labels = labels[:, 0]
     elif len(shape) == 2:
@@ -201,7 +209,7 @@ def _names(arrays: Mapping[str, Any], split: str, keys: Keys | None, *, plain: b
 def _array(arrays: Mapping[str, Any], name: str, where: str) -> Any:
     try:
         return arrays[name]
-    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise LongTailError(_cannot_be_read(f"{where}: {name!r}", error)) from error
 
 
@@ -228,16 +236,21 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 def _load(path: Path) -> Any:
     if path.is_dir():
         raise LongTailError(f"{path} is a folder, expected a file of arrays (.npz, .npy or .pt).")
+    require_file(path)
     if not path.is_file():
         raise LongTailError(f"{path} does not exist: check the path (it starts from {Path.cwd()}).")
     try:
         if path.suffix == ".npz":
-            return _Npz(path)
+            return Npz(path)
         if path.suffix == ".npy":
             # Copy on write: a large file is read as it is needed.
             return np.load(path, mmap_mode="c", allow_pickle=False)
         if path.suffix in (".pt", ".pth"):
+            if zipfile.is_zipfile(path):
+                require_possible_zip(path)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except LongTailError:
+        raise
     except Exception as error:  # zip, pickle and torch raise a dozen types for broken files
         raise LongTailError(_cannot_be_read(str(path), error)) from error
     raise LongTailError(f"{path} is not an .npz, .npy or .pt file: save the arrays with numpy.savez(path, ...).")
@@ -250,25 +263,3 @@ def _cannot_be_read(where: str, error: Exception) -> str:
             "save arrays or tensors of numbers."
         )
     return f"{where} cannot be read (broken or incomplete): download or save it again."
-
-
-class _Npz(Mapping[str, Any]):
-    """The arrays of an .npz file, each read when it is asked for; no file stays open."""
-
-    def __init__(self, path: Path) -> None:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile(str(path))
-        self.path = path
-        with np.load(path, allow_pickle=False) as file:
-            self.names = list(file.files)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        with np.load(self.path, allow_pickle=False) as file:
-            array: np.ndarray = file[name]
-            return array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)

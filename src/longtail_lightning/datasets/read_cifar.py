@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._open_file import open_file
 from longtail_lightning.datasets.array_images import ArrayImages
 
 # The only names that a batch may unpickle; numpy's modules had other names when old files were written.
@@ -52,7 +53,7 @@ def read_batches(files: Sequence[Path], labels_key: str) -> ArrayImages:
 def read_batch(file: Path) -> dict[str, Any]:
     """Read one pickled dictionary; refuse any other code in the pickle."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             batch = _ArraysOnly(stream, encoding="latin1").load()
     except LongTailError as error:
         raise LongTailError(f"{file}: {error}") from error

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.read_text import first_few, read_text, suffix_of
+from longtail_lightning.datasets.read_text import csv_rows, first_few, parse_json, read_text, short_lines, suffix_of
 
 ClassNamesLike = str | Path | Sequence[str]
 
@@ -48,7 +46,7 @@ def read_class_names(path: str | Path) -> list[str]:
     elif suffix in (".csv", ".tsv"):
         names = _of_csv(text, path, "\t" if suffix == ".tsv" else ",")
     else:
-        names = _of_lines([line.strip() for line in text.split("\n") if line.strip()])
+        names = _of_lines(short_lines(text, path))
     if not names:
         raise LongTailError(f"{path} holds no class names: write one per line of a text file.")
     return names
@@ -61,7 +59,7 @@ def as_class_names(names: ClassNamesLike) -> list[str]:
 
 def _of_lines(lines: list[str]) -> list[str]:
     places = all(re.match(r"/\w/\S", line) for line in lines)
-    for pattern in (r"(?P<name>.+?)[\s,;:]+(?P<index>\d+)", r"(?P<index>\d+)[\s,;:]+(?P<name>.+)"):
+    for pattern in (r"(?P<name>.+?)[\s,;:]+(?P<index>\d{1,18})", r"(?P<index>\d{1,18})[\s,;:]+(?P<name>.+)"):
         found = [re.fullmatch(pattern, line) for line in lines]
         pairs = [(int(match["index"]), match["name"][3 if places else 0 :]) for match in found if match]
         # `class 1`, `class 2` are names, not one name with numbers.
@@ -76,10 +74,7 @@ def _of_lines(lines: list[str]) -> list[str]:
 
 
 def _of_json(text: str, path: Path) -> list[str]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise LongTailError(f"{path} is not JSON (line {error.lineno}: {error.msg}).") from error
+    content = parse_json(text, path)
     if isinstance(content, dict) and isinstance(content.get("categories"), list):
         content = content["categories"]
     if isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
@@ -93,7 +88,7 @@ def _of_json(text: str, path: Path) -> list[str]:
     if all(isinstance(value, int) for value in content.values()):
         pairs = [(index, name) for name, index in content.items()]
     else:
-        if wrong := [key for key in content if not re.fullmatch(r"\s*\d+\s*", key)]:
+        if wrong := [key for key in content if not re.fullmatch(r"\s*\d{1,18}\s*", key)]:
             raise LongTailError(f"{path}: {wrong[0]!r} is not a class index; expected {{index: name}}.")
         last = [value[-1] if isinstance(value, list) else value for value in content.values()]
         pairs = [(int(key), str(name)) for key, name in zip(content, last)]
@@ -101,7 +96,7 @@ def _of_json(text: str, path: Path) -> list[str]:
 
 
 def _of_csv(text: str, path: Path, delimiter: str) -> list[str]:
-    table = [row for row in csv.reader(text.split("\n"), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    table = csv_rows(text, path, delimiter)
     if not table:
         return []
     header = [cell.strip().lower() for cell in table[0]]
@@ -125,7 +120,7 @@ def _of_rows(rows: Sequence[dict[str, Any]], path: Path) -> list[str]:
         if index is None:
             return [str(row[name]).strip() for row in rows]
         pairs = [(int(row[index]), str(row[name]).strip()) for row in rows]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         needed = repr(name) if index is None else f"{name!r} and a whole number as {index!r}"
         raise LongTailError(f"{path}: every class needs {needed} ({error}).") from error
     if len({number for number, _ in pairs}) < len(pairs):

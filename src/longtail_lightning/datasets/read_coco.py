@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,12 @@ from typing import Any
 import numpy as np
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.read_text import first_few, read_text
+from longtail_lightning.datasets.read_text import first_few, parse_json, read_text
 
 
 def read_coco(file: Path) -> dict[str, Any]:
     """The content of a COCO-style file: images, annotations and categories."""
-    try:
-        content: dict[str, Any] = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise LongTailError(
-            f"{file.name} is not JSON (line {error.lineno}: {error.msg}); was the download interrupted?"
-        ) from error
+    content: dict[str, Any] = parse_json(read_text(file), file)
     lacking = [
         key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or not content.get(key)
     ]

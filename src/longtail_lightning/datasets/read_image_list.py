@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.read_text import read_text, shown
+from longtail_lightning.datasets.read_text import as_index, read_text, short_lines, shown
 
 
 def read_image_list(file: Path) -> tuple[list[str], np.ndarray]:
     """Paths and labels of a list."""
     files, labels = [], []
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if not (line := line.strip()):
+    for number, line in enumerate(short_lines(read_text(file), file, keep_empty=True), start=1):
+        if not line:
             continue
         match = _LINE.match(line)
         if match is None:
@@ -26,7 +26,7 @@ def read_image_list(file: Path) -> tuple[list[str], np.ndarray]:
             )
         path = match["path"]
         files.append(path[1:-1] if path[0] == path[-1] == '"' else path)
-        labels.append(int(match["label"]))
+        labels.append(as_index(match["label"], f"{file.name}, line {number}"))
     if not files:
         raise LongTailError(f"{file.name} is empty, expected one `path label` per line.")
     return files, np.array(labels)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._open_file import require_file
 from longtail_lightning.datasets.hold_out import Split
 from longtail_lightning.datasets.image_list import IMAGE_SUFFIXES
-from longtail_lightning.datasets.read_text import first_few, read_text, suffix_of
+from longtail_lightning.datasets.read_text import as_index, csv_rows, first_few, parse_json, read_text, suffix_of
 
 Column = int | str
 
@@ -30,6 +28,8 @@ _SPLIT_WORDS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
+_LARGE = 1 << 30
+_MOST_COMPRESSED = 100  # paths that differ in a number alone shrink to a tenth
 _NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?")  # not 007, which is a name
 
 
@@ -61,7 +61,7 @@ def read_table(file: Path, path: Column, label: Column, split: Column | None) ->
     text = read_text(file)
     start = text.partition("\n")[0]
     delimiter = "\t" if suffix_of(file) == ".tsv" else max(",;\t|", key=start.count)
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    rows = csv_rows(text, file, delimiter)
     if not rows:
         raise LongTailError(f"{file.name} is empty, expected a table with one row per image.")
     columns = [_place(column, rows[0], file) for column in (path, label, *([] if split is None else [split]))]
@@ -103,6 +103,8 @@ def _place(column: Column, header: Sequence[str], file: Path) -> int:
 def _read_parquet(file: Path, path: Column, label: Column, split: Column | None) -> Table:
     parquet = import_parquet()
     try:
+        require_file(file)
+        _require_possible_rows(parquet.read_metadata(file), file)
         schema = parquet.read_schema(file)
         wanted = [schema.names[_place(column, schema.names, file)] for column in (path, label)]
         wanted += [] if split is None else [schema.names[_place(split, schema.names, file)]]
@@ -122,12 +124,25 @@ def _read_parquet(file: Path, path: Column, label: Column, split: Column | None)
     return Table(images if binary else images.to_pylist(), labels, splits, binary=binary, first=0)
 
 
+def _require_possible_rows(metadata: Any, file: Path) -> None:
+    """Refuse a table that claims more than its bytes can hold: each row has a path or an image of its own."""
+    size = file.stat().st_size
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    claimed = sum(group.total_byte_size for group in groups)
+    if metadata.num_rows > size or (claimed > _LARGE and claimed > _MOST_COMPRESSED * size):
+        raise LongTailError(
+            f"{file} claims {metadata.num_rows:,} rows of {claimed:,} bytes and has {size:,} bytes itself: it is "
+            "damaged, or made to fill the memory."
+        )
+
+
 def parquet_class_names(file: Path, label: Column) -> list[str] | None:
     """The class names that the `datasets` library writes into its Parquet files."""
     if suffix_of(file) not in (".parquet", ".pq"):
         return None
     schema = import_parquet().read_schema(file)
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    told = parse_json((schema.metadata or {}).get(b"huggingface", b"{}").decode("utf-8", "replace"), file)
+    features = told.get("info", {}).get("features", {})
     names = features.get(schema.names[_place(label, schema.names, file)], {}).get("names")
     return None if names is None else [str(name) for name in names]
 
@@ -173,4 +188,4 @@ def label_values(
     numbers = [_NUMBER.fullmatch(word) for word in words]
     if as_names or not all(numbers):
         return words
-    return np.array([int(match[1]) for match in numbers if match])
+    return np.array([as_index(match[1], file.name) for match in numbers if match])

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import generator, temporary_seed
 from longtail_lightning.datasets.augment import item_keys
-from longtail_lightning.datasets.decode import UnreadableImageError
+from longtail_lightning.datasets.decode import UnreadableImageError, renamed
 from longtail_lightning.datasets.labels import labels_of
 from longtail_lightning.datasets.nested import item_name, whole_batch
 
@@ -111,8 +111,15 @@ class SeededDataset(Dataset[Any]):
         if self.transform is None:
             return item
         if isinstance(item, (tuple, list)):
-            return (self.transform(item[0]), *item[1:])
-        return self.transform(item)
+            return (self._transformed(item[0], index), *item[1:])
+        return self._transformed(item, index)
+
+    def _transformed(self, image: Any, index: int) -> Any:
+        assert self.transform is not None
+        try:
+            return self.transform(image)
+        except UnreadableImageError as error:
+            raise renamed(error, item_name(self.dataset, index)) from error
 
     def _read(self, index: int) -> Any:
         try:

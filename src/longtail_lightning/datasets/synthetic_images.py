@@ -13,11 +13,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from longtail_lightning._errors import LongTailError
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
 from longtail_lightning.datasets.array_images import ArrayImages
 
 SIZE = 32
 _MEMBERS = 5
+_MOST = 10_000_000  # of 3 kB each
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
@@ -39,6 +41,11 @@ class SyntheticImages(Dataset[tuple[Tensor, int]]):
         self, counts: ClassCountsLike, *, split: Literal["train", "val", "test"] = "train", seed: int = 0
     ) -> None:
         self.counts = ClassCounts(counts)
+        if self.counts.total > _MOST:
+            raise LongTailError(
+                f"{self.counts.total:,} drawn images would fill the memory: make at most {_MOST:,}, with fewer classes "
+                "or fewer images of each."
+            )
         self.labels: Sequence[int] = [c for c, count in enumerate(self.counts) for _ in range(count)]
         self._number = [number for count in self.counts for number in range(count)]
         self._key = (seed, _SPLITS[split])
