@@ -207,7 +207,9 @@ def test_the_best_checkpoint_of_a_resumed_run_is_not_a_strangers(stranger):
         state.update(best_model_path=place)
         torch.save(saved, "own/last.ckpt")
         again = tiny_trainer(
-            enable_checkpointing=True, callbacks=[ModelCheckpoint("own"), ClassifierRetraining(methods=["ncm"])]
+            max_epochs=1,
+            enable_checkpointing=True,
+            callbacks=[ModelCheckpoint("own"), ClassifierRetraining(methods=["ncm"])],
         )
         with pytest.warns(UserWarning, match="is none of this run"):
             again.fit(tiny_model(data), data, ckpt_path="own/last.ckpt", weights_only=True)
