@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import re
 import signal
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import jsonargparse._util
 import lightning as L
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+
+from longtail_lightning._errors import LongTailError
 
 SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 """Strategies under which a process holds parts of the weights."""
@@ -134,3 +139,48 @@ def stop_progress(trainer: Any) -> None:
     stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
     if stop is not None:
         stop()
+
+
+# -- jsonargparse ------------------------------------------------------------------------------------
+
+
+class _RefusedError(Exception):
+    """Of no type that jsonargparse catches, to try another one of several types."""
+
+
+@contextmanager
+def checked_imports(check: Callable[[str], None]) -> Iterator[None]:
+    """Call `check` with each import path that jsonargparse finds in a value, before it imports anything.
+
+    Args:
+        check: raises an error to refuse the path.
+    """
+    original = jsonargparse._util.import_object
+    refused: list[LongTailError] = []
+
+    def import_object(name: str, *arguments: Any, **options: Any) -> Any:
+        from_code = False in arguments or options.get("check_path") is False  # a type annotation says it
+        if isinstance(name, str) and "." in name and not from_code:
+            try:
+                check(name)
+            except LongTailError as error:
+                refused.append(error)
+                raise _RefusedError from error
+        return original(name, *arguments, **options)
+
+    users = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("jsonargparse.") and vars(module).get("import_object") is original
+    ]
+    try:
+        for module in users:
+            vars(module)["import_object"] = import_object
+        yield
+    except Exception as error:
+        if refused:
+            raise refused[0] from error
+        raise
+    finally:
+        for module in users:
+            vars(module)["import_object"] = original

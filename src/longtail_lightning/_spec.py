@@ -23,6 +23,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._known_classes import UnknownClassError, class_named
 from longtail_lightning.counts import ClassCounts
 
 Spec = dict[str, Any]
@@ -174,10 +175,10 @@ def without_starts(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     kept = {key: without_starts(item) for key, item in value.items()}
-    module, _, name = str(kept.get("class_path", "")).rpartition(".")
-    starts: Mapping[str, Any] = getattr(getattr(sys.modules.get(module), name, None), "start_only", {})
-    arguments = kept.get("init_args") or {}
-    arguments.update({key: empty for key, empty in starts.items() if key in arguments})
+    starts: Mapping[str, Any] = getattr(class_named(kept.get("class_path")), "start_only", {})
+    for arguments in (kept.get("init_args"), kept.get("dict_kwargs")):
+        if isinstance(arguments, dict):
+            arguments.update({key: empty for key, empty in starts.items() if key in arguments})
     return kept
 
 
@@ -187,19 +188,14 @@ def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
     Only classes of this package and of modules that are imported already are built, so a
     checkpoint from a stranger cannot import code.
     """
-    module_name, _, class_name = spec["class_path"].rpartition(".")
-    module = sys.modules.get(module_name)
-    if module is None and module_name.split(".")[0] == "longtail_lightning":
-        module = __import__(module_name, fromlist=[class_name])
-    cls = getattr(module, class_name, None)
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise LongTailError(
-            f"The checkpoint holds a {spec['class_path']}, which is not imported: import {module_name!r} "
-            "before you load the checkpoint."
-        )
+    cls = class_named(spec["class_path"])
+    if cls is None or not issubclass(cls, nn.Module):
+        raise UnknownClassError(spec["class_path"])
     if "named" in spec:  # nn.Sequential, which takes no keywords
         return cls(OrderedDict(rebuild(spec["named"], class_counts)))
     init_args = rebuild(spec["init_args"], class_counts)
+    # A file that somebody has edited may name other weights to begin with.
+    init_args.update({name: empty for name, empty in getattr(cls, "start_only", {}).items() if name in init_args})
     if (counts := inspect.signature(cls).parameters.get("class_counts")) and counts.default is counts.empty:
         init_args["class_counts"] = class_counts
     try:

@@ -144,4 +144,4 @@ def test_the_class_of_a_checkpoint_is_imported_only_when_it_is_known(ltl, fit):
     for args in (DATA, ["--config", checkpoint.parent.parent / "config_fit.yaml"]):
         status, _, err = ltl("test", "--ckpt_path", "stranger.ckpt", *args)
         assert status == 2
-        assert "a antigravity.Module, which is not of this library: name it with --model" in err
+        assert "names antigravity.Module, which is no class of this library" in err

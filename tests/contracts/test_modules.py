@@ -13,7 +13,7 @@ from torch import nn
 import longtail_lightning
 from longtail_lightning import BaseClassifier, CIFARResNet, load
 from longtail_lightning.modules import DescribedModule
-from longtail_lightning.modules._checkpoint import KEY
+from longtail_lightning.modules._description import KEY
 from tests.contracts.discover import public_classes
 from tests.contracts.toy import Toy, make_toy
 from tests.tiny import tiny_data, tiny_model, tiny_trainer

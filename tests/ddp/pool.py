@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch.multiprocessing as mp
@@ -49,10 +51,18 @@ class Pool:
         """
         for tasks in self._tasks:
             tasks.put((function, args))
-        answers = dict(self._results.get(timeout=180) for _ in range(self.world_size))
+        answers = dict(self._answer() for _ in range(self.world_size))
         for rank, (ok, value) in answers.items():
             assert ok, f"rank {rank} failed:\n{value}"
         return [answers[rank][1] for rank in range(self.world_size)]
+
+    def _answer(self) -> Any:
+        for _ in range(180):
+            with suppress(queue.Empty):
+                return self._results.get(timeout=1)
+            ended = [f"rank {rank} by {p.exitcode}" for rank, p in enumerate(self._processes) if p.exitcode is not None]
+            assert not ended, f"a process has ended: {', '.join(ended)}"
+        raise TimeoutError("no answer in 180 seconds")
 
 
 def _serve(rank: int, world_size: int, port: int, tasks: Any, results: Any) -> None:

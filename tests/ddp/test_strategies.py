@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
+from packaging.version import Version
 
 from longtail_lightning import load
 from tests.contracts.toy import Branch, make_toy
@@ -65,6 +66,8 @@ def fit_save_load_test(kind, name, precision, folder):
 @pytest.mark.parametrize("name", ["ddp", "fsdp_full", "fsdp_sharded"])
 @pytest.mark.parametrize("kind", ["toy", "base"])
 def test_fit_save_load_test(pool, tmp_path, kind, name, precision):
+    if name.startswith("fsdp") and Version(torch.__version__) < Version("2.7"):
+        pytest.skip("torch 2.6 ends with a segmentation fault when FSDP evaluates on a CPU")
     (fitted, validated, tested), other = pool.run(fit_save_load_test, kind, name, precision, str(tmp_path))
     assert validated == other[1]
     assert validated == pytest.approx(fitted, nan_ok=True)

@@ -42,9 +42,26 @@ def with_config_of_checkpoint(args: list[str]) -> list[str]:
 
 
 def config_beside(checkpoint: str | Path) -> Path | None:
-    """The config that a run saved, in a folder above its checkpoint."""
-    files = (folder / CONFIG_FILE for folder in list(Path(checkpoint).resolve().parents)[:3])
-    return next((file for file in files if file.is_file()), None)
+    """The config that a run saved: in the folder of its checkpoint, or, as `ltl fit` does, in the one above that."""
+    folder = Path(checkpoint).resolve().parent
+    folders = [folder, folder.parent] if folder.name == "checkpoints" else [folder]
+    return next((file for place in folders if (file := place / CONFIG_FILE).is_file()), None)
+
+
+def own_words(args: Sequence[str]) -> list[str]:
+    """What the user says himself: the words of the command line, and the texts of the configs that they name.
+
+    The name of the checkpoint is left out, as who made it may have chosen it.
+    """
+    words, texts = [], []
+    for flag, word in zip(["", *args], args):
+        name, equals, value = word.partition("=")
+        if flag == "--ckpt_path" or (equals and name == "--ckpt_path"):
+            continue
+        words.append(word)
+        if flag in ("--config", "-c") or (equals and name == "--config"):
+            texts.append(find_config(value if equals else word).read_text("utf-8", "replace"))
+    return [*words, *texts]
 
 
 def with_checkpoint_last(args: list[str]) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longtail_lightning._errors import LongTailError
+from longtail_lightning._known_classes import require_known
 from longtail_lightning._lightning import HYPER_PARAMETERS
+from longtail_lightning._spec import without_starts
 from longtail_lightning.cli._argv import value_of
-from longtail_lightning.modules._checkpoint import KEY, read_checkpoint
+from longtail_lightning.modules._checkpoint import read_checkpoint
+from longtail_lightning.modules._description import KEY, PARTS, require_description
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,25 @@ class Saved:
     def of(cls, path: str | Path) -> Saved:
         """Read it from a file."""
         checkpoint = read_checkpoint(path)
+        require_description(checkpoint, path)
         described, hparams = checkpoint.get(KEY, {}), dict(checkpoint.get(HYPER_PARAMETERS, {}))
         card = described.get("card", {})
         hparams.pop("_instantiator", None)
         class_path, counts = hparams.pop("_class_path", None), hparams.pop("class_counts", None)
         return cls(
             class_path or described.get("class_path"),
-            hparams if class_path is not None else None,
+            without_starts(hparams) if class_path is not None else None,
             card.get("class_counts", counts),
             card.get("class_names"),
         )
 
-    def require_known_class(self) -> None:
-        """Refuse to import a class because a checkpoint says so: it must be of this library, or named by the user."""
-        module = (self.class_path or "").rpartition(".")[0]
-        if module.partition(".")[0] != "longtail_lightning" and module not in sys.modules:
-            raise LongTailError(
-                f"The model of --ckpt_path is a {self.class_path}, which is not of this library: name it with "
-                f"--model {self.class_path}, or the config of its run with --config."
-            )
+    def require_known_class(self, named: Sequence[str] = ()) -> None:
+        """Refuse to import a class because a checkpoint says so.
+
+        Args:
+            named: texts of the user's own, which may name it.
+        """
+        require_known(str(self.class_path), PARTS, named)
 
 
 def with_model_of_checkpoint(args: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.cli._argv import flatten, plain_key, value_of
+from longtail_lightning.cli._read_config import read_config
 from longtail_lightning.cli.recipes import find_config
 
 RUNS = ("fit", "validate", "test", "predict", "features", "tau")
@@ -106,7 +107,7 @@ def staged_configs(args: list[str]) -> list[Path]:
 def read_plan(args: list[str]) -> Plan:
     """The plan of a command line, `ltl fit` without the first word, whose `--config` holds stages."""
     files = staged_configs(args)
-    recipe: dict[str, Any] = reduce(merged, map(read_yaml, files))
+    recipe: dict[str, Any] = reduce(merged, map(read_config, files))
     stages = recipe.pop("stages", None)
     if not isinstance(stages, dict) or not stages:
         raise LongTailError(f"{files[0]}: stages has to be a mapping of names to runs, `stages: {{teacher: {{...}}}}`.")
@@ -118,19 +119,6 @@ def read_plan(args: list[str]) -> Plan:
     made = [_with_flags(stage, options) for stage in made]
     _check_references(made)
     return Plan(files[0].stem, made, options.only, options.switches["dry_run"], options.switches["new"])
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A config file, as plain values only."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise LongTailError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict):
-        raise LongTailError(f"{path} has to be a mapping of options, such as `trainer: {{max_epochs: 10}}`.")
-    return value
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +155,7 @@ def _stage(name: str, given: Any, shared: dict[str, Any], folder: Path) -> Stage
     base: dict[str, Any] = {}
     if config is not None:
         beside = folder / str(config)
-        base = read_yaml(beside if beside.is_file() else find_config(str(config)))
+        base = read_config(beside if beside.is_file() else find_config(str(config)))
         if "stages" in base:
             raise LongTailError(f"Stage {name}: {config} has stages of its own; name a recipe of one run.")
     return Stage(name, run, merged(merged(base, shared) if alone else base, own))

@@ -19,7 +19,8 @@ from typing import Any
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import write_json, write_text
 from longtail_lightning.cli._argv import CONFIG_FILE, config_beside, flatten
-from longtail_lightning.cli._stage_plan import Reference, Stage, merged, read_yaml
+from longtail_lightning.cli._read_config import read_config
+from longtail_lightning.cli._stage_plan import Reference, Stage, merged
 from longtail_lightning.cli._stage_process import locked, run_process
 
 MARK, STARTED, FINISHED, LAST = "stages.json", "started.json", "finished.json", "checkpoints/last.ckpt"
@@ -124,7 +125,7 @@ class RunFolder:
             settings = merged({"predictions": {"path": (folder / "predictions.csv").as_posix()}}, settings)
         if stage.run != "fit" and checkpoint is not None and "data" not in settings and not pictures:
             beside = config_beside(checkpoint)
-            settings = settings if beside is None else merged(read_yaml(beside) | {"ckpt_path": None}, settings)
+            settings = settings if beside is None else merged(read_config(beside) | {"ckpt_path": None}, settings)
         if stage.run in ("fit", "validate", "test", "predict") and not pictures:
             settings["trainer"] = self._with_logger(stage, settings.get("trainer"))
         if not settings:
@@ -165,7 +166,7 @@ class RunFolder:
             if (beside := config_beside(checkpoint)) is not None:  # `ltl test` looks for it beside tau.ckpt
                 write_text(folder / CONFIG_FILE, beside.read_text(encoding="utf-8"))
         for file in folder.glob("config_*.yaml"):
-            config = read_yaml(file)
+            config = read_config(file)
             logger = config.get("trainer", {}).get("logger")
             first = logger[0] if isinstance(logger, list) else logger
             if not isinstance(first, dict) or first.get("init_args", {}).get("version") != stage.name:

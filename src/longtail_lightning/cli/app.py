@@ -7,22 +7,32 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSync, Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._known_classes import require_known
+from longtail_lightning._lightning import checked_imports
 from longtail_lightning._rooms import ROOMS
 from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
 from longtail_lightning.cli._after_fit import say, say_after_fit
 from longtail_lightning.cli._argv import (
     flatten,
+    own_words,
     plain_key,
     value_of,
     with_checkpoint_last,
@@ -35,7 +45,22 @@ from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules import BaseClassifier
+from longtail_lightning.modules._description import PARTS
 
+# What the config beside a checkpoint may name: parts, and what a trainer takes.
+KINDS = (
+    *PARTS,
+    L.LightningDataModule,
+    L.Callback,
+    Logger,
+    Profiler,
+    Strategy,
+    Accelerator,
+    CheckpointIO,
+    Precision,
+    ClusterEnvironment,
+    LayerSync,
+)
 # Callbacks that are always there, with an option of their own each.
 OPTIONS: dict[str, type[L.Callback]] = {
     "logit_adjustment": LogitAdjustment,
@@ -52,8 +77,9 @@ PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, 
 class LongTailCLI(LightningCLI):
     """LightningCLI with the links, defaults and closing words of this library."""
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], named: Sequence[str] = ()) -> None:
         self.given = args
+        self.named = named
         self.saved: Saved | None = None
         name = Path(value_of(args, "--config", "-c") or "run").stem
         super().__init__(
@@ -105,7 +131,7 @@ class LongTailCLI(LightningCLI):
             self.saved = saved
         if saved.hparams is None:
             return
-        saved.require_known_class()
+        saved.require_known_class(self.named)
         before = dict(self._model_values())
         model = {"class_path": saved.class_path, "dict_kwargs": saved.hparams}
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
@@ -201,12 +227,25 @@ class _WithoutForeignCounts(L.Callback):
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     leave_out_advertisements(args[0])
-    with one_sentence():
+    named = own_words(args)
+    with imports_of(args, named), one_sentence():
         try:
-            LongTailCLI(prepared(list(args)))
+            LongTailCLI(prepared(list(args)), named)
         except SIGTERMException:  # Lightning exits with status 0, as if the run had finished
             return 128 + signal.SIGTERM
     return 0
+
+
+def imports_of(args: Sequence[str], named: Sequence[str]) -> AbstractContextManager[None]:
+    """Import nothing that only a checkpoint, or the config beside it, asks for.
+
+    Args:
+        args: the command line.
+        named: what may be imported is in these texts, see `own_words`.
+    """
+    if value_of(args, "--ckpt_path") is None:
+        return nullcontext()
+    return checked_imports(partial(require_known, kinds=KINDS, named=named))
 
 
 def prepared(args: list[str]) -> list[str]:

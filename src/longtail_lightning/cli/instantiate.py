@@ -11,9 +11,9 @@ from jsonargparse import SUPPRESS, ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.cli._argv import with_recipes
+from longtail_lightning.cli._argv import own_words, with_recipes
 from longtail_lightning.cli._messages import one_sentence
-from longtail_lightning.cli.app import OPTIONS, PARSER, LongTailCLI, leave_out_advertisements, prepared
+from longtail_lightning.cli.app import OPTIONS, PARSER, LongTailCLI, imports_of, leave_out_advertisements, prepared
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules._checkpoint import read_checkpoint
 
@@ -39,11 +39,12 @@ def load_trained(path: str | Path, components: Sequence[str]) -> tuple[L.Lightni
         components: `--data ...`, `--config ...`, where other data than those of the run are wanted.
     """
     leave_out_advertisements("test")
-    args = prepared(["test", *components, f"--ckpt_path={path}"])
+    given = ["test", *components, f"--ckpt_path={path}"]
+    args, named = prepared(given), own_words(given)
     if not Path(path).is_file():
         raise LongTailError(f"--ckpt_path {path}: give the file of a checkpoint.")
-    with one_sentence():
-        cli = _WithoutTrainer([*args, "--trainer.logger=false"])
+    with imports_of(given, named), one_sentence():
+        cli = _WithoutTrainer([*args, "--trainer.logger=false"], named)
         checkpoint = read_checkpoint(path)
         cli.model.on_load_checkpoint(checkpoint)
         cli.model.load_state_dict(checkpoint["state_dict"], strict=cli.model.strict_loading)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.cli._import import with_imports
 from longtail_lightning.cli.run_help import RUN, run_help
 
 HELP = """\
@@ -30,7 +31,8 @@ usage: ltl COMMAND [options]
 
 --config takes a file or the name of a packaged recipe. `ltl COMMAND --help` tells more; of a recipe with
 several stages, `ltl fit --config staged_quickstart --help`.
-With --debug, errors show their traceback. `ltl --version` prints the version.
+--import MODULE imports a module of yours first, so that a checkpoint may hold classes of it: files alone import
+nothing. With --debug, errors show their traceback. `ltl --version` prints the version.
 """
 
 
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     try:
-        return _dispatch(args)
+        return _dispatch(with_imports(args))
     except LongTailError as error:
         if debug:
             raise

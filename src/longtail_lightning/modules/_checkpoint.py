@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
-from torch import nn
+from torch import Tensor, nn
 
 import longtail_lightning
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._known_classes import UnknownClassError, class_named
 from longtail_lightning._lightning import HYPER_PARAMETERS, attached_trainer
 from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild, without_starts
 from longtail_lightning._torch_files import read_torch_file
-
-KEY = "longtail_lightning"
+from longtail_lightning.modules._description import KEY, require_description, require_plausible_size
 
 
 class MissingPart(nn.Module):
@@ -79,7 +77,8 @@ def _shared(module: Any) -> list[list[str]]:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a checkpoint of Lightning holds: tensors and plain values."""
     checkpoint = read_torch_file(path)
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise LongTailError(f"{path} is not a checkpoint of Lightning: give another file.")
     return checkpoint
 
@@ -104,7 +103,9 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
             continue
         described.add(name)
         if _described(part)["spec"] != saved["spec"]:
-            made = rebuild(saved["spec"], getattr(module, "class_counts", None))
+            counts = getattr(module, "class_counts", None)
+            require_plausible_size(name, saved["spec"], counts, checkpoint["state_dict"])
+            made = rebuild(saved["spec"], counts)
             setattr(module, name, made.to(module.device) if isinstance(made, nn.Module) else made)
     for first, *others in checkpoint.get(KEY, {}).get("shared", ()):
         if {name.partition(".")[0] for name in (first, *others)} <= described:
@@ -139,7 +140,8 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module]) -> L.Lightnin
             f"{path} does not describe its parts, so it was not written by a module of this library: build your "
             "module, and read the weights with longtail_lightning.load_weights(module, path)."
         )
-    cls = _module_class(checkpoint[KEY]["class_path"], path)
+    require_description(checkpoint, path)
+    cls = _module_class(checkpoint[KEY]["class_path"])
     accepted = inspect.signature(cls).parameters
     saved = checkpoint.get(HYPER_PARAMETERS, {})
     # The command line keeps settings of parts and optimizers here; the descriptions of the parts replace them.
@@ -169,11 +171,9 @@ def _is_spec(value: Any) -> bool:
     return isinstance(value, dict) and "class_path" in value
 
 
-def _module_class(class_path: str, path: str | Path) -> Any:
+def _module_class(class_path: str) -> Any:
     """The class that a checkpoint names: of this package, or imported already."""
-    name, _, attribute = class_path.rpartition(".")
-    module = import_module(name) if name.split(".")[0] == "longtail_lightning" else sys.modules.get(name)
-    cls = getattr(module, attribute, None)
-    if not (isinstance(cls, type) and issubclass(cls, L.LightningModule)):
-        raise LongTailError(f"{path} is of a {class_path}, which is not imported: import {name!r} first.")
+    cls = class_named(class_path)
+    if cls is None or not issubclass(cls, L.LightningModule):
+        raise UnknownClassError(class_path)
     return cls

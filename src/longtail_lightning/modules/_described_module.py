@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._lightning import attached_trainer
+from longtail_lightning._known_classes import require_known
+from longtail_lightning._lightning import attached_trainer, checked_imports
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.datasets import ImageTransforms
-from longtail_lightning.modules._checkpoint import KEY, describe_module, restore_parts, restore_trainable
+from longtail_lightning.modules._checkpoint import describe_module, restore_parts, restore_trainable
+from longtail_lightning.modules._description import KEY, PARTS, require_description
 
 
 class DescribedModule(L.LightningModule):
@@ -88,6 +92,32 @@ class DescribedModule(L.LightningModule):
             if bind is not None and bound is not None and ClassCounts(bound) == before:
                 bind(counts)
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Lightning's method, with its arguments; no code of the file is run, and no module imported because of it.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: where tensors go, as in `torch.load`.
+            hparams_file: hyper-parameters in the place of those of the checkpoint.
+            strict: whether all weights have to match.
+            weights_only: only tensors and plain values are read; False runs code of the file.
+            kwargs: arguments of the module, such as parts that the checkpoint cannot describe.
+        """
+        weights_only = True if weights_only is None else weights_only
+        with checked_imports(partial(require_known, kinds=PARTS)):
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+            )
+
     # -- hooks -----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -120,6 +150,7 @@ class DescribedModule(L.LightningModule):
         describe_module(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_description(checkpoint, "The checkpoint")
         trainer = attached_trainer(self)
         fits = trainer is not None and trainer.state.fn == "fit"
         card = checkpoint.get(KEY, {}).get("card")

@@ -21,7 +21,8 @@ from longtail_lightning.backbones._last_block import last_block
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.heads import Head, LinearHead
 from longtail_lightning.losses import LongTailLoss
-from longtail_lightning.modules._checkpoint import KEY, MissingPart
+from longtail_lightning.modules._checkpoint import MissingPart
+from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 

@@ -1,0 +1,121 @@
+"""What a checkpoint says about its module, checked before anything is built from it: anybody may have written it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._lightning import HYPER_PARAMETERS
+from longtail_lightning._spec import rebuild
+from longtail_lightning.counts import ClassCounts
+
+KEY = "longtail_lightning"
+PARTS = (nn.Module, Optimizer, LRScheduler)
+"""Kinds of what a checkpoint may ask to be built."""
+# No size in the settings of a module is larger.
+_ABSURD = 10**9
+# Larger numbers in a description may be sizes that no memory holds.
+_LARGE = 20_000
+_FIELDS: dict[str, type | tuple[type, ...]] = {"class_path": str, "parts": dict, "card": dict}
+_CARD: dict[str, type | tuple[type, ...]] = {
+    "class_names": (list, type(None)),
+    "class_counts": list,
+    "many": int,
+    "few": int,
+    "input": (dict, type(None)),
+}
+
+
+def require_description(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a description that is not of the form that this library writes.
+
+    Args:
+        checkpoint: as it was read; one without a description passes.
+        path: its file.
+    """
+    described, settings = checkpoint.get(KEY, {}), checkpoint.get(HYPER_PARAMETERS, {})
+    wrong = _wrong(described, _FIELDS, "") if KEY in checkpoint else None
+    if not isinstance(settings, Mapping) or any(number > _ABSURD for number in _numbers(settings)):
+        wrong = HYPER_PARAMETERS
+    if described and wrong is None:
+        wrong = _wrong(described["card"], _CARD, "card.") or _wrong_part(described) or _wrong_classes(described["card"])
+    if wrong is not None:
+        raise LongTailError(
+            f"{path} describes its module in a form that this version does not read ({wrong}): it is damaged, or of "
+            "another version; give another file."
+        )
+
+
+def _wrong(values: Any, fields: Mapping[str, type | tuple[type, ...]], prefix: str) -> str | None:
+    if not isinstance(values, dict):
+        return prefix.rstrip(".") or "no description"
+    return next((f"{prefix}{key}" for key, kind in fields.items() if not isinstance(values.get(key), kind)), None)
+
+
+def _wrong_part(described: Mapping[str, Any]) -> str | None:
+    for name, part in described["parts"].items():
+        if not isinstance(part, dict) or not isinstance(part.get("class"), str) or "spec" not in part:
+            return f"parts.{name}"
+    shared = described.get("shared", [])
+    good = isinstance(shared, list) and all(
+        isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in shared
+    )
+    return None if good else "shared"
+
+
+def _wrong_classes(card: Mapping[str, Any]) -> str | None:
+    counts, names = card["class_counts"], card["class_names"]
+    if not all(type(count) is int for count in counts):
+        return "card.class_counts"
+    if names is not None and (len(names) != len(counts) or not all(isinstance(name, str) for name in names)):
+        return "card.class_names"
+    return None
+
+
+def require_plausible_size(
+    name: str, spec: Any, class_counts: ClassCounts | None, state_dict: Mapping[str, Tensor]
+) -> None:
+    """Refuse a part that is much larger than the weights that come with it, before it fills the memory.
+
+    Args:
+        name: of the part.
+        spec: its description.
+        class_counts: for parts that need them.
+        state_dict: the weights.
+    """
+    if not any(number > _LARGE for number in _numbers(spec)):
+        return
+    with torch.device("meta"):  # nothing is allocated
+        part = rebuild(spec, class_counts)
+    asked = sum(tensor.numel() for module in _modules(part) for tensor in [*module.parameters(), *module.buffers()])
+    held = sum(tensor.numel() for tensor in state_dict.values() if isinstance(tensor, Tensor))
+    if asked > 2 * held + 1_000_000:
+        raise LongTailError(
+            f"The checkpoint's {name} has {asked:,} numbers and its weights have {held:,}: the file is damaged, or "
+            "made to fill the memory."
+        )
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)):
+        yield abs(value) if isinstance(value, int) else 0
+
+
+def _modules(part: Any) -> Iterator[nn.Module]:
+    if isinstance(part, nn.Module):
+        yield part
+    elif isinstance(part, (list, dict)):
+        for item in part.values() if isinstance(part, dict) else part:
+            yield from _modules(item)

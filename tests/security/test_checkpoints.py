@@ -1,0 +1,268 @@
+"""A checkpoint from a stranger runs no code, through whichever door it comes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from longtail_lightning import BaseClassifier, CIFARResNet, Decoupled, LongTailError, load, load_weights
+from tests.cli.conftest import TINY
+from tests.security.conftest import Shell
+from tests.tiny import tiny_data, tiny_model, tiny_trainer
+
+NET = {"class_path": "evilmod.Net", "init_args": {"in_features": 4, "out_features": 4}}
+PROCESS = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "ran"]}}
+
+
+def settings(**values):
+    return lambda checkpoint: checkpoint["hyper_parameters"].update(values)
+
+
+def description(**values):
+    return lambda checkpoint: checkpoint["longtail_lightning"].update(values)
+
+
+def part(name, spec):
+    def change(checkpoint):
+        checkpoint["longtail_lightning"]["parts"][name]["spec"] = spec
+
+    return change
+
+
+def pickled(checkpoint):
+    checkpoint["hyper_parameters"]["extra"] = Shell()
+
+
+HOSTILE = {
+    "class of the model": settings(_class_path="evilmod.Module"),
+    "instantiator": settings(_instantiator="evilmod.function"),
+    "backbone": settings(backbone=NET),
+    "loss": settings(loss={"class_path": "evilmod.Net"}),
+    "inside a backbone": settings(
+        backbone={"class_path": "longtail_lightning.backbones.TimmBackbone", "init_args": {"name": NET}}
+    ),
+    "optimizer": settings(optimizer="evilmod.function"),
+    "optimizer with arguments": settings(optimizer={"class_path": "evilmod.function", "init_args": {"lr": 1}}),
+    "schedule": settings(lr_scheduler="evilmod.function"),
+    "an imported function": settings(optimizer="os.system"),
+    "an imported class": settings(optimizer=PROCESS),
+    "a function of torch": settings(optimizer={"class_path": "torch.load", "init_args": {"f": "x.ckpt"}}),
+    "a file of the package": settings(optimizer="longtail_lightning._files.write_text"),
+    "through the package": settings(backbone={"class_path": "longtail_lightning._files.os.system"}),
+    "described class": description(class_path="evilmod.Module"),
+    "described part": part("head", NET),
+    "described in a list": part("head", [NET]),
+    "described in a Sequential": part("head", {"class_path": "torch.nn.Sequential", "named": {"0": NET}}),
+    "described function": part("head", {"class_path": "os.system", "init_args": {"command": "touch ran"}}),
+    "described process": part("head", PROCESS),
+    "pickle": pickled,
+}  # fmt: skip
+DOORS = {
+    "test": lambda path: ["test", f"--ckpt_path={path}", *TINY],
+    "config": lambda path: ["validate", f"--ckpt_path={path}", "--config=own.yaml"],
+    "fit": lambda path: ["fit", f"--ckpt_path={path}", "--config=own.yaml", "--trainer.max_epochs=2"],
+    "pictures": lambda path: ["predict", f"--ckpt_path={path}", "--images=photos"],
+    "tau": lambda path: ["tau", f"--ckpt_path={path}", *TINY],
+}
+
+
+PAIRS = [(attack, door) for attack in HOSTILE for door in ("test", "fit")]
+PAIRS += [
+    (attack, door) for attack in ("backbone", "described part", "pickle") for door in ("config", "pictures", "tau")
+]
+
+
+@pytest.mark.parametrize(("attack", "door"), PAIRS)
+def test_the_command_line(ltl, stranger, trained, attack, door):
+    path = stranger(HOSTILE[attack])
+    Path("own.yaml").write_text((trained / "config_fit.yaml").read_text())
+    Path("photos").mkdir()
+    status, _, err = ltl(*DOORS[door](path))
+    # What is not used does not matter; what is used is refused in one sentence.
+    assert status == 0 or (status == 2 and err.splitlines()[-1].startswith("ltl: error: ")), err
+    assert "Traceback" not in err
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_python(stranger, attack):
+    path = stranger(HOSTILE[attack])
+    data = tiny_data()
+    for use in (
+        lambda: load(path),
+        lambda: BaseClassifier.load_from_checkpoint(path),
+        lambda: Decoupled.load_from_checkpoint(path),
+        lambda: Decoupled(data.class_counts, checkpoint=str(path)),
+        lambda: load_weights(CIFARResNet(8, width=4), path),
+        lambda: CIFARResNet(8, width=4, weights=str(path)),
+        lambda: tiny_trainer().test(tiny_model(data), data, ckpt_path=path, weights_only=True, verbose=False),
+    ):
+        with suppress(Exception):  # Lightning and torch refuse in words of their own
+            use()
+        assert not Path("ran").exists()
+
+
+def test_what_is_refused_is_named(ltl, stranger):
+    path = stranger(HOSTILE["backbone"])
+    status, _, err = ltl("test", "--ckpt_path", path, *TINY)
+    assert status == 2
+    assert "names evilmod.Net, which is no class of this library" in err
+    assert "--import evilmod" in err
+    with pytest.raises(LongTailError, match=r"names evilmod\.Net"):
+        BaseClassifier.load_from_checkpoint(path)
+    with pytest.raises(LongTailError, match=r"names evilmod\.Net"):
+        load(stranger(HOSTILE["described part"]))
+
+
+def test_the_name_of_a_checkpoint_names_no_class(ltl, stranger):
+    path = stranger(HOSTILE["backbone"]).rename("evilmod.Net")
+    for word in ([f"--ckpt_path={path}"], ["--ckpt_path", path]):
+        assert ltl("test", *word, *TINY)[0] == 2
+        assert not Path("ran").exists()
+
+
+def test_the_user_may_name_a_module(ltl, stranger, monkeypatch):
+    Path("mine.py").write_text("from torch import nn\nclass Head(nn.Linear):\n    pass\n")
+    head = {"class_path": "mine.Head", "init_args": {"in_features": 16, "out_features": 6, "bias": True}}
+    path = stranger(part("head", head))
+    Path("photos").mkdir()
+    Image.new("RGB", (40, 40)).save("photos/a.png")
+    commands = (["predict", "--images=photos", "--ckpt_path", path], ["test", "--ckpt_path", path, *TINY])
+    for command in commands:
+        status, _, err = ltl(*command)
+        assert status == 2
+        assert "--import mine" in err
+    for command in commands:
+        status, _, err = ltl(*command, "--import", "mine")
+        assert status == 0, err
+    assert ltl("test", "--ckpt_path", path, *TINY, "--import=mine_")[0] == 2
+    assert ltl("test", "--ckpt_path", path, *TINY, "--import")[0] == 2
+
+
+def test_where_a_model_began_is_not_asked_again(stranger):
+    def change(checkpoint):
+        spec = checkpoint["longtail_lightning"]["parts"]["backbone"]["spec"]
+        spec["init_args"]["weights"] = "x.ckpt"
+
+    def other(checkpoint):
+        change(checkpoint)
+        checkpoint["hyper_parameters"]["backbone"]["init_args"]["weights"] = "nowhere.pt"
+
+    for changed in (change, other):
+        path = stranger(changed)
+        assert load(path).module.backbone.weights is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        description(card=None),
+        description(card=[]),
+        description(parts=[1]),
+        description(parts={"head": None}),
+        description(class_path=7),
+        description(shared=[["head"], [7]]),
+        lambda checkpoint: checkpoint["longtail_lightning"]["card"].update(class_counts=10**11),
+        lambda checkpoint: checkpoint["longtail_lightning"]["card"].update(class_counts=["a"]),
+        lambda checkpoint: checkpoint["longtail_lightning"]["card"].update(class_names=["a"]),
+        lambda checkpoint: checkpoint["longtail_lightning"]["card"].update(many="x"),
+        lambda checkpoint: checkpoint.update(hyper_parameters=[1]),
+        lambda checkpoint: checkpoint.update(longtail_lightning=3),
+        lambda checkpoint: checkpoint.update(state_dict=3),
+        lambda checkpoint: checkpoint.update(state_dict={"head.weight": "text"}),
+        settings(num_classes=10**11),
+        lambda checkpoint: checkpoint["longtail_lightning"]["parts"]["head"]["spec"]["init_args"].update(
+            num_classes=10**9
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(ltl, stranger, change):
+    path = stranger(change)
+    with pytest.raises(LongTailError):
+        load(path)
+    for door in ("test", "tau"):
+        status, _, err = ltl(*DOORS[door](path))
+        assert status == 2, err
+        assert "Traceback" not in err
+
+
+def test_the_best_checkpoint_of_a_resumed_run_is_not_a_strangers(stranger):
+    """A clean last.ckpt that names a second file, a pickle, as the best one."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from longtail_lightning import ClassifierRetraining
+
+    torch.save(Shell(), "best.ckpt")
+    data = tiny_data()
+    first = tiny_trainer(max_epochs=1, enable_checkpointing=True, callbacks=[ModelCheckpoint("own", save_last=True)])
+    first.fit(tiny_model(data), data)
+    saved = torch.load("own/last.ckpt", weights_only=True)
+    (state,) = (value for name, value in saved["callbacks"].items() if name.startswith("ModelCheckpoint"))
+    for place in ("best.ckpt", str(Path("best.ckpt").resolve()), "own/../best.ckpt"):
+        state.update(best_model_path=place)
+        torch.save(saved, "own/last.ckpt")
+        again = tiny_trainer(
+            max_epochs=1,
+            enable_checkpointing=True,
+            callbacks=[ModelCheckpoint("own"), ClassifierRetraining(methods=["ncm"])],
+        )
+        with pytest.warns(UserWarning, match="is none of this run"):
+            again.fit(tiny_model(data), data, ckpt_path="own/last.ckpt", weights_only=True)
+        assert not Path("ran").exists()
+
+
+CONFIGS = {
+    "callback": {"trainer": {"callbacks": [{"class_path": "evilmod.Net"}]}},
+    "function of a callback": {
+        "trainer": {
+            "callbacks": [
+                {
+                    "class_path": "lightning.pytorch.callbacks.LambdaCallback",
+                    "init_args": {"on_test_start": "evilmod.function"},
+                }
+            ]
+        }
+    },
+    "logger": {"trainer": {"logger": {"class_path": "evilmod.Net"}}},
+    "strategy": {"trainer": {"strategy": {"class_path": "evilmod.Net"}}},
+    "plugin": {"trainer": {"plugins": [{"class_path": "evilmod.Net"}]}},
+    "data": {"data": {"class_path": "evilmod.Net"}},
+    "model": {"model": {"class_path": "evilmod.Module"}},
+    "process": {"trainer": {"logger": {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "ran"]}}}},
+}
+
+
+@pytest.mark.parametrize("attack", CONFIGS)
+def test_the_config_beside_a_checkpoint(ltl, stranger, trained, attack):
+    path = stranger(lambda checkpoint: None)
+    config = yaml.safe_load((trained / "config_fit.yaml").read_text())
+    for key, values in CONFIGS[attack].items():
+        if "class_path" in values:
+            config[key] = values
+        else:
+            config[key].update(values)
+    Path("config_fit.yaml").write_text(yaml.safe_dump(config))
+    status, _, err = ltl("test", "--ckpt_path", path)
+    assert status == 2
+    assert "is no class of this library" in err or "evilmod" in err
+    assert not Path("ran").exists()
+
+
+def test_a_config_further_above_is_not_taken(ltl, stranger, trained):
+    path = stranger(lambda checkpoint: None)
+    Path("config_fit.yaml").write_text((trained / "config_fit.yaml").read_text())
+    assert ltl("test", "--ckpt_path", path)[0] == 0
+    for folder in ("below", "below/checkpoints"):
+        Path(folder).mkdir()
+        (Path(folder) / "x.ckpt").write_bytes(path.read_bytes())
+    status, _, err = ltl("test", "--ckpt_path", "below/x.ckpt")
+    assert status == 2
+    assert "add --config FILE or --data CLASS" in err
+    assert ltl("test", "--ckpt_path", "below/checkpoints/x.ckpt")[0] == 2
+    Path("config_fit.yaml").rename("below/config_fit.yaml")
+    assert ltl("test", "--ckpt_path", "below/checkpoints/x.ckpt")[0] == 0, "as `ltl fit` lays them out"
