@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from longtail_lightning.datasets import read_npz
 
 
 def test_of_a_data_module(ltl):
@@ -127,3 +130,12 @@ def test_more_classes_than_memory(ltl, number):
     assert status == 2
     assert "Traceback" not in err
     assert "num_classes" in err
+
+
+def test_a_tensor_file_that_unpacks_to_terabytes(ltl, monkeypatch):
+    monkeypatch.setattr(read_npz, "MAX_UNPACKED", 1_000_000)
+    with zipfile.ZipFile("labels.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("labels/data/0", bytes(2_000_000))
+    status, _, err = ltl("counts", "labels.pt")
+    assert status == 2
+    assert "labels/data/0 unpacks from" in err

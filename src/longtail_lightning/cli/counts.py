@@ -93,7 +93,9 @@ def _read_npy(path: Path, column: str) -> Any:
 
 def _read_pt(path: Path, column: str) -> Any:
     from longtail_lightning._torch_files import read_torch_file
+    from longtail_lightning.datasets.read_npz import require_possible_zip
 
+    require_possible_zip(path)
     return read_torch_file(path)
 
 

@@ -246,8 +246,7 @@ def _load(path: Path) -> Any:
             # Copy on write: a large file is read as it is needed.
             return np.load(path, mmap_mode="c", allow_pickle=False)
         if path.suffix in (".pt", ".pth"):
-            if zipfile.is_zipfile(path):
-                require_possible_zip(path)
+            require_possible_zip(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except LongTailError:
         raise

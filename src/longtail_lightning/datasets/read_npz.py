@@ -20,6 +20,8 @@ class Npz(Mapping[str, np.ndarray]):
     """The arrays of an .npz file, each read when it is asked for; no file stays open."""
 
     def __init__(self, path: Path) -> None:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile(str(path))
         require_possible_zip(path)
         self.path = path
         with np.load(path, allow_pickle=False) as file:
@@ -38,9 +40,9 @@ class Npz(Mapping[str, np.ndarray]):
 
 
 def require_possible_zip(path: Path) -> None:
-    """Refuse a zip file whose members unpack to many times their own size."""
+    """Refuse a zip file whose members unpack to many times their own size; other files are not looked at."""
     if not zipfile.is_zipfile(path):
-        raise zipfile.BadZipFile(str(path))
+        return
     with zipfile.ZipFile(path) as file:
         for member in file.infolist():
             if member.file_size > max(MAX_UNPACKED, MAX_RATIO * member.compress_size):
