@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -33,19 +34,42 @@ def replace_file(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
         write: gets the open file.
     """
     path = Path(path)
-    # Of its own for each writer: threads share the number of their process, and containers count from 1.
-    unfinished = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        unfinished, file = _begin(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(unfinished, "wb") as file:
+            with file:
                 write(file)
                 to_disk(file)
-            os.replace(unfinished, path)
+                os.replace(unfinished, path)
             _folder_to_disk(path.parent)
         finally:
             unfinished.unlink(missing_ok=True)
     return path
+
+
+def _begin(path: Path) -> tuple[Path, IO[bytes]]:
+    """An unfinished file, locked, so that others see that its writer lives."""
+    while True:
+        # Of its own for each writer: threads share the number of their process, and containers count from 1.
+        unfinished = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
+        file = open(unfinished, "w+b")  # noqa: SIM115
+        with suppress(OSError):  # a file system without locks
+            if fcntl is not None:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if unfinished.exists():  # else somebody took it for abandoned before it was locked
+            return unfinished, file
+        file.close()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Delete the unfinished files of killed writers of a file."""
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError), open(unfinished, "rb") as file:  # it has ended meanwhile, or is locked
+            if fcntl is not None:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unfinished.unlink()
 
 
 def replace_file_with_checksum(path: str | Path, write: Callable[[Any], Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ ROOMS = (
     "data",
     "curation",
     "report",
+    "plugins",
     "callbacks",
     "modules",
 )

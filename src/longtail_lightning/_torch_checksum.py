@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -13,9 +12,11 @@ from typing import IO, Any, Literal
 from longtail_lightning._errors import LongTailError
 
 State = Literal["whole", "no checksum"]
+_START = b"PK\x03\x04"
 # The end of an archive: its signature, sixteen bytes, and the length of the comment that follows.
 _END = b"PK\x05\x06"
 _END_BYTES = 22
+_LONGEST_COMMENT = 0xFFFF
 _MARK = b"longtail-lightning sha256:"
 _COMMENT_BYTES = len(_MARK) + 64
 _BLOCK = 1 << 20
@@ -39,7 +40,7 @@ def write_with_checksum(file: IO[bytes], write: Callable[[Any], Any]) -> None:
 
     Args:
         file: an empty file, open for reading and writing.
-        write: gets something with a `write` method.
+        write: gets something with the methods `write` and `flush`.
     """
     hashing = _Hashing(file)
     write(hashing)
@@ -54,10 +55,7 @@ def check_members(path: Path) -> None:
     Args:
         path: a file of torch.
     """
-    if not zipfile.is_zipfile(path):
-        with open(path, "rb") as file:
-            if file.read(4) == b"PK\x03\x04":
-                raise DamagedFileError(path, "its end is missing")
+    if _comment(path) is None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -67,7 +65,9 @@ def check_members(path: Path) -> None:
                 with archive.open(member) as file:
                     while file.read(_BLOCK):  # compares the CRC at its end
                         pass
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
+    except DamagedFileError:
+        raise
+    except Exception as error:  # zipfile has no error of its own for each field of an archive that may be damaged
         raise DamagedFileError(path, " ".join(str(error).split()) or type(error).__name__) from error
 
 
@@ -80,25 +80,35 @@ def check_checksum(path: Path) -> State:
     Returns:
         Whether there is one.
     """
-    size = path.stat().st_size
+    comment = _comment(path)
+    if comment is None or not (comment.startswith(_MARK) or len(comment) == _COMMENT_BYTES):
+        return "no checksum"
+    digest = hashlib.sha256()
+    left = path.stat().st_size - len(comment) - 2
     with open(path, "rb") as file:
-        file.seek(max(0, size - _END_BYTES - _COMMENT_BYTES))
-        tail = file.read()
-        comment, length = tail[_END_BYTES:], tail[_END_BYTES - 2 : _END_BYTES]
-        if comment[: len(_MARK)] != _MARK and not (
-            tail[:4] == _END and length == struct.pack("<H", _COMMENT_BYTES) and len(comment) == _COMMENT_BYTES
-        ):
-            return "no checksum"
-        digest = hashlib.sha256()
-        file.seek(0)
-        left = size - _COMMENT_BYTES - 2
         while left and (block := file.read(min(_BLOCK, left))):
             digest.update(block)
             left -= len(block)
-    digest.update(b"\0\0")
-    if comment != _MARK + digest.hexdigest().encode() or length != struct.pack("<H", _COMMENT_BYTES):
+    digest.update(b"\0\0")  # the length of the comment, before there was one
+    if comment != _MARK + digest.hexdigest().encode():
         raise DamagedFileError(path, "its checksum differs")
     return "whole"
+
+
+def _comment(path: Path) -> bytes | None:
+    """The comment of an archive; None for a file of another kind."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(len(_START))
+        file.seek(max(0, size - _END_BYTES - _LONGEST_COMMENT))
+        tail = file.read()
+    if start != _START:
+        return None
+    place = tail.rfind(_END)
+    comment = tail[place + _END_BYTES :]
+    if place < 0 or tail[place + _END_BYTES - 2 : place + _END_BYTES] != struct.pack("<H", len(comment)):
+        raise DamagedFileError(path, "its end is missing")
+    return comment
 
 
 class _Hashing:
@@ -111,3 +121,6 @@ class _Hashing:
     def write(self, block: Any) -> int:
         self.digest.update(block)
         return self._file.write(block)
+
+    def flush(self) -> None:
+        self._file.flush()

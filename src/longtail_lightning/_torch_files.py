@@ -1,33 +1,63 @@
-"""Files of torch and of safetensors, read without running code from them."""
+"""Files of torch and of safetensors: written whole, and read without running code from them."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._files import replace_file
+from longtail_lightning._torch_checksum import check_checksum, check_members, write_with_checksum
 
 
-def read_torch_file(path: str | Path) -> Any:
+def write_torch_file(path: str | Path, value: Any) -> Path:
+    """Write what `torch.save` writes, as a whole, with a checksum inside.
+
+    Args:
+        path: the file.
+        value: tensors and plain values.
+    """
+    return replace_file(path, lambda file: write_with_checksum(file, partial(torch.save, value)))
+
+
+def read_torch_file(path: str | Path, *, verify: bool = False) -> Any:
     """Tensors and plain values of a file that `torch.save` or safetensors has written.
 
     Args:
         path: the file.
+        verify: compare the whole file with its checksum, if it has one; parts of it are compared always.
     """
     path = Path(path)
     if not path.is_file():
         raise LongTailError(f"{path}: there is no such file.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if verify:
+        check_checksum(path)
+    return load_torch_file(path, map_location="cpu")
+
+
+def load_torch_file(path: str | Path, *, map_location: Any, weights_only: bool = True) -> Any:
+    """What `torch.load` gives, of a file whose parts are as they were written.
+
+    Args:
+        path: the file.
+        map_location: where tensors go.
+        weights_only: run no code of the file.
+    """
+    check_members(Path(path))
+    if not weights_only:
+        return torch.load(path, map_location=map_location, weights_only=False)
     try:
         # Many public checkpoints hold the settings of their training script as a Namespace, which runs no code.
         with torch.serialization.safe_globals([Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # what torch raises depends on what the file holds
-        if foreign := _foreign_classes(path):
+        if foreign := _foreign_classes(Path(path)):
             if any(name.startswith("torch.nn.modules.") for name in foreign):
                 raise LongTailError(
                     f"{path} holds a whole module, which can only be read by running code from the file: save its "

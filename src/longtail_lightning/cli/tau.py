@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +95,7 @@ def _show(
 
 
 def _write(model: L.LightningModule, head: Any, value: float, bias: Any, path: Path, out: Path) -> None:
-    import torch
-
-    from longtail_lightning._files import replace_file
+    from longtail_lightning._torch_files import write_torch_file
     from longtail_lightning.callbacks._heads import replacement_for
     from longtail_lightning.heads import TauNormalizedHead
     from longtail_lightning.modules._checkpoint import read_checkpoint
@@ -110,4 +107,4 @@ def _write(model: L.LightningModule, head: Any, value: float, bias: Any, path: P
         checkpoint.pop(key, None)
     checkpoint["state_dict"] = model.state_dict()
     model.on_save_checkpoint(checkpoint)
-    replace_file(out, partial(torch.save, checkpoint))
+    write_torch_file(out, checkpoint)
