@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from subprocess import Popen
 from typing import Any
 
 import lightning as L
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
@@ -134,3 +137,20 @@ def stop_progress(trainer: Any) -> None:
     stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
     if stop is not None:
         stop()
+
+
+# -- several processes ---------------------------------------------------------------------------
+
+
+def processes_started_by(trainer: Any) -> list[Popen[Any]]:
+    """The processes that Lightning has started from this one for the same run."""
+    return list(getattr(trainer.strategy.launcher, "procs", ()))
+
+
+def on_death_of_a_child(end: Callable[[Sequence[Popen[Any]]], None]) -> None:
+    """Replace what Lightning does when a process that it has started fails: it kills this one, without a word.
+
+    Args:
+        end: gets the processes, in a thread of its own.
+    """
+    _ChildProcessObserver._terminate_all = lambda self: end(self._child_processes)  # type: ignore[method-assign]

@@ -32,6 +32,7 @@ from longtail_lightning.cli._argv import (
 from longtail_lightning.cli._checkpoints import Saved, with_model_of_checkpoint
 from longtail_lightning.cli._classes import take_classes_of
 from longtail_lightning.cli._messages import one_sentence
+from longtail_lightning.cli._ranks import EndOfRun, end_together
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules import BaseClassifier
@@ -157,7 +158,7 @@ class LongTailCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self.config_init[self.subcommand].trainer
         callbacks = options.get("callbacks") or []
-        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts()]
+        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts(), EndOfRun()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
             callbacks += self._default_checkpoints()
@@ -201,6 +202,7 @@ class _WithoutForeignCounts(L.Callback):
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     leave_out_advertisements(args[0])
+    end_together()
     with one_sentence():
         try:
             LongTailCLI(prepared(list(args)))

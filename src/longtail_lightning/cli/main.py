@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -40,14 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     try:
-        return _dispatch(args)
-    except LongTailError as error:
-        if debug:
-            raise
-        print(f"ltl: error: {error}", file=sys.stderr)
-        return 2
+        status = _dispatch(args)
+        sys.stdout.flush()  # a reader that is gone is noticed here
+        return status
     except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        from longtail_lightning._system_errors import sentence_for_system_error
+
+        told = str(error) if isinstance(error, LongTailError) else sentence_for_system_error(error)
+        if told is None or debug:
+            raise
+        print(f"ltl: error: {told}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(args: list[str]) -> int:
