@@ -64,7 +64,7 @@ def _of_file_system(error: OSError) -> str | None:
     if error.errno in _FULL:
         return _disk_full("" if file is None else os.fsdecode(file), _full_folders())
     # A file that is missing where the program expects one is a fault of the program.
-    if not isinstance(file, (str, bytes)) or error.errno in (None, errno.ENOENT, errno.EEXIST):
+    if not isinstance(file, (str, bytes)) or error.errno in (None, errno.ENOENT):
         return None
     fix = "change its rights, or give another place"
     if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from jsonargparse import ActionYesNo
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
@@ -19,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._rooms import ROOMS
-from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
+from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, NonFiniteOutputGuard, PredictionWriter
 from longtail_lightning.cli._after_fit import say, say_after_fit
 from longtail_lightning.cli._argv import (
     flatten,
@@ -43,6 +44,7 @@ OPTIONS: dict[str, type[L.Callback]] = {
     "predictions": PredictionWriter,
     "report": LongTailReport,
 }
+FAIL_ON_NAN = "fail_on_nan"
 # A class name without its module is understood only if the module is imported.
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
@@ -85,6 +87,12 @@ class LongTailCLI(LightningCLI):
         for key, callback in OPTIONS.items():
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults({"logit_adjustment.tau": 0.0})
+        parser.add_argument(
+            f"--{FAIL_ON_NAN}",
+            action=ActionYesNo,
+            default=False,
+            help="Whether outputs of the model that are not finite end the run with an error.",
+        )
 
     def _counts_of_model(self, counts: ClassCounts) -> list[int]:
         """A new model takes the class counts of the data; a trained one has its own, outside `fit`."""
@@ -163,9 +171,12 @@ class LongTailCLI(LightningCLI):
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
             callbacks += self._default_checkpoints()
         try:
-            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+            trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks)
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise LongTailError(f"--trainer: {' '.join(str(error).split())[:400]}") from error
+        if self.config_init[self.subcommand].get(FAIL_ON_NAN):
+            trainer.callbacks.append(NonFiniteOutputGuard())  # type: ignore[attr-defined]
+        return trainer
 
     def _default_checkpoints(self) -> list[ModelCheckpoint]:
         # Other modules may log under other names.
