@@ -23,9 +23,10 @@ _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 # Errors of torch have no type of their own: words of the message, and what to say. The first that fits.
 _WORDS = (
     (r"Too many open files|received 0 items of ancdata", OPEN_FILES),
-    (r"shared memory.*No space left|unable to (?:mmap|resize|write to) .*No space left", SHARED_MEMORY),
+    (r"shared memory.*(?:No space left|File too large)|unable to (?:mmap|resize|write to) .*No space left", SHARED_MEMORY),
     (r"CUDA out of memory", _GPU_MEMORY),
     (r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|Cannot allocate memory|std::bad_alloc", _MEMORY),
+    (r"failed to map segment from shared object", _MEMORY),
     (r"can't start new thread", _THREADS),
 )
 
@@ -43,7 +44,7 @@ def sentence_for_system_error(error: BaseException) -> str | None:
         return _MEMORY.format(_amount(str(error)))
     if isinstance(error, OSError):
         return _of_file_system(error)
-    if isinstance(error, RuntimeError):
+    if isinstance(error, (RuntimeError, ImportError)):
         text = str(error)
         for words, sentence in _WORDS:
             if re.search(words, text, re.DOTALL):
