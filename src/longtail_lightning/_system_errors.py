@@ -23,7 +23,7 @@ _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 # Errors of torch have no type of their own: words of the message, and what to say. The first that fits.
 _WORDS = (
     (r"Too many open files|received 0 items of ancdata", OPEN_FILES),
-    (r"shared memory.*(?:No space left|File too large)|unable to (?:mmap|resize|write to) .*No space left", SHARED_MEMORY),
+    (r"</?torch_\d.*(?:No space left|File too large)", SHARED_MEMORY),  # the name of a piece of shared memory
     (r"CUDA out of memory", _GPU_MEMORY),
     (r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|Cannot allocate memory|std::bad_alloc", _MEMORY),
     (r"failed to map segment from shared object", _MEMORY),

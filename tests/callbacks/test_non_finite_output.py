@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -21,7 +22,7 @@ def test_an_evaluation_ends_with_an_error_and_its_files(evaluate, capsys):
     with pytest.raises(LongTailError, match=r"^The model's output is not finite for (\d+) of \1 images of the "):
         getattr(trainer, evaluate)(model, data)
     if evaluate == "predict":
-        assert open("p.csv").read().count("\n") > 1
+        assert Path("p.csv").read_text().count("\n") > 1
     else:
         assert "all" in capsys.readouterr().out
 

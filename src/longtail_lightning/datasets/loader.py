@@ -6,7 +6,7 @@ import errno
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import mix
 from longtail_lightning._system_errors import OPEN_FILES, SHARED_MEMORY, sentence_for_system_error
-from longtail_lightning.datasets.loading_process import LoadingProcess
+from longtail_lightning.datasets.loading_process import LoadingProcess, require_files
 from longtail_lightning.datasets.nested import item_name
 from longtail_lightning.datasets.seeded_dataset import SeededDataset, collate
 
@@ -86,7 +86,10 @@ class ResumableLoader(DataLoader[Any]):
         self._done = self._begin
         batches = None
         try:
-            batches = super().__iter__()
+            if self.num_workers:
+                require_files(self.num_workers)
+            with loading_problems_named(None):
+                batches = super().__iter__()
             with loading_problems_named(batches):
                 for batch in batches:
                     if isinstance(batch, LongTailError):  # from a loading process
@@ -97,9 +100,10 @@ class ResumableLoader(DataLoader[Any]):
                     yield batch
         except (Exception, KeyboardInterrupt):
             if self.num_workers and batches is not None:
-                from longtail_lightning._lightning import end_workers  # Lightning is not needed to load data
+                with suppress(OSError, ImportError):  # without a free file descriptor nothing can be imported
+                    from longtail_lightning._lightning import end_workers  # Lightning is not needed to load data
 
-                end_workers(self, batches)
+                    end_workers(self, batches)
             raise
         finally:
             self._tell_skipped()  # of an epoch that was cut short
@@ -213,17 +217,18 @@ def loading_problems_named(batches: Any) -> Iterator[None]:
     """Say in one sentence that a loading process has died, or that the system has refused what it needs.
 
     Args:
-        batches: the iterator of a `DataLoader`.
+        batches: the iterator of a `DataLoader`; None while it is made.
     """
     try:
         yield
     except (RuntimeError, OSError, EOFError, MemoryError) as error:
+        # Without processes, what a data set raises is left as it is.
+        if (batches is None or hasattr(batches, "_workers")) and (told := sentence_for_system_error(error)):
+            raise LongTailError(told) from error
         from longtail_lightning._lightning import reason_of_death
 
         # A process that dies while it hands over a batch breaks the connection before torch notices.
         broken = isinstance(error, (ConnectionError, EOFError))
         if (reason := reason_of_death(batches, wait=broken)) is not None:
             raise WorkerDiedError(reason=reason) from error
-        if hasattr(batches, "_workers") and (told := sentence_for_system_error(error)):
-            raise LongTailError(told) from error
         raise

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._system_errors import sentence_for_system_error
+from longtail_lightning._system_errors import OPEN_FILES, sentence_for_system_error
 
 
 class LoadingProcess:
@@ -40,6 +40,23 @@ class LoadingProcess:
         sys.excepthook = _end_without_files
         if self.init is not None:
             self.init(worker)
+
+
+def require_files(processes: int) -> None:
+    """Refuse to start loading processes without free file descriptors for them: torch ends badly half-way.
+
+    Args:
+        processes: how many are to be started.
+    """
+    taken: list[int] = []
+    try:
+        for _ in range(8 * (processes + 1)):  # each takes three, and some for the batches on their way
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise LongTailError(OPEN_FILES) from error
+    finally:
+        for number in taken:
+            os.close(number)
 
 
 def one_thread(_: int) -> None:
