@@ -35,7 +35,8 @@ MUCH = 10**15
 )
 def test_memory(provoke, amount):
     assert sentence_for_system_error(raised(provoke)) == (
-        f"The memory is used up{amount}: use a smaller batch_size or fewer num_workers, or give the process more memory."
+        f"The memory is used up{amount}: use a smaller batch_size or fewer num_workers, or give the process more "
+        "memory."
     )
 
 
@@ -53,7 +54,7 @@ def test_disks():
     [
         (lambda: Path("x" * 300).touch(), f"{'x' * 300}: File name too long: give another one."),
         (lambda: Path("file/x").touch(), "file/x: Not a directory: give another one."),
-        (lambda: open("folder", "w"), "folder: Is a directory: give another one."),
+        (lambda: Path("folder").write_text(""), "folder: Is a directory: give another one."),
     ],
 )
 def test_files(provoke, sentence):
@@ -63,7 +64,7 @@ def test_files(provoke, sentence):
 
 
 def test_faults_of_the_program_are_none_of_the_system():
-    for provoke in (lambda: open("missing"), lambda: [][1], lambda: torch.zeros(2) @ torch.zeros(3)):
+    for provoke in (lambda: Path("missing").read_text(), lambda: [][1], lambda: torch.zeros(2) @ torch.zeros(3)):
         assert sentence_for_system_error(raised(provoke)) is None
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from longtail_lightning import LongTailError
 from longtail_lightning.cli._causes import causes
 from longtail_lightning.cli._messages import one_sentence
-from longtail_lightning import LongTailError
 from tests.cli.conftest import MODEL, TINY
 from tests.failures.process import sentence
 
@@ -43,17 +43,25 @@ def test_a_fault_stays_a_fault(ltl):
 
 
 def test_without_a_trainer_the_first_of_our_errors_is_told():
-    with pytest.raises(LongTailError, match="the cause"), one_sentence():
+    @one_sentence()
+    def work():
         try:
             raise LongTailError("the cause")
         finally:
             raise LongTailError("while closing")
 
+    with pytest.raises(LongTailError, match="the cause"):
+        work()
+
 
 def test_an_error_that_was_dealt_with_is_no_cause():
-    with pytest.raises(ValueError, match="the fault") as error, one_sentence():
+    @one_sentence()
+    def work():
         try:
             raise KeyError("dealt with")
         except KeyError:
             raise ValueError("the fault") from None
+
+    with pytest.raises(ValueError, match="the fault") as error:
+        work()
     assert causes(error.value) == [error.value]

@@ -50,7 +50,8 @@ def test_few_file_descriptors():
     assert status == 0, err
     assert "Traceback" not in err
     assert told == {
-        "Too many files are open at once: raise the limit with `ulimit -n 65536`, or use fewer num_workers.", "loaded"
+        "Too many files are open at once: raise the limit with `ulimit -n 65536`, or use fewer num_workers.",
+        "loaded",
     } or told == {"Too many files are open at once: raise the limit with `ulimit -n 65536`, or use fewer num_workers."}
 
 

@@ -23,9 +23,9 @@ def other_of(process):
     """The id of the process that Lightning has started from another for the same run; None before it is there."""
     for folder in Path("/proc").iterdir():
         try:
-            if f"\nPPid:\t{process}\n" in (folder / "status").read_text():
-                if b"\0LOCAL_RANK=1\0" in b"\0" + (folder / "environ").read_bytes():
-                    return int(folder.name)
+            of_ours = f"\nPPid:\t{process}\n" in (folder / "status").read_text()
+            if of_ours and b"\0LOCAL_RANK=1\0" in b"\0" + (folder / "environ").read_bytes():
+                return int(folder.name)
         except OSError:  # no process, or one that has ended
             continue
     return None
@@ -52,7 +52,7 @@ def two():
     started = []
 
     def fit(*args):
-        said = open("said.txt", "w+")
+        said = Path("said.txt").open("w+")  # noqa: SIM115
         process = start([*LTL, "fit", *MODEL, *args, *TWO], stdout=said, stderr=subprocess.STDOUT)
         other = wait_for(lambda: other_of(process.pid))
         started.extend([(process, other, said)])
@@ -116,7 +116,9 @@ def test_an_image_that_one_of_them_cannot_read(two, tmp_path):
         folder = tmp_path / "images" / split / name
         folder.mkdir(parents=True)
         for number in range(8):
-            Image.fromarray(torch.randint(0, 255, (32, 32, 3), dtype=torch.uint8).numpy()).save(folder / f"{number}.png")
+            Image.fromarray(torch.randint(0, 255, (32, 32, 3), dtype=torch.uint8).numpy()).save(
+                folder / f"{number}.png"
+            )
     bad = tmp_path / "images" / "train" / "b" / "7.png"
     bad.write_bytes(b"\x89PNG and no more")
     process, other, said = two(

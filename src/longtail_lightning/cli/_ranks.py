@@ -52,11 +52,12 @@ def end_together() -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
         os.environ[_MAIN] = str(os.getpid())
         on_death_of_a_child(lambda processes: _end(_told(processes)))
-    elif os.environ.get(_MAIN) == str(os.getppid()):
-        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    elif _MAIN in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ and sys.platform != "win32":
+        threading.Thread(target=_watch, args=(int(os.environ[_MAIN]),), daemon=True).start()
 
 
 def _watch(main: int) -> None:
+    # It may be gone already: importing torch takes seconds.
     while os.getppid() == main:
         time.sleep(1)
     _end(LOST_PROCESS)
