@@ -13,8 +13,9 @@ from tests.failures.process import LTL, run, start
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="of POSIX")
 
 
-def test_a_reader_that_goes_away():
-    process = start([*LTL, "list", "backbones"], stdout=subprocess.PIPE)
+@pytest.mark.parametrize("words", [["list"], ["list", "backbones", "*"]])  # little is written at the end, much before
+def test_a_reader_that_goes_away(words):
+    process = start([*LTL, *words], stdout=subprocess.PIPE)
     process.stdout.close()
     assert (process.wait(60), process.stderr.read()) == (0, "")
     process.stderr.close()
