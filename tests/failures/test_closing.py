@@ -64,4 +64,16 @@ def test_an_error_that_was_dealt_with_is_no_cause():
 
     with pytest.raises(ValueError, match="the fault") as error:
         work()
-    assert causes(error.value) == [error.value]
+    assert causes(error.value) == [[error.value]]
+
+
+def test_who_tells_a_cause_in_other_words_has_the_last_word():
+    @one_sentence()
+    def work():
+        try:
+            raise LongTailError("the cause")
+        except LongTailError as error:
+            raise LongTailError("of image 3: the cause") from error
+
+    with pytest.raises(LongTailError, match="of image 3"):
+        work()

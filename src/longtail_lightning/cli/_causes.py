@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from longtail_lightning._errors import LongTailError
+
 _ENDED = "_longtail_ended_run"
 
 
@@ -10,24 +12,41 @@ def mark(error: BaseException) -> None:
     vars(error)[_ENDED] = True
 
 
-def causes(error: BaseException) -> list[BaseException]:
-    """An error and those before it, the last one first; it begins with the one that ended the run, if one is marked.
+def causes(error: BaseException) -> list[list[BaseException]]:
+    """An error and those before it, the last one first, each in a list with those that it was raised `from`.
+
+    They begin with the error that ended the run, if one is marked.
 
     Examples:
         >>> try:
         ...     try:
-        ...         raise ValueError("the cause")
+        ...         raise LongTailError("the cause") from KeyError("inside")
         ...     finally:
         ...         raise OSError("while closing")
         ... except OSError as error:
-        ...     [str(cause) for cause in causes(error)]
-        ['while closing', 'the cause']
+        ...     causes(error)
+        [[OSError('while closing')], [LongTailError('the cause'), KeyError('inside')]]
     """
-    found: list[BaseException] = []
+    groups: list[list[BaseException]] = [[]]
     earlier: BaseException | None = error
-    while earlier is not None and earlier not in found:
-        found.append(earlier)
-        hidden = earlier.__suppress_context__
-        earlier = earlier.__cause__ or (None if hidden else earlier.__context__)
-    ended = [place for place, cause in enumerate(found) if vars(cause).get(_ENDED)]
-    return found[ended[-1] :] if ended else found
+    seen: set[int] = set()
+    while earlier is not None and id(earlier) not in seen:
+        seen.add(id(earlier))
+        if vars(earlier).get(_ENDED):
+            groups = [[]]
+        groups[-1].append(earlier)
+        if earlier.__cause__ is not None:
+            earlier = earlier.__cause__
+        else:
+            earlier = None if earlier.__suppress_context__ else earlier.__context__
+            groups.append([])
+    return [group for group in groups if group]
+
+
+def first_of_ours(error: BaseException) -> LongTailError | None:
+    """The sentence for the user: the first one that was raised, in the words of the last one to tell it."""
+    for group in reversed(causes(error)):
+        for cause in group:
+            if isinstance(cause, LongTailError):
+                return cause
+    return None

@@ -12,7 +12,7 @@ from longtail_lightning._distributed import LOST_PROCESS, is_lost_connection
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import signal_of_a_dead_worker
 from longtail_lightning._system_errors import sentence_for_system_error
-from longtail_lightning.cli._causes import causes
+from longtail_lightning.cli._causes import causes, first_of_ours
 from longtail_lightning.cli._foreign_messages import sentence_for, sentence_for_parser_error
 from longtail_lightning.datasets.loader import WorkerDiedError
 
@@ -23,12 +23,12 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = causes(error)
-        # Of ours, the first one: what closing raises is a consequence.
-        if ours := [cause for cause in found if isinstance(cause, LongTailError)]:
-            if ours[-1] is error:
-                raise
-            raise LongTailError(str(ours[-1])) from error
+        ours = first_of_ours(error)
+        if ours is error:
+            raise
+        if ours is not None:
+            raise LongTailError(str(ours)) from error
+        found = [cause for group in causes(error) for cause in group]
         for cause in found:
             if told := _sentence(cause):
                 raise LongTailError(told) from error

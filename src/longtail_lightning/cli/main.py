@@ -52,13 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        from longtail_lightning._system_errors import sentence_for_system_error
-
-        told = str(error) if isinstance(error, LongTailError) else sentence_for_system_error(error)
+        told = _sentence(error)
         if told is None or debug:
             raise
         print(f"ltl: error: {told}", file=sys.stderr)
         return 2
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user; None for a fault of the program, which shows its traceback."""
+    from longtail_lightning._system_errors import sentence_for_system_error
+    from longtail_lightning.cli._causes import first_of_ours
+
+    if (ours := first_of_ours(error)) is not None:
+        return str(ours)
+    if (told := sentence_for_system_error(error)) is None and "torch" in sys.modules:
+        from longtail_lightning._distributed import LOST_PROCESS, is_lost_connection
+
+        told = LOST_PROCESS if is_lost_connection(error) else None
+    return told
 
 
 def _dispatch(args: list[str]) -> int:
