@@ -33,7 +33,7 @@ def causes(error: BaseException) -> list[list[BaseException]]:
     while earlier is not None and id(earlier) not in seen:
         seen.add(id(earlier))
         if vars(earlier).get(_ENDED):
-            groups = [[]]
+            groups = groups[-1:]
         groups[-1].append(earlier)
         if earlier.__cause__ is not None:
             earlier = earlier.__cause__

@@ -27,11 +27,11 @@ def one_sentence() -> Iterator[None]:
         if ours is error:
             raise
         if ours is not None:
-            raise LongTailError(str(ours)) from error
+            raise LongTailError(str(ours)) from ours
         found = [cause for group in causes(error) for cause in group]
         for cause in found:
             if told := _sentence(cause):
-                raise LongTailError(told) from error
+                raise LongTailError(told) from cause
         if found[0] is not error:  # a fault, and another error when the run was closed
             raise found[0] from None
         raise
