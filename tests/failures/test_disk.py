@@ -63,8 +63,10 @@ COMMANDS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("how", ["size=4k", "size=24k", "ro"])
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [*((command, how) for command in COMMANDS for how in ("full", "ro")), ("fit", "size=12k"), ("fit", "size=72k")],
+)
 def test_every_command_on_a_disk_that_takes_nothing(fit, tmp_path, command, how):
     disk, images = tmp_path / "disk", tmp_path / "images"
     disk.mkdir()
@@ -74,11 +76,8 @@ def test_every_command_on_a_disk_that_takes_nothing(fit, tmp_path, command, how)
             pixels = torch.randint(0, 255, (32, 32, 3), dtype=torch.uint8).numpy()
             Image.fromarray(pixels).save(images / name / f"{number}.png")
     arguments = [word.format(ckpt=Path(checkpoint_of(fit())).resolve(), images=images) for word in COMMANDS[command]]
-    mounted = with_own_mounts(f"mount -t tmpfs -o {how} tmpfs {shlex.quote(str(disk))}", f"cd {shlex.quote(str(disk))}")
-    status, _, err = run([*mounted, *LTL, *arguments])
-    if how == "size=24k" and command != "fit":  # there is room for what is small
-        assert status in (0, 1, 2)
-        assert "Traceback" not in err
-        return
-    told = sentence(status, err)
-    assert any(words in told for words in ("full", "No space left", "Read-only")), told
+    place = shlex.quote(str(disk))
+    options, fill = (how, "true") if how != "full" else ("size=16k", "! head -c 20000 /dev/zero 2>&- >filler")
+    mounted = with_own_mounts(f"mount -t tmpfs -o {options} tmpfs {place}", f"cd {place}", fill)
+    told = sentence(*run([*mounted, *LTL, *arguments])[::2])
+    assert any(words in told for words in ("full", "No space left", "0.0 GB left", "Read-only")), told
