@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_files(provoke, sentence):
     Path("file").touch()
     Path("folder").mkdir()
     assert sentence_for_system_error(raised(provoke)) == sentence
+
+
+def test_threads():
+    before = threading.stack_size(1 << 46)  # more than there are addresses
+    try:
+        error = raised(threading.Thread(target=print).start)
+    finally:
+        threading.stack_size(before)
+    assert sentence_for_system_error(error).startswith("The system starts no more threads")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_memory_of_a_gpu():
+    error = raised(lambda: torch.empty(MUCH, dtype=torch.uint8, device="cuda"))
+    assert sentence_for_system_error(error).startswith("The memory of the GPU is used up")
 
 
 def test_faults_of_the_program_are_none_of_the_system():

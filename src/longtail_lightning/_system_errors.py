@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 
 SHARED_MEMORY = (
     "The shared memory (/dev/shm), through which loading processes hand over batches, is full: give it more room "
@@ -25,7 +26,7 @@ _WORDS = (
     (r"Too many open files|received 0 items of ancdata", OPEN_FILES),
     (r"</?torch_\d.*(?:No space left|File too large)", SHARED_MEMORY),  # the name of a piece of shared memory
     (r"CUDA out of memory", _GPU_MEMORY),
-    (r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|Cannot allocate memory|std::bad_alloc", _MEMORY),
+    (r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|Cannot allocate memory", _MEMORY),
     (r"failed to map segment from shared object", _MEMORY),
     (r"can't start new thread", _THREADS),
 )
@@ -49,9 +50,6 @@ def sentence_for_system_error(error: BaseException) -> str | None:
         for words, sentence in _WORDS:
             if re.search(words, text, re.DOTALL):
                 return sentence.format(_amount(text))
-        # torch reports by itself that a write failed, and rarely why.
-        if re.search(r"PytorchStreamWriter failed|inline_container", text) and (folders := _full_folders()):
-            return _disk_full("", folders)
     return None
 
 
@@ -61,35 +59,28 @@ def _of_file_system(error: OSError) -> str | None:
     if error.errno == errno.ENOMEM:
         return _MEMORY.format("")
     # Of a copy, the second file is the one that is written.
-    file = error.filename2 or error.filename
+    name = error.filename2 or error.filename
+    file = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
     if error.errno in _FULL:
-        return _disk_full("" if file is None else os.fsdecode(file), _full_folders())
+        full = f"{file} cannot be written: the disk is full" if file else f"A file cannot be written: {_which_disk()}"
+        return f"{full}. Free some space, or give another place."
     # A file that is missing where the program expects one is a fault of the program.
-    if not isinstance(file, (str, bytes)) or error.errno in (None, errno.ENOENT):
+    if file is None or error.errno in (None, errno.ENOENT):
         return None
     fix = "change its rights, or give another place"
     if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         fix = "give another one"
-    return f"{os.fsdecode(file)}: {error.strerror}: {fix}."
+    return f"{file}: {error.strerror}: {fix}."
 
 
-def _disk_full(file: str, folders: list[str]) -> str:
-    # Those that write buffers do not name the file; then a folder whose disk is full helps.
-    what = f"{file} cannot be written" if file else "A file cannot be written"
-    where = "" if file or not folders else f" of {' and '.join(folders)}"
-    return f"{what}: the disk{where} is full. Free some space, or give another place."
-
-
-def _full_folders() -> list[str]:
-    """The working folder and that of temporary files, if nothing more fits into them."""
+def _which_disk() -> str:
+    """The disk that is full, where an error does not name the file, as when it is closed."""
     found = []
-    for folder in dict.fromkeys((os.getcwd(), tempfile.gettempdir())):
-        try:
+    for folder in dict.fromkeys((os.curdir, tempfile.gettempdir())):
+        with suppress(OSError):  # the folder may be gone
             if shutil.disk_usage(folder).free < 1 << 20:
-                found.append(folder)
-        except OSError:  # deleted meanwhile
-            continue
-    return found
+                found.append(os.path.abspath(folder))
+    return f"the disk{' of ' if found else ''}{' and '.join(found)} is full"
 
 
 def _amount(text: str) -> str:

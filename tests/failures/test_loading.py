@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
+from longtail_lightning import LongTailError
+from longtail_lightning.datasets.loader import ResumableLoader
 from tests.cli.conftest import MODEL, TINY
 from tests.failures.process import LTL, run, sentence, with_own_mounts
 
@@ -53,6 +56,22 @@ def test_few_file_descriptors():
         "Too many files are open at once: raise the limit with `ulimit -n 65536`, or use fewer num_workers.",
         "loaded",
     } or told == {"Too many files are open at once: raise the limit with `ulimit -n 65536`, or use fewer num_workers."}
+
+
+class Functions(torch.utils.data.Dataset):
+    labels = [0] * 8
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return lambda: index
+
+
+def test_a_batch_that_cannot_be_sent():
+    loader = ResumableLoader(Functions(), batch_size=4, num_workers=1, collate_fn=list)
+    with pytest.raises(LongTailError, match=r"cannot hand over its batch .*lambda"):
+        list(loader)
 
 
 @pytest.mark.slow
