@@ -45,7 +45,7 @@ def sentence_for_system_error(error: BaseException) -> str | None:
         return _MEMORY.format(_amount(str(error)))
     if isinstance(error, OSError):
         return _of_file_system(error)
-    if isinstance(error, (RuntimeError, ImportError)):
+    if isinstance(error, (RuntimeError, ImportError, ValueError)):  # jsonargparse keeps the words alone
         text = str(error)
         for words, sentence in _WORDS:
             if re.search(words, text, re.DOTALL):
