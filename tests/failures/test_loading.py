@@ -75,8 +75,9 @@ def test_a_batch_that_cannot_be_sent():
 
 
 @pytest.mark.slow
-def test_a_small_shared_memory(tmp_path):
-    mounted = with_own_mounts("mount -t tmpfs -o size=64k tmpfs /dev/shm")
+@pytest.mark.parametrize("size", ["4k", "8k", "64k"])  # too little for semaphores, and too little for batches
+def test_a_small_shared_memory(size):
+    mounted = with_own_mounts(f"mount -t tmpfs -o size={size} tmpfs /dev/shm")
     status, _, err = run([*mounted, *LTL, "fit", *MODEL, *TINY, "--data.num_workers=2", "--trainer.max_epochs=1"])
     assert sentence(status, err).startswith("The shared memory (/dev/shm)")
 

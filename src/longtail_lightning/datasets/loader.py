@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import mix
 from longtail_lightning._system_errors import OPEN_FILES, SHARED_MEMORY, sentence_for_system_error
-from longtail_lightning.datasets.loading_process import LoadingProcess, require_files
+from longtail_lightning.datasets.loading_process import LoadingProcess, require_room
 from longtail_lightning.datasets.nested import item_name
 from longtail_lightning.datasets.seeded_dataset import SeededDataset, collate
 
@@ -87,7 +87,7 @@ class ResumableLoader(DataLoader[Any]):
         batches = None
         try:
             if self.num_workers:
-                require_files(self.num_workers)
+                require_room(self.num_workers)
             with loading_problems_named(None):
                 batches = super().__iter__()
             with loading_problems_named(batches):

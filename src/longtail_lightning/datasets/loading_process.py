@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._system_errors import OPEN_FILES, sentence_for_system_error
+from longtail_lightning._system_errors import SHARED_MEMORY, sentence_for_system_error
 
 
 class LoadingProcess:
@@ -42,20 +43,26 @@ class LoadingProcess:
             self.init(worker)
 
 
-def require_files(processes: int) -> None:
-    """Refuse to start loading processes without free file descriptors for them: torch ends badly half-way.
+def require_room(processes: int) -> None:
+    """Refuse to start loading processes that the system has no room for: torch ends badly when it fails half-way.
 
     Args:
         processes: how many are to be started.
     """
-    taken: list[int] = []
+    files: list[int] = []
+    semaphores: list[Any] = []
     try:
+        for _ in range(3 * processes + 8):  # they lie in the shared memory; each process takes three
+            semaphores.append(multiprocessing.Lock())
         for _ in range(8 * (processes + 1)):  # each takes three, and some for the batches on their way
-            taken.append(os.open(os.devnull, os.O_RDONLY))
+            files.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
-        raise LongTailError(OPEN_FILES) from error
+        told = SHARED_MEMORY if error.errno == errno.ENOSPC else sentence_for_system_error(error)
+        if told is None:
+            raise
+        raise LongTailError(told) from error
     finally:
-        for number in taken:
+        for number in files:
             os.close(number)
 
 
