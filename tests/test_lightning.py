@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from functools import partial
 from multiprocessing import get_context
+from subprocess import Popen
 from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -172,3 +176,24 @@ def test_a_progress_display_is_ended():
 
 def test_the_batches_of_a_loader_can_be_replaced():
     assert isinstance(DataLoader._index_sampler, property), "ResumableLoader replaces it"
+
+
+def test_the_death_of_a_process_that_lightning_has_started(monkeypatch):
+    observer = _lightning._ChildProcessObserver
+    monkeypatch.setattr(observer, "_terminate_all", observer._terminate_all)
+    told = []
+    _lightning.on_death_of_a_child(told.append)
+    process = Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    watching = observer(main_pid=os.getpid(), child_processes=[process], sleep_period=0)
+    watching.start()
+    watching.join(30)
+    assert told == [[process]], "Lightning now kills this process, without a word, in another way"
+
+
+def test_processes_that_lightning_has_started():
+    launcher = _SubprocessScriptLauncher(LightningEnvironment(), num_processes=2, num_nodes=1)
+    assert launcher.procs == [], "their list has another name now"
+    launcher.procs.append("process")
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
+    assert _lightning.processes_started_by(trainer) == ["process"]
+    assert _lightning.processes_started_by(tiny_trainer()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -57,3 +58,22 @@ def raise_on_all_ranks(work: Callable[[], Result]) -> Result:
         if told is not None:
             raise told
     return cast(Result, result)
+
+
+LOST_PROCESS = (
+    "Another process of this run has ended, and this one cannot go on alone: the message of the other tells why; if it "
+    "has none, the system has killed it, most often because the memory ran out."
+)
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error says that another process of the group is gone, which torch has no single type for.
+
+    Examples:
+        >>> is_lost_connection(RuntimeError("[gloo/transport/tcp/pair.cc:545] Connection closed by peer"))
+        True
+    """
+    if isinstance(error, dist.DistNetworkError):
+        return True
+    gone = r"(?s)(?:gloo|NCCL|TCPStore).*?(?:closed by peer|reset by peer|Broken pipe|remote process exited)"
+    return isinstance(error, RuntimeError) and re.search(gone, str(error)) is not None

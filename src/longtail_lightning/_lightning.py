@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from subprocess import Popen
 from typing import Any
 
 import jsonargparse._util
 import lightning as L
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 
@@ -184,3 +186,20 @@ def checked_imports(check: Callable[[str], None]) -> Iterator[None]:
     finally:
         for module in users:
             vars(module)["import_object"] = original
+
+
+# -- several processes ---------------------------------------------------------------------------
+
+
+def processes_started_by(trainer: Any) -> list[Popen[Any]]:
+    """The processes that Lightning has started from this one for the same run."""
+    return list(getattr(trainer.strategy.launcher, "procs", ()))
+
+
+def on_death_of_a_child(end: Callable[[Sequence[Popen[Any]]], None]) -> None:
+    """Replace what Lightning does when a process that it has started fails: it kills this one, without a word.
+
+    Args:
+        end: gets the processes, in a thread of its own.
+    """
+    _ChildProcessObserver._terminate_all = lambda self: end(self._child_processes)  # type: ignore[method-assign]

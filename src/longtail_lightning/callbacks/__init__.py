@@ -6,6 +6,7 @@ from longtail_lightning.callbacks.deferred_reweighting import DeferredReweightin
 from longtail_lightning.callbacks.logit_adjustment import LogitAdjustment as LogitAdjustment
 from longtail_lightning.callbacks.long_tail_report import LongTailReport as LongTailReport
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard as NonFiniteLossGuard
+from longtail_lightning.callbacks.non_finite_output import NonFiniteOutputGuard as NonFiniteOutputGuard
 from longtail_lightning.callbacks.prediction_writer import PredictionWriter as PredictionWriter
 from longtail_lightning.callbacks.tau_sweep import TauSweep as TauSweep
 
@@ -16,6 +17,7 @@ __all__ = [
     "LogitAdjustment",
     "LongTailReport",
     "NonFiniteLossGuard",
+    "NonFiniteOutputGuard",
     "PredictionWriter",
     "TauSweep",
 ]

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from longtail_lightning._distributed import on_rank_zero
@@ -29,6 +30,8 @@ class PredictionWriter(BasePredictionWriter):
     Works on any module whose `predict_step` returns `{"logits": logits}`. With `"target"` beside them there is a
     column `label`, the true class; with `"index"`, the place of each image in its split, any loader will do.
     Under DDP each process keeps its rows and the first one writes them all, in the order of the data set.
+    An image for which the model's output is not finite has no class: its columns after `label` are empty, and a
+    warning tells how many there are.
 
     Args:
         path: `.csv` or `.parquet` (needs `pandas` and `pyarrow`).
@@ -98,11 +101,18 @@ class PredictionWriter(BasePredictionWriter):
         labeled = bool((target >= 0).all())
         header = ["item", *(["label"] if labeled else []), "predicted", "probability"]
         header += [f"{column}_{rank + 1}" for rank in range(classes.shape[1]) for column in ("top", "probability")]
-        table = []
-        values = zip(index[order].tolist(), target.tolist(), classes.tolist(), probabilities.double().tolist())
-        for i, label, top, chances in values:
+        finite = probabilities[:, 0].isfinite()
+        if bad := int((~finite).sum()):
+            rank_zero_warn(
+                f"The model's output is not finite for {bad} of {len(finite)} images: their predictions in {self.path} "
+                "are empty."
+            )
+        table: list[list[Any]] = []
+        values = zip(index[order].tolist(), target.tolist(), classes.tolist(), probabilities.double().tolist(), finite)
+        for i, label, top, chances, known in values:
             called = [names[c] if names and c < len(names) else str(c) for c in (label, *top)]
             pairs = [value for pair in zip(called[1:], (round(p, 6) for p in chances)) for value in pair]
+            pairs = pairs if known else [None] * len(pairs)
             table.append([item_name(i), *called[: int(labeled)], *pairs[:2], *pairs])
         if Path(self.path).suffix == ".parquet":
             frame = _import_pandas().DataFrame(table, columns=header)

@@ -11,7 +11,7 @@ from longtail_lightning._errors import LongTailError, did_you_mean
 
 # What jsonargparse reads, with everything below it: `--data CLASS`, `--data.root FOLDER`.
 _COMPONENTS = ("config", "data", "model", "trainer", "optimizer", "lr_scheduler", "seed_everything", "ckpt_path",
-               "weights_only", "logit_adjustment", "predictions", "report")  # fmt: skip
+               "weights_only", "logit_adjustment", "predictions", "report", "fail_on_nan")  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,7 +20,7 @@ from longtail_lightning._errors import did_you_mean
 from longtail_lightning.cli.catalog import all_components
 
 _ROOTS = ("--model", "--data", "--trainer", "--config", "--ckpt_path", "--seed_everything", "--logit_adjustment",
-          "--predictions", "--report", "--optimizer", "--lr_scheduler")  # fmt: skip
+          "--predictions", "--report", "--fail_on_nan", "--optimizer", "--lr_scheduler")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from jsonargparse import ActionYesNo
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -28,7 +29,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._known_classes import require_known
 from longtail_lightning._lightning import checked_imports
 from longtail_lightning._rooms import ROOMS
-from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, PredictionWriter
+from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, NonFiniteOutputGuard, PredictionWriter
 from longtail_lightning.cli._after_fit import say, say_after_fit
 from longtail_lightning.cli._argv import (
     flatten,
@@ -42,6 +43,7 @@ from longtail_lightning.cli._argv import (
 from longtail_lightning.cli._checkpoints import Saved, with_model_of_checkpoint
 from longtail_lightning.cli._classes import take_classes_of
 from longtail_lightning.cli._messages import one_sentence
+from longtail_lightning.cli._ranks import EndOfRun, end_together
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules import BaseClassifier
@@ -67,6 +69,7 @@ OPTIONS: dict[str, type[L.Callback]] = {
     "predictions": PredictionWriter,
     "report": LongTailReport,
 }
+FAIL_ON_NAN = "fail_on_nan"
 # A class name without its module is understood only if the module is imported.
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
@@ -110,6 +113,12 @@ class LongTailCLI(LightningCLI):
         for key, callback in OPTIONS.items():
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults({"logit_adjustment.tau": 0.0})
+        parser.add_argument(
+            f"--{FAIL_ON_NAN}",
+            action=ActionYesNo,
+            default=False,
+            help="Whether outputs of the model that are not finite end the run with an error.",
+        )
 
     def _counts_of_model(self, counts: ClassCounts) -> list[int]:
         """A new model takes the class counts of the data; a trained one has its own, outside `fit`."""
@@ -183,14 +192,17 @@ class LongTailCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self.config_init[self.subcommand].trainer
         callbacks = options.get("callbacks") or []
-        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts()]
+        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts(), EndOfRun()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
             callbacks += self._default_checkpoints()
         try:
-            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+            trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks)
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise LongTailError(f"--trainer: {' '.join(str(error).split())[:400]}") from error
+        if self.config_init[self.subcommand].get(FAIL_ON_NAN):
+            trainer.callbacks.append(NonFiniteOutputGuard())  # type: ignore[attr-defined]
+        return trainer
 
     def _default_checkpoints(self) -> list[ModelCheckpoint]:
         # Other modules may log under other names.
@@ -228,6 +240,7 @@ def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     leave_out_advertisements(args[0])
     named = own_words(args)
+    end_together()
     with imports_of(args, named), one_sentence():
         try:
             LongTailCLI(prepared(list(args)), named)

@@ -13,7 +13,15 @@ from lightning.pytorch.cli import LightningArgumentParser
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.cli._argv import own_words, with_recipes
 from longtail_lightning.cli._messages import one_sentence
-from longtail_lightning.cli.app import OPTIONS, PARSER, LongTailCLI, imports_of, leave_out_advertisements, prepared
+from longtail_lightning.cli.app import (
+    FAIL_ON_NAN,
+    OPTIONS,
+    PARSER,
+    LongTailCLI,
+    imports_of,
+    leave_out_advertisements,
+    prepared,
+)
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules._checkpoint import read_checkpoint
 
@@ -57,7 +65,7 @@ def instantiate_data(args: Sequence[str]) -> LongTailDataModule:
     parser.add_argument("-c", "--config", action=ActionConfigFile)
     parser.add_lightning_class_args(LongTailDataModule, "data", subclass_mode=True)
     others = ("seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path", "weights_only")
-    for key in (*others, *OPTIONS):
+    for key in (*others, *OPTIONS, FAIL_ON_NAN):
         parser.add_argument(f"--{key}", type=Any, help=SUPPRESS)
     with one_sentence():
         config = parser.parse_args(with_recipes(list(args)))

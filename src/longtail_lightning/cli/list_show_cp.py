@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._files import write_text
 from longtail_lightning._rooms import ROOT, exports
 from longtail_lightning.cli import catalog
 from longtail_lightning.cli.parser import TOPICS
@@ -68,8 +69,7 @@ def cp(asked: Namespace) -> int:
         target = target / own
     if target.exists():
         raise LongTailError(f"{target} exists already: give another name, `ltl cp {name} FILE`.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(find_config(name), target)
+    write_text(target, find_config(name).read_text(encoding="utf-8"))
     print(f"{target}\nrun it with: ltl fit --config {target}")
     return 0
 

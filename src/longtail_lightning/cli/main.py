@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -42,14 +44,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     try:
-        return _dispatch(with_imports(args))
-    except LongTailError as error:
-        if debug:
-            raise
-        print(f"ltl: error: {error}", file=sys.stderr)
-        return 2
+        status = _dispatch(with_imports(args))
+        sys.stdout.flush()  # a reader that is gone is noticed here
+        return status
     except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        told = _sentence(error)
+        if told is None or debug:
+            raise
+        print(f"ltl: error: {told}", file=sys.stderr)
+        return 2
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user; None for a fault of the program, which shows its traceback."""
+    from longtail_lightning._system_errors import sentence_for_system_error
+    from longtail_lightning.cli._causes import first_of_ours
+
+    if (ours := first_of_ours(error)) is not None:
+        return str(ours)
+    if (told := sentence_for_system_error(error)) is None and "torch" in sys.modules:
+        from longtail_lightning._distributed import LOST_PROCESS, is_lost_connection
+
+        told = LOST_PROCESS if is_lost_connection(error) else None
+    return told
 
 
 def _dispatch(args: list[str]) -> int:

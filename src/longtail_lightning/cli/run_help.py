@@ -54,6 +54,8 @@ Model and data are those of the run that wrote the checkpoint, unless --data or 
   --trainer.precision P         of numbers                     --trainer.precision bf16-mixed
   --logit_adjustment.tau X      adjust trained logits by the   --logit_adjustment.tau 1
                                 class prior (default: 0)
+  --fail_on_nan                 end with an error if an output   --fail_on_nan
+                                of the model is not finite
 {more}
 The model's own options come from the checkpoint: another value for them is refused.
 """

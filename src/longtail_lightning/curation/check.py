@@ -15,7 +15,8 @@ from longtail_lightning.curation._checked_splits import CheckedSplit, CheckedSpl
 from longtail_lightning.curation._probe import ODD, Probe, Seen
 from longtail_lightning.curation.data_report import FAULTS, DataReport, Fault
 from longtail_lightning.data.datamodule import LongTailDataModule
-from longtail_lightning.datasets.loader import ResumableLoader, WorkerDiedError, one_thread
+from longtail_lightning.datasets.loader import ResumableLoader, WorkerDiedError
+from longtail_lightning.datasets.loading_process import one_thread
 
 _BATCH = 16
 

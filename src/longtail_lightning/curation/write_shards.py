@@ -20,7 +20,8 @@ from longtail_lightning.curation._unfinished import Unfinished
 from longtail_lightning.datasets.decode import UnreadableImageError, decode_image, read_image_file, renamed
 from longtail_lightning.datasets.image_shards import import_arrow, open_arrow
 from longtail_lightning.datasets.labels import labels_of
-from longtail_lightning.datasets.loader import ResumableLoader, one_thread
+from longtail_lightning.datasets.loader import ResumableLoader
+from longtail_lightning.datasets.loading_process import one_thread
 from longtail_lightning.datasets.nested import encoded_image, item_name, max_pixels_of
 from longtail_lightning.datasets.read_text import shown
 from longtail_lightning.datasets.seeded_dataset import SeededDataset

@@ -22,7 +22,8 @@ from longtail_lightning.data.options import SamplerCallable as SamplerCallable
 from longtail_lightning.datasets.array_images import ResidentImages
 from longtail_lightning.datasets.hold_out import Split as Split
 from longtail_lightning.datasets.image_transforms import ImageTransforms
-from longtail_lightning.datasets.loader import ResumableLoader, one_thread
+from longtail_lightning.datasets.loader import ResumableLoader
+from longtail_lightning.datasets.loading_process import one_thread
 from longtail_lightning.datasets.long_tail import Draw, Profile
 from longtail_lightning.datasets.nested import item_name
 from longtail_lightning.datasets.presets import TransformsLike, as_transforms

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._random import mix
+from longtail_lightning._system_errors import OPEN_FILES, SHARED_MEMORY, sentence_for_system_error
+from longtail_lightning.datasets.loading_process import LoadingProcess, require_room
 from longtail_lightning.datasets.nested import item_name
 from longtail_lightning.datasets.seeded_dataset import SeededDataset, collate
 
@@ -29,11 +31,16 @@ class WorkerDiedError(LongTailError):
     def __init__(self, message: str = "", *, reason: str = "") -> None:
         super().__init__(
             message
+            or _KNOWN.get(reason)
             or f"A process that loads images has died{f' ({reason})' if reason else ''}: most often the machine ran "
             "out of memory, so use fewer num_workers or a smaller batch_size; with num_workers=0 the cause shows "
             "itself."
         )
         self.reason = reason
+
+
+# How a process ends when the system refuses something in the middle of handing over a batch.
+_KNOWN = {"Bus error": SHARED_MEMORY, f"exit code {errno.EMFILE}": OPEN_FILES}
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -68,6 +75,7 @@ class ResumableLoader(DataLoader[Any]):
 
     def __init__(self, dataset: Dataset[Any], *, epoch: Callable[[], int] | None = None, **options: Any) -> None:
         self.epoch = epoch  # by this name Lightning finds it when it makes the loader anew
+        options["worker_init_fn"] = LoadingProcess.beginning_with(options.get("worker_init_fn"))
         super().__init__(dataset, **{"collate_fn": collate, **options})
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -78,8 +86,11 @@ class ResumableLoader(DataLoader[Any]):
         self._done = self._begin
         batches = None
         try:
-            batches = super().__iter__()
-            with dead_workers_named(batches):
+            if self.num_workers:
+                require_room(self.num_workers)
+            with loading_problems_named(None):
+                batches = super().__iter__()
+            with loading_problems_named(batches):
                 for batch in batches:
                     if isinstance(batch, LongTailError):  # from a loading process
                         raise batch
@@ -89,9 +100,10 @@ class ResumableLoader(DataLoader[Any]):
                     yield batch
         except (Exception, KeyboardInterrupt):
             if self.num_workers and batches is not None:
-                from longtail_lightning._lightning import end_workers  # Lightning is not needed to load data
+                with suppress(OSError, ImportError):  # without a free file descriptor nothing can be imported
+                    from longtail_lightning._lightning import end_workers  # Lightning is not needed to load data
 
-                end_workers(self, batches)
+                    end_workers(self, batches)
             raise
         finally:
             self._tell_skipped()  # of an epoch that was cut short
@@ -201,23 +213,22 @@ class _Batches:
 
 
 @contextmanager
-def dead_workers_named(batches: Any) -> Iterator[None]:
-    """Say in one sentence that a loading process has died.
+def loading_problems_named(batches: Any) -> Iterator[None]:
+    """Say in one sentence that a loading process has died, or that the system has refused what it needs.
 
     Args:
-        batches: the iterator of a `DataLoader`.
+        batches: the iterator of a `DataLoader`; None while it is made.
     """
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
+    except (RuntimeError, OSError, EOFError, MemoryError) as error:
+        # Without processes, what a data set raises is left as it is.
+        if (batches is None or hasattr(batches, "_workers")) and (told := sentence_for_system_error(error)):
+            raise LongTailError(told) from error
         from longtail_lightning._lightning import reason_of_death
 
         # A process that dies while it hands over a batch breaks the connection before torch notices.
-        if (reason := reason_of_death(batches, wait=not isinstance(error, RuntimeError))) is None:
-            raise
-        raise WorkerDiedError(reason=reason) from error
-
-
-def one_thread(_: int) -> None:
-    """One thread per worker process: more of them only fight over the cores."""
-    torch.set_num_threads(1)
+        broken = isinstance(error, (ConnectionError, EOFError))
+        if (reason := reason_of_death(batches, wait=broken)) is not None:
+            raise WorkerDiedError(reason=reason) from error
+        raise

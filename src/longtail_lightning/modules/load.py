@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,11 +28,11 @@ class Prediction:
     """What a classifier says about one picture.
 
     Args:
-        name: the most probable class; None when the picture could not be read.
+        name: the most probable class; None when there is an error.
         probability: its probability.
         top: the most probable classes with their probabilities, best first.
         file: the picture's file; None for one from memory.
-        error: why the picture could not be read.
+        error: why there is no class: the picture could not be read, or the model's output for it is not finite.
 
     Examples:
         >>> Prediction("cat", 0.9, [("cat", 0.9), ("dog", 0.1)], file="tom.jpg").name
@@ -117,9 +118,11 @@ class Classifier:
         for picture in pictures:
             if picture.image is None:
                 yield Prediction(None, None, file=picture.file, error=picture.error)
-            else:
-                told = next(found)
+            elif math.isfinite((told := next(found)).top[0][1]):
                 yield Prediction(told.name, told.probability, told.top, file=picture.file)
+            else:
+                where = "" if picture.file is None else f"{picture.file}: "
+                yield Prediction(None, None, file=picture.file, error=f"{where}the model's output is not finite")
 
     def _named(self, probabilities: Sequence[float], classes: Sequence[int]) -> Prediction:
         top = [(self.class_names[c], probability) for c, probability in zip(classes, probabilities)]
