@@ -188,6 +188,15 @@ def checked_imports(check: Callable[[str], None]) -> Iterator[None]:
             vars(module)["import_object"] = original
 
 
+# -- checkpoints -----------------------------------------------------------------------------------
+
+
+def write_checkpoint_alone(trainer: Any, path: Any) -> None:
+    """Write the checkpoint of this process without waiting for the others, which may be elsewhere in the run."""
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, path)
+
+
 # -- several processes ---------------------------------------------------------------------------
 
 

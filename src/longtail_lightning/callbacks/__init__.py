@@ -3,6 +3,7 @@
 from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining as ClassifierRetraining
 from longtail_lightning.callbacks.deferred_resampling import DeferredResampling as DeferredResampling
 from longtail_lightning.callbacks.deferred_reweighting import DeferredReweighting as DeferredReweighting
+from longtail_lightning.callbacks.interrupt_checkpoint import InterruptCheckpoint as InterruptCheckpoint
 from longtail_lightning.callbacks.logit_adjustment import LogitAdjustment as LogitAdjustment
 from longtail_lightning.callbacks.long_tail_report import LongTailReport as LongTailReport
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard as NonFiniteLossGuard
@@ -14,6 +15,7 @@ __all__ = [
     "ClassifierRetraining",
     "DeferredResampling",
     "DeferredReweighting",
+    "InterruptCheckpoint",
     "LogitAdjustment",
     "LongTailReport",
     "NonFiniteLossGuard",

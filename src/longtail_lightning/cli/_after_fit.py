@@ -9,8 +9,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from longtail_lightning.callbacks import ClassifierRetraining, LongTailReport, TauSweep
-from longtail_lightning.cli._argv import CONFIG_FILE
+from longtail_lightning.callbacks import ClassifierRetraining, InterruptCheckpoint, LongTailReport, TauSweep
+from longtail_lightning.cli._argv import CONFIG_FILE, config_beside
 
 
 def say_after_fit(trainer: L.Trainer) -> None:
@@ -36,6 +36,18 @@ def say_after_fit(trainer: L.Trainer) -> None:
             f"predict     ltl predict --ckpt_path {_shown(best)} --predictions.path predictions.csv",
             f"repeat      ltl fit --config {_shown(Path(folder) / CONFIG_FILE)}",
         ]
+    say("\n".join(lines))
+
+
+def say_after_interrupt(trainer: L.Trainer) -> None:
+    """Name the checkpoint of a fit that was stopped, and the command that goes on."""
+    interrupts = [each for each in trainer.callbacks if isinstance(each, InterruptCheckpoint)]  # type: ignore[attr-defined]
+    path = interrupts[0].saved if interrupts else None
+    if path is None:
+        return
+    lines = [f"stopped     {_shown(path)}"]
+    if (config := config_beside(path)) is not None:
+        lines += ["", f"go on       ltl fit --config {_shown(config)} --ckpt_path {_shown(path)}"]
     say("\n".join(lines))
 
 

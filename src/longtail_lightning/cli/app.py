@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import signal
 import warnings
@@ -16,7 +15,7 @@ from typing import Any
 import lightning as L
 from jsonargparse import ActionYesNo
 from lightning.pytorch.accelerators import Accelerator
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSync, Precision
@@ -29,8 +28,14 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._known_classes import require_known
 from longtail_lightning._lightning import checked_imports
 from longtail_lightning._rooms import ROOMS
-from longtail_lightning.callbacks import LogitAdjustment, LongTailReport, NonFiniteOutputGuard, PredictionWriter
-from longtail_lightning.cli._after_fit import say, say_after_fit
+from longtail_lightning.callbacks import (
+    InterruptCheckpoint,
+    LogitAdjustment,
+    LongTailReport,
+    NonFiniteOutputGuard,
+    PredictionWriter,
+)
+from longtail_lightning.cli._after_fit import say, say_after_fit, say_after_interrupt
 from longtail_lightning.cli._argv import (
     flatten,
     own_words,
@@ -44,9 +49,9 @@ from longtail_lightning.cli._checkpoints import Saved, with_model_of_checkpoint
 from longtail_lightning.cli._classes import take_classes_of
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli._ranks import EndOfRun, end_together
+from longtail_lightning.cli._trainer import WithoutForeignCounts, default_checkpoints, with_whole_files
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.data import LongTailDataModule
-from longtail_lightning.modules import BaseClassifier
 from longtail_lightning.modules._description import PARTS
 
 # What the config beside a checkpoint may name: parts, and what a trainer takes.
@@ -192,28 +197,26 @@ class LongTailCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         options = self.config_init[self.subcommand].trainer
         callbacks = options.get("callbacks") or []
-        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), _WithoutForeignCounts(), EndOfRun()]
+        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), WithoutForeignCounts(), EndOfRun()]
         wanted = self.subcommand == "fit" and options.get("enable_checkpointing") is not False
         if wanted and not any(isinstance(callback, Checkpoint) for callback in callbacks):
-            callbacks += self._default_checkpoints()
+            callbacks += default_checkpoints(self.model, self.datamodule)
+        if wanted and not any(isinstance(callback, InterruptCheckpoint) for callback in callbacks):
+            callbacks.append(InterruptCheckpoint())
         try:
-            trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks)
+            trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks, plugins=with_whole_files(options))
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise LongTailError(f"--trainer: {' '.join(str(error).split())[:400]}") from error
         if self.config_init[self.subcommand].get(FAIL_ON_NAN):
             trainer.callbacks.append(NonFiniteOutputGuard())  # type: ignore[attr-defined]
         return trainer
 
-    def _default_checkpoints(self) -> list[ModelCheckpoint]:
-        # Other modules may log under other names.
-        if self.datamodule.dataset("val") is None or not isinstance(self.model, BaseClassifier):
-            return [ModelCheckpoint(filename="epoch{epoch}", auto_insert_metric_name=False, save_last=True)]
-        best = ModelCheckpoint(
-            filename="best", monitor="val/acc", mode="max", auto_insert_metric_name=False, enable_version_counter=False
-        )
-        # With save_last, Lightning would write it only together with the best: a run could not resume from its last
-        # epoch, and one that did would end with another last.ckpt.
-        return [best, ModelCheckpoint(filename="last", enable_version_counter=False)]
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:  # Lightning's end of a run that Ctrl-C or SIGTERM stops
+            say_after_interrupt(self.trainer)
+            raise
 
     def before_predict(self) -> None:
         # The writer keeps what it needs; holding all probabilities as well would fill the memory.
@@ -226,16 +229,6 @@ class LongTailCLI(LightningCLI):
         say(f"predictions {self.config_init[self.subcommand].predictions.path}")
 
 
-class _WithoutForeignCounts(L.Callback):
-    """Keep the linked class counts out of checkpoints of modules that do not take them."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        parameters = inspect.signature(type(pl_module).__init__).parameters
-        takes = "class_counts" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if not takes:
-            pl_module.hparams.pop("class_counts", None)
-
-
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     leave_out_advertisements(args[0])
@@ -246,6 +239,10 @@ def run(args: Sequence[str]) -> int:
             LongTailCLI(prepared(list(args)), named)
         except SIGTERMException:  # Lightning exits with status 0, as if the run had finished
             return 128 + signal.SIGTERM
+        except SystemExit as end:
+            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes a status of 1 of it
+                return 128 + signal.SIGINT
+            raise
     return 0
 
 
