@@ -43,7 +43,7 @@ class InterruptCheckpoint(Checkpoint):
         self.saved: Path | None = None
         """The checkpoint from which a stopped fit goes on; None when there is none."""
         self._received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, tuple[Any, Any]] = {}
         self._path: Path | None = None
         self._steps = 0
 
@@ -51,12 +51,21 @@ class InterruptCheckpoint(Checkpoint):
         folder = folder_of(trainer)  # asked for by all processes
         self.saved, self._received = None, None
         self._path = None if folder is None else folder / f"{self.filename}.ckpt"
-        if threading.current_thread() is not threading.main_thread():  # others get no signals
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._listen(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._listen(trainer)
+
+    def _listen(self, trainer: L.Trainer) -> None:
+        """Take the signals, in the place of Lightning, which has taken them after `on_fit_start`."""
+        if self._handlers or threading.current_thread() is not threading.main_thread():  # others get no signals
             return
         # Lightning's own handler puts a job of SLURM back into the queue.
         for number in (signal.SIGINT, *(() if SLURMEnvironment.detect() else (signal.SIGTERM,))):
-            self._before[number] = signal.getsignal(number)
-            signal.signal(number, partial(self._receive, trainer))
+            ours = partial(self._receive, trainer)
+            self._handlers[number] = signal.signal(number, ours), ours
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -75,10 +84,17 @@ class InterruptCheckpoint(Checkpoint):
             self.saved = self._path if self._path is not None and self._path.is_file() else None
             self._stop(trainer)
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._let_go()
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for number, (before, ours) in self._handlers.items():
+            if signal.getsignal(number) is ours:  # Lightning ignores Ctrl-C while it closes a run
+                signal.signal(number, before)
+        self._handlers = {}
 
     def _receive(self, trainer: L.Trainer, received: int, frame: FrameType | None) -> None:
         again, self._received = self._received is not None, received
