@@ -14,7 +14,7 @@ from tests.cli.conftest import MODEL, TINY
 from tests.failures.process import sentence
 
 FULL = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=runs", "--trainer.logger.name=run",
-        "--trainer.logger.version=full", "--trainer.log_every_n_steps=1", "--trainer.max_epochs=1",
+        "--trainer.logger.version=full", "--trainer.max_epochs=1",
         "--trainer.num_sanity_val_steps=0"]  # fmt: skip
 
 
