@@ -43,7 +43,12 @@ def write_with_checksum(file: IO[bytes], write: Callable[[Any], Any]) -> None:
         write: gets something with the methods `write` and `flush`.
     """
     hashing = _Hashing(file)
-    write(hashing)
+    try:
+        write(hashing)
+    except Exception:
+        if hashing.error is not None:  # torch raises another one, which does not tell that the disk is full
+            raise hashing.error from None
+        raise
     file.seek(-2, 2)
     file.write(struct.pack("<H", _COMMENT_BYTES))
     file.write(_MARK + hashing.digest.hexdigest().encode())
@@ -116,11 +121,16 @@ class _Hashing:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.digest = hashlib.sha256()
+        self.error: OSError | None = None
         self._file = file
 
     def write(self, block: Any) -> int:
         self.digest.update(block)
-        return self._file.write(block)
+        try:
+            return self._file.write(block)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self._file.flush()

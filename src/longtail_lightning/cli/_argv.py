@@ -28,7 +28,7 @@ def with_recipes(args: list[str]) -> list[str]:
 def with_config_of_checkpoint(args: list[str]) -> list[str]:
     """`ltl test --ckpt_path FILE` alone: take the config that the run saved beside the checkpoint."""
     checkpoint = value_of(args, "--ckpt_path")
-    if checkpoint is None or checkpoint in ("best", "last", "hpc", "registry", "null"):
+    if checkpoint is None or checkpoint in ("registry", "null"):
         return args
     if not Path(checkpoint).is_file():
         raise LongTailError(f"--ckpt_path {checkpoint}: there is no such file.")

@@ -48,6 +48,7 @@ from longtail_lightning.cli._argv import (
 from longtail_lightning.cli._checkpoints import Saved, with_model_of_checkpoint
 from longtail_lightning.cli._classes import take_classes_of
 from longtail_lightning.cli._messages import one_sentence
+from longtail_lightning.cli._newest_checkpoint import with_newest_checkpoint
 from longtail_lightning.cli._ranks import EndOfRun, end_together
 from longtail_lightning.cli._trainer import WithoutForeignCounts, default_checkpoints, with_whole_files
 from longtail_lightning.counts import ClassCounts
@@ -232,11 +233,12 @@ class LongTailCLI(LightningCLI):
 def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     leave_out_advertisements(args[0])
+    args = with_newest_checkpoint(list(args))
     named = own_words(args)
     end_together()
     with imports_of(args, named), one_sentence():
         try:
-            LongTailCLI(prepared(list(args)), named)
+            LongTailCLI(prepared(args), named)
         except SIGTERMException:  # Lightning exits with status 0, as if the run had finished
             return 128 + signal.SIGTERM
         except SystemExit as end:

@@ -37,6 +37,7 @@ how
   --trainer.fast_dev_run true one batch, to see whether it works           --trainer.fast_dev_run true
   --seed_everything N         of everything random (default: 0)            --seed_everything 1
   --ckpt_path FILE            go on with a run that was interrupted        --ckpt_path runs/.../last.ckpt
+  --ckpt_path last            the newest run of this config; or best, hpc  --ckpt_path last
 """
 
 _EVALUATE = """\
@@ -46,6 +47,9 @@ usage: ltl {command} --ckpt_path FILE [options]
 Model and data are those of the run that wrote the checkpoint, unless --data or --config say others.
 
   --ckpt_path FILE              the trained model              --ckpt_path runs/mine/version_0/checkpoints/best.ckpt
+  --ckpt_path best              that of the newest run         --ckpt_path best
+  --import MODULE               yours; a checkpoint may hold   --import my_project.nets
+                                classes of it
   --data CLASS                  other data                     --data ImageFolderLT --data.root photos
   --data.OPTION VALUE           another option of the data     --data.batch_size 256
   --config FILE                 settings of model and data     --config runs/mine/version_0/config_fit.yaml

@@ -74,9 +74,14 @@ def _shared(module: Any) -> list[list[str]]:
 # -- reading -------------------------------------------------------------------------------------
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of Lightning holds: tensors and plain values."""
-    checkpoint = read_torch_file(path)
+def read_checkpoint(path: str | Path, *, verify: bool = False) -> dict[str, Any]:
+    """What a checkpoint of Lightning holds: tensors and plain values.
+
+    Args:
+        path: the file.
+        verify: compare the whole file with its checksum.
+    """
+    checkpoint: dict[str, Any] = read_torch_file(path, verify=verify)
     weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise LongTailError(f"{path} is not a checkpoint of Lightning: give another file.")
@@ -127,14 +132,15 @@ def restore_trainable(module: L.LightningModule, names: Sequence[str]) -> None:
             parameter.requires_grad_(True)
 
 
-def build_module(path: str | Path, parts: Mapping[str, nn.Module]) -> L.LightningModule:
+def build_module(path: str | Path, parts: Mapping[str, nn.Module], *, verify: bool = False) -> L.LightningModule:
     """The module of a checkpoint with its weights; nothing is trained, downloaded or built in vain.
 
     Args:
         path: a checkpoint of a module of this library, or of a child whose file is imported.
         parts: those that the checkpoint cannot describe, by name.
+        verify: compare the whole file with its checksum.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, verify=verify)
     if KEY not in checkpoint:
         raise LongTailError(
             f"{path} does not describe its parts, so it was not written by a module of this library: build your "

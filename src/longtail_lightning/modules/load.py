@@ -157,6 +157,7 @@ def load(
     device: torch.device | str = "auto",
     transforms: ImageTransforms | None = None,
     parts: Mapping[str, nn.Module] | None = None,
+    verify: bool = False,
 ) -> Classifier:
     """Make a checkpoint ready to use, whichever module of this library wrote it: nothing else is needed.
 
@@ -165,13 +166,14 @@ def load(
         device: where to work; by default a GPU, if there is one.
         transforms: how images are prepared, for a checkpoint that does not say: `ResizedCropTransforms(...)`.
         parts: those that the checkpoint cannot describe in plain values, such as `{"backbone": MyNet()}`.
+        verify: compare the whole file with the checksum that it carries, if it does; its parts are compared always.
 
     Examples:
         >>> from longtail_lightning import load
         >>> for prediction in load("best.ckpt").predict("photos/"):  # doctest: +SKIP
         ...     print(prediction.file, prediction.name, prediction.probability)
     """
-    module = build_module(path, parts or {})
+    module = build_module(path, parts or {}, verify=verify)
     if not isinstance(module, DescribedModule):
         raise LongTailError(f"{path} is of a {type(module).__name__}, which does not classify: load it with its class.")
     described = dict(module.input or {})
