@@ -32,11 +32,11 @@ def test_a_trainer_writes_and_reads_with_it():
         "last.ckpt": "whole",
     }
     data = tiny_data()
+    assert load("own/x.ckpt", verify=True).class_names == data.class_names
     saver = ModelCheckpoint("own")
     again = tiny_trainer(max_epochs=2, plugins=[WholeCheckpointIO()], enable_checkpointing=True, callbacks=[saver])
     again.fit(tiny_model(data), data, ckpt_path="own/last.ckpt")
     assert again.global_step == 2 * trainer.global_step
-    assert load("own/x.ckpt", verify=True).class_names == data.class_names
 
 
 def test_a_pickle_is_not_run(tmp_path):
