@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning._whole_numbers import whole_numbers
 
 Convention = Literal["kang", "oltr"]
@@ -151,6 +152,7 @@ class ClassCounts:
         `q=1` is instance-balanced, `q=0.5` square-root, `q=0` class-balanced. A class without
         images is never drawn.
         """
+        require_number("sampling_probabilities", "q", q)
         weights = self._counts.double().pow(q)
         weights[self._counts == 0] = 0.0
         return weights / weights.sum()

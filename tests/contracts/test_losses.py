@@ -436,3 +436,50 @@ def test_pairs_compile_without_graph_breaks(cls):
     torch.compiler.reset()
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*inputs), loss(*inputs))
+
+
+def masked(cls, options):
+    """Logits of which one class is masked, and a target that is another one."""
+    logits = torch.randn(6, NUM_CLASSES, dtype=torch.float64)
+    logits[:, 2] = -torch.inf
+    logits[3, 1] = -torch.inf  # and another one in a single row
+    if cls.multi_label:
+        return logits, torch.eye(NUM_CLASSES)[[0, 3, 4, 0, 3, 4]].to(logits.dtype)
+    return logits, torch.tensor([0, 3, 4, 0, 3, 4])
+
+
+@each_formula
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_masked_class_is_impossible(cls, soft):
+    """Minus infinity hides a class: loss and gradient stay finite, and are those of a very small logit."""
+    loss = make(cls, class_counts=COUNTS).eval()
+    logits, target = masked(cls, {})
+    if soft:
+        if cls.multi_label or not cls.accepts_soft_targets:
+            pytest.skip("has no soft targets")
+        target = torch.nn.functional.one_hot(target, NUM_CLASSES) * 0.7
+        target[:, 4] += 0.3
+        target = target.double()
+    logits.requires_grad_()
+    value = loss(logits, target)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    assert not gradient[:, 2].any()
+    if cls.__name__ not in ("LabelAwareSmoothingLoss", "LADELoss"):  # which look at the logits of all classes
+        small = logits.detach().clamp(min=-700).requires_grad_()
+        torch.testing.assert_close(value, loss(small, target))
+
+
+@each_formula
+def test_a_masked_target_costs_infinitely_much(cls):
+    logits, target = masked(cls, {})
+    logits[:, 0] = -torch.inf
+    assert make(cls, class_counts=COUNTS).eval()(logits, target) == torch.inf
+
+
+@each_formula
+def test_an_empty_batch_is_refused(cls):
+    target = torch.zeros(0, NUM_CLASSES) if cls.multi_label else torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(LongTailError, match=rf"{cls.__name__} got an empty batch: its mean is no number"):
+        make(cls, class_counts=COUNTS)(torch.zeros(0, NUM_CLASSES), target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -54,3 +55,62 @@ def test_bf16_logits_are_fine(cls):
     values = metric.compute()
     values = list(values.values()) if isinstance(values, dict) else [values]
     assert any(bool(value.isfinite().any()) for value in values)
+
+
+@each_metric
+def test_an_output_that_is_nan_is_a_wrong_answer(cls):
+    """It never counts as class 0, nor as any other; a warning tells how many there were."""
+    logits = torch.nn.functional.one_hot(torch.arange(40) % NUM_CLASSES, NUM_CLASSES) * 1000.0
+    target = torch.arange(40) % NUM_CLASSES
+    metric, wrong = make(cls), make(cls)
+    for rows in torch.arange(40).split(10):
+        bad = logits[rows].clone()
+        bad[0, 3] = torch.nan  # the first of ten is of class 0
+        bad[5] = torch.nan
+        metric.update(bad, target[rows])
+        bad = logits[rows].clone()
+        bad[[0, 5]] = bad[[1, 1]]  # sure of another class
+        wrong.update(bad, target[rows])
+    with pytest.warns(UserWarning, match="8 of 40 outputs are NaN and count as wrong answers"):
+        values = metric.compute()
+    torch.testing.assert_close(values, wrong.compute(), equal_nan=True)
+
+
+@each_metric
+def test_an_infinite_logit_is_an_answer(cls):
+    logits, target = torch.zeros(5, NUM_CLASSES), torch.arange(5) % NUM_CLASSES
+    metric, sure = make(cls), make(cls)
+    metric.update(logits.scatter(1, target[:, None], torch.inf), target)
+    sure.update(logits.scatter(1, target[:, None], 1e30), target)
+    torch.testing.assert_close(metric.compute(), sure.compute(), equal_nan=True)
+
+
+@each_metric
+def test_an_empty_batch_changes_nothing(cls):
+    logits, target = torch.randn(9, NUM_CLASSES), torch.arange(9) % NUM_CLASSES
+    metric, plain = make(cls), make(cls)
+    metric.update(logits[:0], target[:0])
+    metric.update(logits, target)
+    metric.update(logits[:0], target[:0])
+    plain.update(logits, target)
+    torch.testing.assert_close(metric.compute(), plain.compute(), equal_nan=True)
+
+
+def nan_on_both(_):
+    from longtail_lightning import ShotAccuracy
+
+    rank = torch.distributed.get_rank()
+    metric = ShotAccuracy([9, 3])
+    logits = torch.full((4, 2), torch.nan) if rank else torch.tensor([[1.0, 0.0]] * 4)
+    metric.update(logits, torch.zeros(4, dtype=torch.int64))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        value = float(metric.compute()["acc"])
+    return value, [str(each.message)[:40] for each in told]
+
+
+def test_two_processes_count_together(pool):
+    (first, told), (second, silent) = pool.run(nan_on_both, None)
+    assert first == second == 0.5
+    assert told == ["4 of 8 outputs are NaN and count as wron"]
+    assert silent == []

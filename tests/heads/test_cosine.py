@@ -35,5 +35,5 @@ def test_the_scale_is_learned_or_fixed_and_saved_either_way():
 
 
 def test_a_scale_of_zero_is_refused():
-    with pytest.raises(LongTailError, match="positive scale"):
+    with pytest.raises(LongTailError, match="finite scale above 0"):
         CosineHead(2, 2, scale=0.0)

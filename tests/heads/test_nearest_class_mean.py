@@ -102,7 +102,7 @@ def test_what_cannot_be_fitted_is_told():
         NearestClassMeanHead(6, 4).fit(data)
     with pytest.raises(LongTailError, match=r"no class means yet: call head\.fit\(bank\)"):
         NearestClassMeanHead(6, 4)(torch.zeros(1, 6))
-    for wrong, words in (({"metric": "dot"}, "choose 'cosine'"), ({"scale": 0.0}, "positive scale")):
+    for wrong, words in (({"metric": "dot"}, "choose 'cosine'"), ({"scale": 0.0}, "finite scale above 0")):
         with pytest.raises(LongTailError, match=words):
             NearestClassMeanHead(6, 4, **wrong)
 

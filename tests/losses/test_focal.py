@@ -46,5 +46,5 @@ def test_easy_samples_fade():
 
 
 def test_a_negative_gamma_is_refused():
-    with pytest.raises(LongTailError, match="gamma >= 0"):
+    with pytest.raises(LongTailError, match="finite gamma of at least 0"):
         FocalLoss(gamma=-1.0)

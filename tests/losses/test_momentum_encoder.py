@@ -42,5 +42,5 @@ def test_rebuilds_from_its_spec():
 
 
 def test_a_momentum_out_of_range_is_refused():
-    with pytest.raises(LongTailError, match="momentum from 0 to 1"):
+    with pytest.raises(LongTailError, match="finite momentum from 0 to 1"):
         MomentumEncoder(torch.nn.Linear(2, 1), momentum=1.5)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.losses import CrossEntropyLoss, DistributionBalancedLoss, LDAMLoss, WrapLoss
 from longtail_lightning.losses.weighting import class_weights
+from tests.contracts.discover import public_classes
 
 COUNTS = [40, 20, 10, 4, 1]
 WEIGHTINGS = ["none", "inverse", "inverse_sqrt", "inverse_log", "effective", "effective(0.99)"]
@@ -98,14 +101,59 @@ def test_the_others_divide_by_the_batch_size():
         )
 
 
-def test_a_soft_target_weighs_the_mean_of_its_classes():
+SOFT = [cls for cls in public_classes("losses") if getattr(cls, "accepts_soft_targets", False)]
+SOFT = [cls for cls in SOFT if "weighting" in inspect.signature(cls).parameters and cls is not WrapLoss]
+
+
+def mixed():
     logits, _ = batch()
-    soft = torch.zeros_like(logits)
-    soft[:, 0], soft[:, 4] = 0.25, 0.75
+    soft = torch.rand(len(logits), len(COUNTS), dtype=torch.float64) * (torch.rand(len(logits), len(COUNTS)) > 0.5)
+    soft[:, 0] += 0.1
+    return logits.requires_grad_(), soft / soft.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("weighting", ["inverse", "inverse_sqrt", "effective(0.99)"])
+def test_soft_targets_are_weighted_as_torch_does(weighting):
+    logits, soft = mixed()
+    weights = class_weights(torch.tensor(COUNTS), weighting, dtype=torch.float64)
+    for reduction in ("none", "mean", "sum"):
+        ours = CrossEntropyLoss(COUNTS, weighting=weighting, reduction=reduction)(logits, soft)
+        theirs = F.cross_entropy(logits, soft, weight=weights, reduction=reduction)
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(
+            *(torch.autograd.grad(value.sum(), logits, retain_graph=True)[0] for value in (ours, theirs))
+        )
+
+
+@pytest.mark.parametrize("cls", SOFT, ids=lambda cls: cls.__name__)
+def test_a_soft_target_mixes_weighted_losses(cls):
+    """Mixup, as its authors train it: each class's own loss, with its own weight."""
+    logits, soft = mixed()
     weights = class_weights(torch.tensor(COUNTS), "inverse", dtype=torch.float64)
-    weighted = CrossEntropyLoss(COUNTS, weighting="inverse", reduction="none")(logits, soft)
-    plain = CrossEntropyLoss(reduction="none")(logits, soft)
-    torch.testing.assert_close(weighted, (0.25 * weights[0] + 0.75 * weights[4]) * plain)
+    loss, plain = (cls(COUNTS, weighting=w, reduction="none").eval() for w in ("inverse", "none"))
+    expected = 0
+    for c in range(len(COUNTS)):
+        expected = expected + soft[:, c] * weights[c] * plain(logits, torch.full((len(logits),), c))
+    value = loss(logits, soft)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(each.sum(), logits)[0] for each in (value, expected)))
+
+
+def test_two_mixed_classes_pull_by_their_weights():
+    """At equal logits, a 50/50 mix of a common and a rare class pulls toward the rare one."""
+    logits = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+    CrossEntropyLoss([99, 1], weighting="inverse")(logits, torch.tensor([[0.5, 0.5]])).backward()
+    assert logits.grad[0, 0] == -logits.grad[0, 1]
+    weights = class_weights(torch.tensor([99, 1]), "inverse", dtype=torch.float64)
+    assert float(logits.grad[0, 0]) == pytest.approx(float(weights[1] - weights[0]) / 4)
+
+
+def test_the_weight_of_a_soft_target():
+    logits, soft = mixed()
+    mean = CrossEntropyLoss(COUNTS, weighting="inverse", normalize="weight_sum")(logits, soft)
+    each = CrossEntropyLoss(COUNTS, weighting="inverse", normalize="batch", reduction="none")(logits, soft)
+    weights = class_weights(torch.tensor(COUNTS), "inverse", normalize="batch", dtype=torch.float64)
+    torch.testing.assert_close(mean, each.sum() / (soft @ weights).sum())
 
 
 def test_assignment_switches_it_during_training():

@@ -9,7 +9,7 @@ from longtail_lightning._errors import LongTailError
 
 def check_start(start: int | float) -> None:
     """Refuse a start that is neither an epoch nor a fraction."""
-    if start < 0 or (isinstance(start, float) and start > 1):
+    if not start >= 0 or (isinstance(start, float) and start > 1):
         raise LongTailError(f"start={start}: pass an epoch (int, from 0) or a fraction of the epochs (float, 0 to 1).")
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.callbacks._counts import class_counts_of
 from longtail_lightning.callbacks._outputs import outputs_of
 from longtail_lightning.counts import ClassCounts
@@ -48,6 +49,9 @@ class LogitAdjustment(L.Callback):
     """
 
     def __init__(self, tau: float = 1.0, target_prior: Sequence[float] | None = None) -> None:
+        require_number(self, "tau", tau)
+        for value in target_prior or ():
+            require_number(self, "target_prior", value, 0)
         self.tau = tau
         self.target_prior = list(target_prior) if target_prior is not None else None
         self._offset: Tensor | None = None  # of the evaluation that is going on

@@ -19,7 +19,8 @@ def class_accuracy(head: nn.Module, bank: FeatureBank, device: torch.device | st
     head.to(device).eval()
     right = torch.zeros(bank.num_classes, dtype=torch.int64)
     for features, labels in bank.batches(device=device, dtype=dtype):
-        correct = labels[head(features).argmax(1) == labels]
+        logits = head(features)
+        correct = labels[(logits.argmax(1) == labels) & ~logits.isnan().any(1)]  # argmax takes a NaN for the largest
         right += torch.bincount(correct.cpu(), minlength=bank.num_classes)
     head.to(home).train(training)
     support = torch.bincount(own, minlength=bank.num_classes)

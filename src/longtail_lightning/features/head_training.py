@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.features._arguments import require_callable, require_loss
 
 
@@ -52,5 +53,8 @@ class HeadTraining:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise LongTailError(f"{name}={getattr(self, name)} must be at least 1.")
+        require_number(self, "lr", self.lr, 0)
+        require_number(self, "momentum", self.momentum, 0, 1)
+        require_number(self, "weight_decay", self.weight_decay, 0)
         require_callable("sampler", self.sampler)
         require_loss(self.loss)

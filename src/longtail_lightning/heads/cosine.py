@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.heads._base import Head
 
 
@@ -49,8 +49,7 @@ class CosineHead(Head):
         self, num_features: int, num_classes: int, *, scale: float = 16.0, learnable_scale: bool = True
     ) -> None:
         super().__init__(num_features, num_classes)
-        if not scale > 0:
-            raise LongTailError(f"CosineHead needs a positive scale, got {scale}; 16 to 30 is usual.")
+        require_number(self, "scale", scale, 0, above=True)
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         self.learnable_scale = learnable_scale

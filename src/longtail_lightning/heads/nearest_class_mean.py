@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.heads._base import Head
 
@@ -94,8 +95,7 @@ class NearestClassMeanHead(Head):
         super().__init__(num_features, num_classes)
         if metric not in ("cosine", "euclidean"):
             raise LongTailError(f"Unknown metric={metric!r}: choose 'cosine' or 'euclidean'.")
-        if not scale > 0:
-            raise LongTailError(f"NearestClassMeanHead needs a positive scale, got {scale}.")
+        require_number(self, "scale", scale, 0, above=True)
         self.metric = metric
         self.center = center
         self.normalize = normalize

@@ -23,7 +23,9 @@ class LongTailLoss(nn.Module, ABC):
     A child writes `compute`, the formula. This class does the rest: the class counts live in an
     integer buffer that is not saved (they belong to the data, and integers survive `.half()`),
     logits of half precision are computed in float32, wrong input ends in one sentence, and each
-    sample's loss is multiplied by the weight of its class (of a soft target: the mean weight).
+    sample's loss is multiplied by the weight of its class. A soft target mixes weighted losses,
+    `sum(target[c] * weight[c] * loss(c))`, as `F.cross_entropy(weight=...)` does and as mixup asks for: the rarer of
+    two mixed classes pulls harder.
 
     `weighting` may be assigned during training, `loss.weighting = "effective(0.9999)"`: that is all
     that deferred re-weighting does.
@@ -32,7 +34,8 @@ class LongTailLoss(nn.Module, ABC):
     size, so gradients averaged over ranks or accumulated over steps are those of the large batch;
     they differ by a constant factor. `"weight_sum"` divides by the weights of the batch, as
     `F.cross_entropy(weight=...)` does: each rank and each accumulation step then divides by a number
-    of its own, and the gradients differ from those of the large batch.
+    of its own, and the gradients differ from those of the large batch. The weight of a soft target is
+    `sum(target[c] * weight[c])`; torch divides soft targets by the batch size in any case.
 
     Args:
         class_counts: training images per class; may be bound later with `bind_class_counts`.
@@ -94,10 +97,10 @@ class LongTailLoss(nn.Module, ABC):
         with torch.autocast(logits.device.type, enabled=False):
             logits = in_full_precision(logits)
             target = target.to(logits.dtype) if target.is_floating_point() or self.multi_label else target.long()
-            losses = self.compute(logits, target)
             if self.weighting == "none":
-                return reduce(losses, self.reduction)
-            weights = self._sample_weights(target, losses)
+                return reduce(self.compute(logits, target), self.reduction)
+            weights, target = self._weighted(target, logits.dtype)
+            losses = self._one_each(self.compute(logits, target))
             total = reduce(weights * losses, self.reduction)
             # torch's own convention; the other two are in the scale of the weights already.
             by_weight = self.normalize == "weight_sum" and self.reduction == "mean"
@@ -116,14 +119,22 @@ class LongTailLoss(nn.Module, ABC):
             )
         self._weighting = weighting
 
-    def _sample_weights(self, target: Tensor, losses: Tensor) -> Tensor:
+    def _weighted(self, target: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The weight of each sample, and its target: a soft one leans toward the classes that weigh more."""
+        weights = class_weights(self.bound_counts, self.weighting, normalize=self.normalize, dtype=dtype)
+        if not target.is_floating_point():
+            return weights[target], target
+        weighted = target * weights
+        total = weighted.sum(1)
+        return total, weighted / total.clamp(min=torch.finfo(dtype).tiny)[:, None]
+
+    def _one_each(self, losses: Tensor) -> Tensor:
         if losses.ndim != 1:
             raise LongTailError(
                 f"{type(self).__name__} has weighting={self.weighting!r} but gives one loss for the whole batch: "
                 "weights need one loss per sample; make the wrapped loss with reduction='none'."
             )
-        weights = class_weights(self.bound_counts, self.weighting, normalize=self.normalize, dtype=losses.dtype)
-        return target @ weights if target.is_floating_point() else weights[target]
+        return losses
 
     @property
     def bound_counts(self) -> Tensor:
@@ -137,6 +148,8 @@ class LongTailLoss(nn.Module, ABC):
             raise unbound(name)
         if logits.ndim != 2:
             raise LongTailError(f"{name} expects logits of shape (batch, num_classes), got {tuple(logits.shape)}.")
+        if logits.shape[0] == 0:
+            raise LongTailError(f"{name} got an empty batch: its mean is no number; leave such batches out.")
         num_classes = logits.shape[1]
         if self.class_counts is not None and self.class_counts.numel() != num_classes:
             raise LongTailError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -53,6 +54,7 @@ class BalancedSoftmaxLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "label_smoothing", label_smoothing, 0, 1)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:

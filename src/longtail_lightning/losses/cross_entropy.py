@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -57,6 +58,7 @@ class CrossEntropyLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "label_smoothing", label_smoothing, 0, 1)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:

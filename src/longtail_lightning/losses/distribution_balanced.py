@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Reduction
@@ -71,6 +72,13 @@ class DistributionBalancedLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, reduction=reduction)
+        if num_images is not None:
+            require_number(self, "num_images", num_images, 1)
+        require_number(self, "alpha", alpha, 0)
+        require_number(self, "beta", beta)
+        require_number(self, "mu", mu)
+        require_number(self, "lam", lam, 0, above=True)
+        require_number(self, "kappa", kappa)
         self.num_images = num_images
         self.alpha = alpha
         self.beta = beta

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -61,8 +61,7 @@ class FocalLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
-        if gamma < 0:
-            raise LongTailError(f"FocalLoss needs gamma >= 0, got {gamma}; the paper uses 2, and 0 is cross-entropy.")
+        require_number(self, "gamma", gamma, 0)
         self.gamma = gamma
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:

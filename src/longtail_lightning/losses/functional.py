@@ -14,6 +14,10 @@ from longtail_lightning.counts import log_prior
 
 def cross_entropy(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Softmax cross-entropy per sample; see `CrossEntropyLoss`."""
+    if target.is_floating_point():
+        if label_smoothing:
+            target = (1 - label_smoothing) * target + label_smoothing / logits.shape[1]
+        return -_times(target, logits.log_softmax(1)).sum(1)
     return F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
 
 
@@ -39,7 +43,8 @@ def balanced_softmax(logits: Tensor, target: Tensor, class_counts: Tensor, *, la
 def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0) -> Tensor:
     """Cross-entropy times `(1 - p)^gamma`; see `FocalLoss`."""
     if target.is_floating_point():
-        return (target * _focus(-logits.log_softmax(1), gamma)).sum(1)
+        nll = -logits.log_softmax(1).masked_fill(target == 0, 0)  # that of an impossible class is infinite
+        return (target * _focus(nll, gamma)).sum(1)
     return _focus(cross_entropy(logits, target), gamma)
 
 
@@ -85,9 +90,12 @@ def lade(
     own = all_logits.gather(1, all_target[:, None]).squeeze(1)
     total = torch.zeros_like(log_pi).scatter_add(0, all_target, own)
     present = torch.zeros_like(log_pi).scatter_add(0, all_target, torch.ones_like(own))
-    partition = all_logits.logsumexp(0) - log_pi - math.log(all_logits.numel())
+    # A class whose logits are all minus infinity is impossible: it has no partition to bound.
+    impossible = (all_logits == -torch.inf).all(0)
+    partition = all_logits.masked_fill(impossible, 0).logsumexp(0) - log_pi - math.log(all_logits.numel())
     regularizer = -total / present.clamp(min=1) + partition + lam * partition.square()
-    return cross_entropy(logits + log_pi, target) + alpha * (prior * regularizer).sum()
+    bound = (prior * regularizer.masked_fill(impossible, 0)).sum()
+    return cross_entropy(logits + log_pi, target) + alpha * bound
 
 
 def seesaw(
@@ -133,12 +141,15 @@ def label_aware_smoothing(
     others = max(logits.shape[1] - 1, 1)
 
     log_p = logits.log_softmax(1)
+    # What is smoothed away goes to the others that are possible.
+    finite = log_p.masked_fill(log_p == -torch.inf, 0)
     if target.is_floating_point():
         smooth = target * epsilon
-        expected = target - smooth + (smooth.sum(1, keepdim=True) - smooth) / others
-        return -(expected * log_p).sum(1)
+        spread = (smooth.sum(1, keepdim=True) - smooth) / others
+        return -(_times(target - smooth, log_p) + spread * finite).sum(1)
     own, smooth = log_p.gather(1, target[:, None]).squeeze(1), epsilon[target]
-    return (smooth - 1) * own - smooth * (log_p.sum(1) - own) / others
+    others_log_p = finite.sum(1) - finite.gather(1, target[:, None]).squeeze(1)
+    return (smooth - 1) * own - smooth * others_log_p / others
 
 
 def gaussian_clouded(
@@ -179,12 +190,17 @@ def distribution_balanced(
     drawn = (target @ rarity).clamp(min=torch.finfo(logits.dtype).tiny)[:, None]
     weight = alpha + torch.sigmoid(beta * (rarity / drawn - mu))
     positive, negative = F.softplus(-shifted), F.softplus(lam * shifted) / lam
-    return (weight * (target * positive + (1 - target) * negative)).mean(1)
+    return (weight * (_times(target, positive) + _times(1 - target, negative))).mean(1)
 
 
 def _log_counts(class_counts: Tensor, like: Tensor) -> Tensor:
     """Log counts, finite for a class without images (taken as one image)."""
     return class_counts.clamp(min=1).to(like.dtype).log()
+
+
+def _times(weight: Tensor, value: Tensor) -> Tensor:
+    """Their product, 0 where the weight is 0, even if the value is infinite: an impossible class."""
+    return torch.where(weight == 0, 0, value) * weight
 
 
 def _focus(nll: Tensor, gamma: float) -> Tensor:
@@ -202,7 +218,8 @@ def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
 def logit_distillation(student: Tensor, teacher: Tensor, *, temperature: float = 2.0) -> Tensor:
     """Divergence of two softened predictions; see `LogitDistillationLoss`."""
     ours, theirs = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
-    return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+    weight = theirs.exp()
+    return temperature**2 * (_times(weight, theirs) - _times(weight, ours)).sum(1)
 
 
 def supervised_contrastive(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -64,6 +65,8 @@ class GaussianCloudedLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "strength", strength, 0)
+        require_number(self, "scale", scale, 0, above=True)
         self.strength = strength
         self.scale = scale
 

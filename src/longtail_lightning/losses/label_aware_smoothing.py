@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -65,6 +66,8 @@ class LabelAwareSmoothingLoss(LongTailLoss):
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
         if shape not in ("concave", "linear", "convex"):
             raise LongTailError(f"Unknown shape {shape!r}: choose 'concave', 'linear' or 'convex'.")
+        require_number(self, "head", head, 0, 1)
+        require_number(self, "tail", tail, 0, 1)
         self.head = head
         self.tail = tail
         self.shape: Literal["concave", "linear", "convex"] = shape

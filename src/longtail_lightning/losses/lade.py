@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -70,6 +71,8 @@ class LADELoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "alpha", alpha, 0)
+        require_number(self, "lam", lam, 0)
         self.alpha = alpha
         self.lam = lam
 

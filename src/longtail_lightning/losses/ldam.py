@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -66,6 +67,8 @@ class LDAMLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "max_margin", max_margin, 0)
+        require_number(self, "scale", scale, 0, above=True)
         self.max_margin = max_margin
         self.scale = scale
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -69,10 +70,14 @@ class LogitAdjustedLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "tau", tau)
+        for value in offset or ():
+            require_number(self, "offset", value)
         self.tau = tau
         self.offset = None if offset is None else [float(value) for value in offset]
         # Kept out of the buffers, which `.half()` would round.
         self._offset = None if self.offset is None else torch.tensor(self.offset, dtype=torch.float64)
+        require_number(self, "label_smoothing", label_smoothing, 0, 1)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:

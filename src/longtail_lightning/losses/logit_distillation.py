@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import Reduction, checked_reduction, reduce
 from longtail_lightning.losses._pair import matched
@@ -46,8 +46,7 @@ class LogitDistillationLoss(nn.Module):
 
     def __init__(self, *, temperature: float = 2.0, reduction: Reduction = "mean") -> None:
         super().__init__()
-        if not temperature > 0:
-            raise LongTailError(f"LogitDistillationLoss needs a positive temperature, got {temperature}; try 1 to 5.")
+        require_number(self, "temperature", temperature, 0, above=True)
         self.temperature = temperature
         self.reduction: Reduction = checked_reduction(reduction)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 
 
 class MomentumEncoder(nn.Module):
@@ -46,10 +46,7 @@ class MomentumEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, *, momentum: float = 0.999) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise LongTailError(
-                f"MomentumEncoder needs a momentum from 0 to 1, got {momentum}; 0.99 to 0.999 is usual."
-            )
+        require_number(self, "momentum", momentum, 0, 1)
         self.momentum = momentum
         self.encoder = copy.deepcopy(encoder).requires_grad_(False)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCounts, ClassCountsLike, log_prior
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import Reduction, checked_reduction, in_full_precision, reduce, unbound
@@ -88,6 +89,10 @@ class ParametricContrastiveLoss(nn.Module):
         self.num_features = num_features
         self.num_classes = num_classes
         self.num_projected = num_projected
+        require_number(self, "alpha", alpha, 0)
+        require_number(self, "temperature", temperature, 0, above=True)
+        require_number(self, "tau", tau)
+        require_number(self, "queue_size", queue_size, 0)
         self.alpha = alpha
         self.temperature = temperature
         self.queue_size = queue_size

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from typing_extensions import Self
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -75,6 +76,9 @@ class SeesawLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "p", p, 0)
+        require_number(self, "q", q, 0)
+        require_number(self, "eps", eps, 0, 1, above=True)
         self.p = p
         self.q = q
         self.eps = eps

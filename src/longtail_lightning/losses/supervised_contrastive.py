@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import Reduction, checked_reduction, in_full_precision, reduce
 from longtail_lightning.losses._gather import gather, my_rank
@@ -51,10 +52,7 @@ class SupervisedContrastiveLoss(nn.Module):
 
     def __init__(self, *, temperature: float = 0.1, reduction: Reduction = "mean") -> None:
         super().__init__()
-        if not temperature > 0:
-            raise LongTailError(
-                f"SupervisedContrastiveLoss needs a positive temperature, got {temperature}; 0.05 to 0.2 is usual."
-            )
+        require_number(self, "temperature", temperature, 0, above=True)
         self.temperature = temperature
         self.reduction: Reduction = checked_reduction(reduction)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.losses import functional
 from longtail_lightning.losses._base import LongTailLoss, Normalize, Reduction
@@ -56,6 +57,8 @@ class VectorScalingLoss(LongTailLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
+        require_number(self, "gamma", gamma, 0)
+        require_number(self, "tau", tau)
         self.gamma = gamma
         self.tau = tau
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning.features._require import refuse_test, require_bank
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.fit_head import fit_head
@@ -54,6 +55,7 @@ def learn_tau(
     """
     require_bank(bank)
     check_bias(bias)
+    require_number("learn_tau", "initial", initial)
     refuse_test(bank, "tau")
     learnable = _LearnableTau(linear_for(head, bank), initial, bias)
     if bank.num_classes < learnable.num_classes:

@@ -63,7 +63,7 @@ class TauNormalization(Retraining):
         if tau is not None:
             check_taus([tau], bias)
         self.bias = bias
-        HeadTraining(epochs=epochs, batch_size=batch_size)  # it refuses impossible values
+        HeadTraining(epochs=epochs, lr=lr, batch_size=batch_size)  # it refuses impossible values
         self.learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
 
     def __call__(

@@ -153,10 +153,12 @@ def tau_correct(
                 if offset is not None:
                     scaled += offset[block]
                 value, index = scaled.max(1)
-                # Strictly greater: of equal logits the first class wins, as everywhere.
-                better = value > best[i]
+                # Strictly greater: of equal logits the first class wins, as everywhere. A NaN stays the best, so that
+                # no class is right.
+                better = (value > best[i]) | value.isnan()
                 best[i] = torch.where(better, value, best[i])
                 answer[i] = torch.where(better, index + start, answer[i])
+        answer[best.isnan()] = -1
         right = (answer == target).cpu()
         target = target.cpu()
         for i, hits in enumerate(right):

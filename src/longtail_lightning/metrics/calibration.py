@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.metrics.class_accuracy import check_batch
+from longtail_lightning.metrics.class_accuracy import check_batch, warn_of_nan
 
 
 class ExpectedCalibrationError(Metric):
@@ -29,6 +29,8 @@ class ExpectedCalibrationError(Metric):
         >>> metric.compute()
         tensor(0.)
 
+    **Outputs that are NaN** count as wrong answers of full confidence, and `compute` warns of them.
+
     **Paper.** Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
 
     **Differences from the authors' code.** Keeps sums per bin instead of all confidences, so memory
@@ -40,6 +42,7 @@ class ExpectedCalibrationError(Metric):
     full_state_update: bool = False
 
     confidence: Tensor
+    not_a_number: Tensor
     correct: Tensor
     support: Tensor
 
@@ -50,13 +53,20 @@ class ExpectedCalibrationError(Metric):
         self.num_classes = num_classes
         self.num_bins = num_bins
         self.add_state("confidence", torch.zeros(num_bins), dist_reduce_fx="sum")
+        self.add_state("not_a_number", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         for state in ("correct", "support"):
             self.add_state(state, torch.zeros(num_bins, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Count a batch of logits `(batch, num_classes)` and true classes `(batch,)`."""
         check_batch(type(self).__name__, logits, target, self.num_classes)
-        confidence, predicted = logits.float().softmax(1).max(1)
+        logits = logits.float()
+        nan = logits.isnan().any(1)
+        self.not_a_number += nan.sum()
+        # An infinite logit is as certain as the largest number.
+        logits = logits.clamp(max=torch.finfo(logits.dtype).max).masked_fill(nan[:, None], 0)
+        confidence, predicted = logits.softmax(1).max(1)
+        confidence, predicted = confidence.masked_fill(nan, 1), predicted.masked_fill(nan, -1)
         # Bins are (lower, upper], as in the paper.
         row = (confidence * self.num_bins).ceil().long().sub(1).clamp(0, self.num_bins - 1)
         # float32 also where the module, and with it this state, was cast to half precision.
@@ -66,4 +76,5 @@ class ExpectedCalibrationError(Metric):
 
     def compute(self) -> Tensor:
         """One number; NaN before the first update."""
+        warn_of_nan(self.not_a_number, self.support.sum())
         return (self.correct - self.confidence).abs().sum() / self.support.sum()

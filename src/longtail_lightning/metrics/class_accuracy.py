@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import rank_zero_warn
 
 from longtail_lightning._errors import LongTailError
 
 
 class ClassAccuracy(Metric):
     """Counts right answers and images per class; a child says what `compute` returns.
+
+    An image whose logits hold a NaN counts as a wrong answer, and `compute` warns of it.
 
     Args:
         num_classes: number of classes.
@@ -23,6 +26,7 @@ class ClassAccuracy(Metric):
     higher_is_better: bool = True
     full_state_update: bool = False
 
+    not_a_number: Tensor
     correct: Tensor
     support: Tensor
 
@@ -32,6 +36,7 @@ class ClassAccuracy(Metric):
             raise LongTailError(f"top_k={top_k} must lie between 1 and the number of classes, {num_classes}.")
         self.num_classes = num_classes
         self.top_k = top_k
+        self.add_state("not_a_number", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("correct", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("support", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -47,15 +52,19 @@ class ClassAccuracy(Metric):
             if self.top_k > 1:
                 raise LongTailError(f"{type(self).__name__}(top_k={self.top_k}) needs logits, got predicted classes.")
             right = logits_or_preds == target
-        elif self.top_k == 1:
-            right = logits_or_preds.argmax(1) == target
         else:
-            right = (logits_or_preds.topk(self.top_k, dim=1).indices == target[:, None]).any(1)
+            nan = logits_or_preds.isnan().any(1)
+            self.not_a_number += nan.sum()
+            best = logits_or_preds.argmax(1, keepdim=True)
+            if self.top_k > 1:
+                best = logits_or_preds.topk(self.top_k, dim=1).indices
+            right = (best == target[:, None]).any(1) & ~nan
         self.support += torch.bincount(target, minlength=self.num_classes)
         self.correct += torch.bincount(target[right], minlength=self.num_classes)
 
     def per_class(self) -> Tensor:
         """Accuracy of each class; NaN for a class that had no image."""
+        warn_of_nan(self.not_a_number, self.support.sum())
         return torch.where(self.support > 0, self.correct / self.support, torch.nan)
 
 
@@ -95,6 +104,15 @@ class BalancedAccuracy(ClassAccuracy):
     def compute(self) -> Tensor:
         """One number."""
         return self.per_class().nanmean()
+
+
+def warn_of_nan(count: Tensor, total: Tensor) -> None:
+    """Tell how many outputs were NaN."""
+    if count:
+        rank_zero_warn(
+            f"{int(count)} of {int(total)} outputs are NaN and count as wrong answers: the model has diverged, or gets "
+            "NaN images."
+        )
 
 
 def check_batch(name: str, logits_or_preds: Tensor, target: Tensor, num_classes: int) -> None:

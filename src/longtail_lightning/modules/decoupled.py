@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 from longtail_lightning._spec import rebuild
 from longtail_lightning._torch_files import read_torch_file
 from longtail_lightning.backbones import Backbone, create_backbone, load_weights
@@ -131,6 +132,7 @@ class Decoupled(BaseClassifier):
             class_names=class_names,
         )
         self.trainable = trainable
+        require_number(self, "backbone_lr_factor", backbone_lr_factor, 0)
         self.backbone_lr_factor = backbone_lr_factor
         self.backbone_mode = backbone_mode
         self._freeze()

@@ -13,6 +13,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
 
 
 def when_to_step(scheduler: Any, trainer: L.Trainer) -> dict[str, Any]:
@@ -67,6 +68,7 @@ class WarmupCosine(LRScheduler):
         if not 0.0 <= warmup < 1.0:
             raise LongTailError(f"warmup={warmup} is a share of the run: at least 0 and below 1.")
         self.warmup = warmup
+        require_number(self, "final", final, 0)
         self.final = final
         self.total_steps = total_steps
         super().__init__(optimizer)
@@ -133,6 +135,7 @@ class WarmupMultiStep(LRScheduler):
                 f"and warmup_epochs={warmup_epochs} 0 or more."
             )
         self.milestones = list(milestones)
+        require_number(self, "gamma", gamma, 0)
         self.gamma = gamma
         self.warmup_epochs = warmup_epochs
         super().__init__(optimizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from longtail_lightning._number_range import require_number
 from longtail_lightning.samplers._base import Labels
 from longtail_lightning.samplers._class_draws import ClassDrawSampler
 
@@ -56,6 +57,7 @@ class PowerSampler(ClassDrawSampler):
         seed: int = 0,
     ) -> None:
         super().__init__(labels, num_samples, num_replicas, rank, seed)
+        require_number(self, "q", q)
         self.q = q
 
     def class_probabilities(self) -> Tensor:
