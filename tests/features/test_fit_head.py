@@ -184,6 +184,36 @@ def test_the_best_epoch_on_validation_is_kept():
     )
 
 
+def test_of_equal_epochs_the_first_is_kept():
+    made = bank(dtype=torch.float32)
+    states = []
+
+    class Watch(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            states.append([p.detach().clone() for p in self.param_groups[0]["params"]])
+
+    one_class = made.subset(made.labels == 0)
+    head = linear()
+    torch.nn.init.zeros_(head.weight)
+    with torch.no_grad():
+        head.bias.zero_()[0] = 1000.0  # right on all of them, whatever is learned
+    fit_head(made, head, batch_size=len(made), epochs=4, val=one_class, optimizer=partial(Watch, lr=0.01))
+    assert len(states) == 4
+    assert any(torch.equal(head.weight, weight) for weight, _ in states[:1])
+
+
+def test_a_nan_is_a_wrong_answer():
+    class Half(nn.Module):
+        def forward(self, features):
+            logits = features.clone()
+            logits[::2] = torch.nan
+            return logits
+
+    made = FeatureBank.from_arrays(torch.eye(3)[[0, 0, 1, 1]], [0, 0, 1, 1], num_classes=3)
+    assert mean_class_accuracy(Half(), made) == 0.5
+
+
 def test_mean_class_accuracy_leaves_absent_classes_out():
     head = nn.Linear(3, 3, bias=False)
     nn.init.eye_(head.weight)

@@ -54,3 +54,11 @@ def test_the_draw_follows_the_seed():
     loss = EqualizationLoss([9999, 1], gamma=0.5)
     values = [torch.manual_seed(seed) and loss(logits, target).item() for seed in (1, 1, 2)]
     assert values[0] == values[1] != values[2]
+
+
+def test_rare_is_a_share_of_all_images():
+    """10 of 100 images are below a share of 0.15, but not below 0.15 of the largest class."""
+    logits = torch.randn(4, 3, dtype=torch.float64)
+    target = torch.tensor([0, 1, 0, 1])
+    loss = EqualizationLoss([60, 30, 10], gamma=1.0, threshold=0.15)
+    torch.testing.assert_close(loss(logits, target), torch.nn.functional.cross_entropy(logits[:, :2], target))

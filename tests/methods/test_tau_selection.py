@@ -172,3 +172,31 @@ def test_the_bias_counts_when_it_is_kept():
     with torch.no_grad():
         head.bias.copy_(torch.tensor([3.0, 1.0, 0.0, -1.0, -3.0]))
     assert learn_tau(head, data, bias="keep") != learn_tau(head, data)
+
+
+def test_tau_does_not_decay():
+    """Weights of one length: no tau changes a logit, so that it stays where it started."""
+    head = LinearHead(6, 5, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(F.normalize(head.weight, dim=1))
+    data = bank(torch.float32, [0] * 12 + [1] * 8 + [2] * 4 + [3] * 3 + [4] * 2)
+    assert learn_tau(head, data, initial=1.5, epochs=20) == pytest.approx(1.5, abs=1e-4)
+
+
+def test_of_equal_logits_the_first_class_wins_in_any_block(monkeypatch):
+    monkeypatch.setattr(module, "_CLASSES", 2)
+    head = LinearHead(6, 5, bias=False)
+    with torch.no_grad():
+        head.weight.fill_(1.0)
+    correct, support = tau_correct(head, FeatureBank.from_arrays(torch.ones(26, 6), LABELS), [0.0, 1.0])
+    assert correct.tolist() == [[12, 0, 0, 0, 0]] * 2
+    assert support.tolist() == [12, 8, 4, 0, 2]
+
+
+def test_logits_that_are_nan_are_wrong(monkeypatch):
+    monkeypatch.setattr(module, "_CLASSES", 2)
+    for row in range(5):
+        head = trained_head()
+        with torch.no_grad():
+            head.weight[row, 0] = torch.nan
+        assert not tau_correct(head, bank(), [0.0, 1.0])[0].any()

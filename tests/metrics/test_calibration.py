@@ -27,3 +27,11 @@ def test_certain_and_right_is_calibrated():
 def test_bins_must_exist():
     with pytest.raises(LongTailError, match="num_bins=0"):
         ExpectedCalibrationError(2, num_bins=0)
+
+
+def test_a_confidence_on_the_edge_belongs_to_the_bin_below():
+    """Guo et al. 2017: bin m is ((m - 1) / M, m / M]."""
+    logits = torch.tensor([[0.0, 0.0], [0.9, 0.1]]).clamp(min=1e-9).log()
+    logits[0] = 0.0  # confidences of 0.5 and 0.9
+    ours = ExpectedCalibrationError(2, num_bins=2)(logits, torch.tensor([0, 1]))
+    assert float(ours) == pytest.approx((abs(1 - 0.5) + abs(0 - 0.9)) / 2)

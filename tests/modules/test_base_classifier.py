@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 
 import lightning as L
@@ -14,6 +15,7 @@ from longtail_lightning import (
     CIFARResNet,
     ClassBalancedSampler,
     CosineHead,
+    LDAMLoss,
     LinearHead,
     LogitAdjustedLoss,
     WrapLoss,
@@ -154,7 +156,8 @@ def test_a_run_without_an_end_needs_another_schedule():
 
 
 def test_counts_given_to_a_loss_stay():
-    model = tiny_model(tiny_data(), loss=LogitAdjustedLoss(class_counts=[1] * 6))
+    with pytest.warns(UserWarning, match="keeps class counts of its own"):
+        model = tiny_model(tiny_data(), loss=LogitAdjustedLoss(class_counts=[1] * 6))
     assert model.loss.bound_counts.tolist() == [1] * 6
 
 
@@ -311,3 +314,23 @@ def test_an_interrupted_evaluation_leaves_nothing_behind():
         tiny_trainer(callbacks=[Stop()]).test(model, data, verbose=False)
     (again,) = tiny_trainer().test(model, data, verbose=False)
     assert again == expected
+
+
+def test_the_loss_of_an_evaluation_weighs_every_image_alike():
+    data = tiny_data(batch_size=8)  # 18 test images: batches of 8, 8 and 2
+    model, trainer = tiny_model(data), tiny_trainer()
+    (logged,) = trainer.test(model, data, verbose=False)
+    outputs = [output["logits"] for output in trainer.predict(model, data)]
+    assert [len(logits) for logits in outputs] == [8, 8, 2]
+    expected = torch.nn.functional.cross_entropy(torch.cat(outputs), data.labels("test"))
+    assert logged["test/loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_loss_with_counts_of_its_own_says_so():
+    data = tiny_data()
+    with pytest.warns(UserWarning, match=r"LDAMLoss keeps class counts of its own .* differ from those of the model"):
+        tiny_model(data, loss=LDAMLoss([1, 2, 3, 4, 5, 6]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny_model(data, loss=LDAMLoss(data.class_counts))
+        tiny_model(data, loss=LDAMLoss())

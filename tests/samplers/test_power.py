@@ -17,11 +17,14 @@ def test_class_frequencies_are_those_of_equation_1(q):
     assert_class_frequencies(sampler, LABELS, [power / sum(powers) for power in powers])
 
 
-def test_images_of_a_class_are_equally_likely():
-    drawn = torch.bincount(torch.tensor(list(PowerSampler(LABELS, q=0, num_samples=200_000))), minlength=500)
-    of_class_3 = drawn[torch.tensor(LABELS) == 3]
-    expected = 200_000 / 4 / 9
-    assert bool(((of_class_3 - expected).abs() < 5 * expected**0.5).all())
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+def test_images_of_a_class_are_equally_likely(q):
+    counts, total = [40, 0, 9, 4, 1], 200_000
+    labels = torch.repeat_interleave(torch.arange(5), torch.tensor(counts))[torch.randperm(54)]
+    drawn = torch.bincount(torch.tensor(list(PowerSampler(labels, q=q, num_samples=total))), minlength=54)
+    powers = torch.tensor([count**q if count else 0.0 for count in counts], dtype=torch.float64)
+    expected = (total * powers / powers.sum() / torch.tensor(counts).clamp(min=1))[labels]
+    assert bool(((drawn - expected).abs() < 5 * expected.sqrt()).all())
 
 
 @pytest.mark.parametrize(("cls", "q"), [(ClassBalancedSampler, 0.0), (SquareRootSampler, 0.5)])

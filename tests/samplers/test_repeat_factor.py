@@ -75,3 +75,26 @@ def test_an_image_without_a_class_is_drawn_once():
 def test_bad_input(labels, threshold, message):
     with pytest.raises(LongTailError, match=message):
         RepeatFactorSampler(labels, threshold=threshold)
+
+
+def rounded_up(labels, threshold, passes):
+    """How much more than the whole part of its factor each image was given, in each of many passes."""
+    sampler = RepeatFactorSampler(labels, threshold=threshold)
+    drawn = [sampler.one_pass(torch.Generator().manual_seed(seed)) for seed in range(passes)]
+    counts = torch.stack([torch.bincount(each, minlength=len(labels)) for each in drawn])
+    return sampler.repeat_factors, counts - sampler.repeat_factors.floor()
+
+
+def test_rounding_keeps_the_mean_of_every_image():
+    factors, up = rounded_up([0, 0, 1], 0.9, 4000)
+    fraction = factors % 1
+    bound = 5 * (fraction * (1 - fraction) / 4000).sqrt()
+    assert bool(((up.double().mean(0) - fraction).abs() < bound).all())
+    assert set(up.unique().tolist()) == {0, 1}
+
+
+def test_images_are_rounded_independently_of_their_place_in_the_files():
+    factors, up = rounded_up([1, 1, 1, 1, 0, 0, 0, 0, 0], 1.0, 200)
+    assert factors[:4].tolist() == [1.5] * 4
+    for other in (1, 2, 3):
+        assert 0.1 < float((up[:, 0] == up[:, other]).double().mean()) < 0.9

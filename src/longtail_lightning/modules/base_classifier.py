@@ -254,8 +254,14 @@ class BaseClassifier(DescribedModule):
         for part in self.modules():
             bind = getattr(part, "bind_class_counts", None)
             # Counts that were given to a part on purpose stay.
-            if bind is not None and getattr(part, "class_counts", None) is None:
+            own = getattr(part, "class_counts", None)
+            if bind is not None and own is None:
                 bind(self.class_counts)
+            elif bind is not None and ClassCounts(own) != self.class_counts:
+                rank_zero_warn(
+                    f"{type(part).__name__} keeps class counts of its own ({ClassCounts(own)!r}), which differ from "
+                    f"those of the model ({self.class_counts!r}): leave them out, unless it is intended."
+                )
         for part in (self.backbone, self.head):
             if self.channels_last:
                 part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
