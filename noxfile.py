@@ -28,6 +28,20 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Thousands of drawn cases for losses, counts, samplers, metrics, files, command lines and checkpoints."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-n", "2", "tests/fuzz", *session.posargs, env={"FUZZ_CASES": "500"})
+
+
+@nox.session
+def plant_bugs(session: nox.Session) -> None:
+    """Plant bugs one at a time, and fail when the tests do not notice one."""
+    session.install("-e", ".[dev]")
+    session.run("python", "tools/plant_bugs.py", *session.posargs)
+
+
+@nox.session
 def doctest(session: nox.Session) -> None:
     """The examples in docstrings alone."""
     session.install("-e", ".[dev]")

@@ -124,7 +124,7 @@ def test_effective_number_is_the_geometric_series(counts, beta):
 def test_effective_number_at_the_ends():
     assert ClassCounts([7, 0]).effective_number(1.0).tolist() == [7, 0]
     assert ClassCounts([7, 0]).effective_number(0.0).tolist() == [1, 0]
-    with pytest.raises(LongTailError, match="beta must lie in"):
+    with pytest.raises(LongTailError, match="finite beta from 0 to 1"):
         ClassCounts([1]).effective_number(1.5)
 
 
@@ -159,3 +159,21 @@ def test_the_tensor_is_a_copy():
     counts = ClassCounts([2, 1])
     counts.tensor[0] = 9
     assert counts[0] == 2
+
+
+@pytest.mark.parametrize("q", [1e9, -1e9, 1e308, -1e308])
+def test_no_power_of_the_counts_is_too_large(q):
+    probabilities = ClassCounts([500, 0, 50, 2]).sampling_probabilities(q)
+    assert probabilities.tolist() == ([1, 0, 0, 0] if q > 0 else [0, 0, 0, 1])
+
+
+def test_bounds_and_powers_are_numbers():
+    counts = ClassCounts([500, 50, 5])
+    for call in (
+        lambda: counts.shots(many=None),
+        lambda: counts.shots(few="a"),
+        lambda: counts.effective_number(None),
+        lambda: counts.sampling_probabilities("half"),
+    ):
+        with pytest.raises(LongTailError, match="needs a finite"):
+            call()

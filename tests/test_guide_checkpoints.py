@@ -48,11 +48,17 @@ def test_pictures_from_python_and_from_the_command_line(trained, capsys):
     assert [row["predicted"].split() for row in rows] == [line[1:3] for line in told]  # names of two words
 
 
+def test_nothing_lost(recwarn):
+    names = {}
+    exec(PYTHON[1], names)
+    assert isinstance(names["trainer"].strategy.checkpoint_io, names["WholeCheckpointIO"])
+
+
 def test_weights_of_another_checkpoint(capsys):
     import timm
     from safetensors.torch import save_file
 
     save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), "tf_efficientnet_lite0.safetensors")
     torch.save(nn.Linear(2, 2).state_dict(), "anything.pt")
-    exec(PYTHON[1], {"my_module": nn.Linear(2, 2)})
+    exec(PYTHON[2], {"my_module": nn.Linear(2, 2)})
     assert "294 of 294 weights; 2 of the file are not used (classifier." in capsys.readouterr().out

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from subprocess import Popen
 from types import SimpleNamespace
 
@@ -19,7 +21,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import nn
 from torch.utils.data import DataLoader
 
-from longtail_lightning import BaseClassifier, _lightning
+from longtail_lightning import BaseClassifier, LongTailError, _lightning
 from tests.callbacks.test_classifier_retraining import Own, loaders
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -197,3 +199,41 @@ def test_processes_that_lightning_has_started():
     trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
     assert _lightning.processes_started_by(trainer) == ["process"]
     assert _lightning.processes_started_by(tiny_trainer()) == []
+
+
+def test_imports_of_jsonargparse_are_checked_before_they_happen(tmp_path, monkeypatch):
+    from jsonargparse import ArgumentParser
+
+    (tmp_path / "evil.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def refuse(path):
+        asked.append(path)
+        if path.startswith("evil"):
+            raise LongTailError(f"{path} is refused")
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--module", type=torch.nn.Module)
+    parser.add_argument("--function", type=Callable)
+    asked = []
+    with _lightning.checked_imports(refuse):
+        assert parser.parse_args(["--module=torch.nn.Identity"]).module.class_path == "torch.nn.Identity"
+        assert asked[-1] == "torch.nn.Identity"
+    for word in ("--module=evil.Net", "--function=evil.function"):
+        with pytest.raises(LongTailError, match=r"evil\.\w+ is refused"), _lightning.checked_imports(refuse):
+            parser.parse_args([word])
+    assert not Path("ran").exists()
+    before = len(asked)
+    parser.parse_args(["--module=torch.nn.Identity"])
+    assert len(asked) == before, "as before, outside"
+
+
+def test_a_checkpoint_can_be_written_without_the_others(tmp_path):
+    data = tiny_data()
+    trainer, model = tiny_trainer(max_epochs=1), tiny_model(data)
+    trainer.fit(model, data)
+    _lightning.write_checkpoint_alone(trainer, tmp_path / "alone.ckpt")
+    trainer.save_checkpoint(tmp_path / "together.ckpt")
+    alone, together = (torch.load(tmp_path / f"{name}.ckpt", weights_only=True) for name in ("alone", "together"))
+    assert alone.keys() == together.keys()
+    assert all(torch.equal(alone["state_dict"][key], value) for key, value in together["state_dict"].items())

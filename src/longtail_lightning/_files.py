@@ -104,6 +104,13 @@ def remove_unfinished(folder: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def remove_abandoned_lock(folder: Path) -> None:
+    """Delete the lock of a process that has died, if nobody writes to the folder, and it may be written to."""
+    if (folder / LOCK).exists():
+        with suppress(LongTailError), locked(folder):
+            pass  # deleted at the end
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file; file names in it that are not UTF-8 keep their bytes."""
     return replace_file(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

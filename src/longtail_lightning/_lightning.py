@@ -2,7 +2,7 @@
 
 Each has a test in tests/test_lightning.py, which says so when a new release no longer has it.
 
-Hooks of LightningCLI that are overridden: `_parse_ckpt_path` (cli/app.py), `_run_subcommand` (cli/components.py).
+Hooks of LightningCLI that are overridden: `_parse_ckpt_path` and `_run_subcommand` (cli/app.py).
 Hyper-parameters that it writes: `_class_path`, `_instantiator` (cli/_checkpoints.py). Tests: tests/cli/test_hooks.py.
 """
 

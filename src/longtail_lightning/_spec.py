@@ -191,6 +191,10 @@ def build(spec: Spec, class_counts: ClassCounts | None = None) -> nn.Module:
     cls = class_named(spec["class_path"])
     if cls is None or not issubclass(cls, nn.Module):
         raise UnknownClassError(spec["class_path"])
+    if not isinstance(spec.get("named", spec.get("init_args")), dict):
+        raise LongTailError(
+            f"The checkpoint's {spec['class_path']} has no arguments: it is damaged; give another file."
+        )
     if "named" in spec:  # nn.Sequential, which takes no keywords
         return cls(OrderedDict(rebuild(spec["named"], class_counts)))
     init_args = rebuild(spec["init_args"], class_counts)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any, Literal
 
 from longtail_lightning._errors import LongTailError
@@ -54,65 +54,65 @@ def write_with_checksum(file: IO[bytes], write: Callable[[Any], Any]) -> None:
     file.write(_MARK + hashing.digest.hexdigest().encode())
 
 
-def check_members(path: Path) -> None:
+def check_members(file: IO[bytes]) -> None:
     """Compare each member of an archive with its CRC, as torch does not; a file of another kind passes.
 
     Args:
-        path: a file of torch.
+        file: an open file of torch. It is opened once: its path may be replaced meanwhile.
     """
-    if _comment(path) is None:
+    if _comment(file) is None:
         return
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
                 if member.compress_type != zipfile.ZIP_STORED:  # torch packs nothing
-                    raise DamagedFileError(path, f"{member.filename} is compressed")
-                with archive.open(member) as file:
-                    while file.read(_BLOCK):  # compares the CRC at its end
+                    raise DamagedFileError(file.name, f"{member.filename} is compressed")
+                with archive.open(member) as content:
+                    while content.read(_BLOCK):  # compares the CRC at its end
                         pass
     except DamagedFileError:
         raise
     except Exception as error:  # zipfile has no error of its own for each field of an archive that may be damaged
-        raise DamagedFileError(path, " ".join(str(error).split()) or type(error).__name__) from error
+        raise DamagedFileError(file.name, " ".join(str(error).split()) or type(error).__name__) from error
 
 
-def check_checksum(path: Path) -> State:
+def check_checksum(file: IO[bytes]) -> State:
     """Compare a file with the checksum that it carries.
 
     Args:
-        path: a file of torch.
+        file: an open file of torch.
 
     Returns:
         Whether there is one.
     """
-    comment = _comment(path)
+    comment = _comment(file)
     if comment is None or not (comment.startswith(_MARK) or len(comment) == _COMMENT_BYTES):
         return "no checksum"
     digest = hashlib.sha256()
-    left = path.stat().st_size - len(comment) - 2
-    with open(path, "rb") as file:
-        while left and (block := file.read(min(_BLOCK, left))):
-            digest.update(block)
-            left -= len(block)
+    left = file.seek(0, os.SEEK_END) - len(comment) - 2
+    file.seek(0)
+    while left and (block := file.read(min(_BLOCK, left))):
+        digest.update(block)
+        left -= len(block)
     digest.update(b"\0\0")  # the length of the comment, before there was one
     if comment != _MARK + digest.hexdigest().encode():
-        raise DamagedFileError(path, "its checksum differs")
+        raise DamagedFileError(file.name, "its checksum differs")
     return "whole"
 
 
-def _comment(path: Path) -> bytes | None:
+def _comment(file: IO[bytes]) -> bytes | None:
     """The comment of an archive; None for a file of another kind."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(len(_START))
-        file.seek(max(0, size - _END_BYTES - _LONGEST_COMMENT))
-        tail = file.read()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = file.read(len(_START))
+    file.seek(max(0, size - _END_BYTES - _LONGEST_COMMENT))
+    tail = file.read()
     if start != _START:
         return None
     place = tail.rfind(_END)
     comment = tail[place + _END_BYTES :]
     if place < 0 or tail[place + _END_BYTES - 2 : place + _END_BYTES] != struct.pack("<H", len(comment)):
-        raise DamagedFileError(path, "its end is missing")
+        raise DamagedFileError(file.name, "its end is missing")
     return comment
 
 

@@ -136,8 +136,7 @@ class ClassCounts:
 
         0 for a class without images, \(n_c\) for \(\beta = 1\).
         """
-        if not 0.0 <= beta <= 1.0:
-            raise LongTailError(f"beta must lie in [0, 1], got {beta}; the paper uses 0.9 to 0.9999.")
+        require_number("effective_number", "beta", beta, 0, 1)
         counts = self._counts.double()
         if beta == 1.0:
             return counts
@@ -153,9 +152,13 @@ class ClassCounts:
         images is never drawn.
         """
         require_number("sampling_probabilities", "q", q)
-        weights = self._counts.double().pow(q)
-        weights[self._counts == 0] = 0.0
-        return weights / weights.sum()
+        present = self._counts > 0
+        log_counts = self._counts[present].double().log()
+        # Relative to the most probable class, whose weight is 1, so that no power is too large for a number.
+        weights = (q * (log_counts - (log_counts.max() if q >= 0 else log_counts.min()))).exp()
+        probabilities = torch.zeros(self.num_classes, dtype=torch.float64)
+        probabilities[present] = weights / weights.sum()
+        return probabilities
 
     def shots(self, many: int = 100, few: int = 20, convention: Convention = "kang") -> ShotSplits:
         """Split the classes into many-, medium- and few-shot ones.
@@ -188,6 +191,8 @@ class ShotSplits:
     @classmethod
     def from_counts(cls, counts: ClassCounts, *, many: int, few: int, convention: Convention) -> ShotSplits:
         """Apply the bounds; see `ClassCounts.shots`."""
+        require_number("shots", "many", many)
+        require_number("shots", "few", few)
         if few > many:
             raise LongTailError(f"few={few} must not exceed many={many}: few-shot classes have fewer images.")
         if convention not in ("kang", "oltr"):

@@ -166,25 +166,6 @@ def test_weights_that_cannot_be_downloaded(ltl, monkeypatch, tmp_path):
     assert "The weights of torchvision/shufflenet_v2_x0_5 were not downloaded (<urlopen error no network>)" in err
 
 
-def test_verify_names_the_damaged_file(ltl, fit):
-    pytest.importorskip("longtail_lightning.features.verify")
-    assert ltl("features", "--ckpt_path", checkpoint_of(fit()), "--out=bank")[0] == 0
-    status, out, err = ltl("features", "verify", "bank")
-    assert status == 0, err
-    assert all(f"bank/{split} is whole" in out for split in ("train", "val", "test"))
-    file = Path("bank/val/features.npy")
-    written = bytearray(file.read_bytes())
-    written[-1] ^= 1
-    file.write_bytes(written)
-    status, out, _ = ltl("features", "verify", "bank/train", "bank/val")
-    assert status == 1
-    assert "bank/train is whole" in out
-    assert "bank/val is damaged: features.npy" in out
-    status, _, err = ltl("features", "verify", "runs")
-    assert status == 2
-    assert "runs is not a feature bank, and holds none" in err
-
-
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -29,6 +29,7 @@ from longtail_lightning import (
 )
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import LOCK, locked
+from longtail_lightning.features import verify_bank
 from longtail_lightning.features._checks import NotFiniteError
 from longtail_lightning.features._fingerprint import encoder_fingerprint
 from longtail_lightning.features._folder import Folder
@@ -637,6 +638,27 @@ def test_a_kill_after_the_last_shard_leaves_nothing_to_compute(tmp_path, monkeyp
     counting = Stops(encoder())
     assert len(resume(tmp_path, counting)) == NUMBER
     assert counting.seen == 1
+
+
+@pytest.mark.parametrize("damage", ["zeros", "bit", "empty marker"])
+def test_rows_that_were_not_written_are_not_sealed(tmp_path, damage):
+    """Two writers, or a disk, leave zeros in a shard that counts as finished: the bank is not made of them."""
+    whole = resume(tmp_path / "whole")
+    folder = tmp_path / "bank"
+    interrupt(folder, KeyboardInterrupt())
+    (first, *_) = sorted((folder / "done").iterdir())
+    if damage == "empty marker":  # of an earlier release, or cut by a full disk
+        first.write_bytes(b"")
+    with open(folder / "features.npy", "r+b") as file:
+        file.seek(-whole.views.numel() * 2 + 3, 2)  # in the first shard of the first view
+        byte = file.read(8)
+        file.seek(-len(byte), 1)
+        file.write(bytes(8) if damage != "bit" else bytes([byte[0] ^ 1]) + byte[1:])
+    if damage != "empty marker":
+        with pytest.raises(LongTailError, match=r"1 of 12 shards in .* are not what was written: .* repeat the call"):
+            resume(folder)
+    assert torch.equal(resume(folder).views, whole.views)
+    assert verify_bank(folder) == {}
 
 
 def test_the_bar_tells_images_per_second(capsys):

@@ -98,3 +98,9 @@ def test_images_are_rounded_independently_of_their_place_in_the_files():
     assert factors[:4].tolist() == [1.5] * 4
     for other in (1, 2, 3):
         assert 0.1 < float((up[:, 0] == up[:, other]).double().mean()) < 0.9
+
+
+@pytest.mark.parametrize("labels", [[""], [2**63], [None], ["cat", "dog"]])
+def test_labels_that_are_no_numbers(labels):
+    with pytest.raises(LongTailError, match="labels"):
+        RepeatFactorSampler(labels)

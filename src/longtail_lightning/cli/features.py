@@ -1,4 +1,4 @@
-"""`ltl features`: one pass of a backbone over the data, kept in a folder; `ltl features verify` checks what is kept."""
+"""`ltl features`: one pass of a backbone over the data, kept in a folder."""
 
 from __future__ import annotations
 
@@ -31,35 +31,6 @@ def features(asked: Namespace) -> int:
         raise LongTailError("An --encoder knows no data: add --data CLASS, or --config FILE_OR_RECIPE.")
     with _process_group():
         return _extract(asked)
-
-
-def verify(asked: Namespace) -> int:
-    """Read every file of banks; 1 when one of them is damaged."""
-    from longtail_lightning.features.verify import verify_bank
-
-    whole = True
-    for folder in _banks(asked.folders):
-        damaged = verify_bank(folder)
-        told = ", ".join(f"{name} {what}" for name, what in damaged.items())
-        print(f"{folder} is damaged: {told}" if damaged else f"{folder} is whole")
-        whole = whole and not damaged
-    return 0 if whole else 1
-
-
-def _banks(folders: list[str]) -> list[Path]:
-    """The banks named, and those in the folders named."""
-    from longtail_lightning.features._storage import HEADER, PROGRESS
-
-    def is_bank(folder: Path) -> bool:
-        return (folder / HEADER).exists() or (folder / PROGRESS).exists()
-
-    banks: list[Path] = []
-    for folder in map(Path, folders):
-        found = [folder] if is_bank(folder) else sorted(filter(is_bank, folder.glob("*")))
-        if not found:
-            raise LongTailError(f"{folder} is not a feature bank, and holds none: give what `ltl features` wrote.")
-        banks += found
-    return banks
 
 
 def _encoder(asked: Namespace) -> tuple[nn.Module, LongTailDataModule]:

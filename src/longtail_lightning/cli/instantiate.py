@@ -10,9 +10,9 @@ import lightning as L
 from jsonargparse import SUPPRESS, ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
-from longtail_lightning._errors import LongTailError
 from longtail_lightning.cli._argv import own_words, with_recipes
 from longtail_lightning.cli._messages import one_sentence
+from longtail_lightning.cli._newest_checkpoint import with_newest_checkpoint
 from longtail_lightning.cli.app import (
     FAIL_ON_NAN,
     OPTIONS,
@@ -47,10 +47,9 @@ def load_trained(path: str | Path, components: Sequence[str]) -> tuple[L.Lightni
         components: `--data ...`, `--config ...`, where other data than those of the run are wanted.
     """
     leave_out_advertisements("test")
-    given = ["test", *components, f"--ckpt_path={path}"]
+    given = with_newest_checkpoint(["test", *components, f"--ckpt_path={path}"])
+    path = given[-1].removeprefix("--ckpt_path=")
     args, named = prepared(given), own_words(given)
-    if not Path(path).is_file():
-        raise LongTailError(f"--ckpt_path {path}: give the file of a checkpoint.")
     with imports_of(given, named), one_sentence():
         cli = _WithoutTrainer([*args, "--trainer.logger=false"], named)
         checkpoint = read_checkpoint(path)

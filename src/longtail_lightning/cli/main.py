@@ -30,6 +30,7 @@ usage: ltl COMMAND [options]
   cp         copy a recipe to edit it     ltl cp quickstart mine.yaml
   counts     class counts of labels       ltl counts --data SyntheticLongTail
   data       check images before training ltl data check FOLDER
+  verify     find damaged files           ltl verify runs
 
 --config takes a file or the name of a packaged recipe. `ltl COMMAND --help` tells more; of a recipe with
 several stages, `ltl fit --config staged_quickstart --help`.

@@ -1,4 +1,4 @@
-"""The small commands, `list` to `tau`: what each takes, and its help. No torch here, so that help comes at once."""
+"""The small commands, `list` to `verify`: what each takes, and its help. No torch here, so that help comes at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from longtail_lightning._rooms import ROOMS
 from longtail_lightning.cli._argparse import Parser, at_least_one, number, numbers, one_of, some_of, whole_number
 
 TOPICS = (*(room for room in ROOMS if room not in ("backbones", "report")), "backbones", "recipes")
-COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau")
+COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau", "verify")
 _OF_DATA = ("check", "prepare")
 _READERS = "processes that read (default: one per core)"
 # Without a word more, these show their help.
-_ASKING = (["counts"], ["features"], ["features", "verify"], ["tau"], ["data"], ["data", "check"], ["data", "prepare"])
+_ASKING = (["counts"], ["features"], ["tau"], ["verify"], ["data"], ["data", "check"], ["data", "prepare"])
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace | None:
@@ -34,8 +34,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace | None:
         words.append("--help")
     if words[0] == "predict":
         words[0] = "predict --images"
-    if words[:2] == ["features", "verify"]:  # a command below one that has options of its own
-        words[:2] = ["features verify"]
     try:
         found = build_parser().parse_args(words)
     except SystemExit:  # argparse leaves in this way after help
@@ -53,6 +51,7 @@ def build_parser() -> Parser:
     _add_features(commands)
     _add_tau(commands)
     _add_pictures(commands)
+    _add_verify(commands)
     data = _command(commands, "data", "", "COMMAND ...", "What is done to images before training.")
     data.epilog = (
         "  check      find what is wrong with images and labels   ltl data check FOLDER\n"
@@ -114,14 +113,12 @@ def _add_features(commands: Any) -> None:
         commands,
         "features",
         "features.features",
-        "--ckpt_path FILE --out FOLDER [options]\n"
-        "--encoder NAME [--weights PATH] --data CLASS --out FOLDER [options]\n"
-        "verify FOLDER [FOLDER ...]",
+        "--ckpt_path FILE --out FOLDER [options]\n--encoder NAME [--weights PATH] --data CLASS --out FOLDER [options]",
         "Runs the backbone of a checkpoint, or any encoder, over the data and writes FOLDER/train, FOLDER/val and\n"
         "FOLDER/test, each a FeatureBank. Stopped, it continues with the same command. The data are those of the\n"
         "checkpoint's run, unless --data or --config say others, as for `ltl test`.",
-        epilog="`ltl features verify` reads every file of banks and tells which are damaged.\n"
-        "Several processes share the work: torchrun --nproc_per_node 4 -m longtail_lightning.cli.main features ...",
+        epilog="Several processes share the work:\n"
+        "  torchrun --nproc_per_node 4 -m longtail_lightning.cli.main features ...",
         takes_components=True,
     )
     made.add_argument("--ckpt_path", metavar="FILE", help="a checkpoint whose backbone to run")
@@ -140,14 +137,18 @@ def _add_features(commands: Any) -> None:
     made.add_argument("--dtype", type=dtype, default="float16", help="float16 (default), float32 or float64")
     _add_running(made)
     made.add_argument("--overwrite", action="store_true", help="delete what is in FOLDER/train and so on")
+
+
+def _add_verify(commands: Any) -> None:
     made = _command(
         commands,
-        "features verify",
-        "features.verify",
-        "FOLDER [FOLDER ...]",
-        "Compares every file of feature banks with its checksum. The exit status is 1 when one is damaged.",
+        "verify",
+        "verify.verify",
+        "PATH [PATH ...]",
+        "Reads checkpoints, feature banks and shards from end to end, and compares them with the checksums that were\n"
+        "written with them. The exit status is 1 when something is damaged.",
     )
-    made.add_argument("folders", metavar="FOLDER", nargs="+", help="a bank, or a folder of banks")
+    made.add_argument("paths", metavar="PATH", nargs="+", help="one of them, or a folder that holds some, as runs")
 
 
 def _add_running(made: Parser) -> None:

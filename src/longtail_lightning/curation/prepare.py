@@ -12,7 +12,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._files import locked, remove_unfinished, writable, write_json
+from longtail_lightning._files import locked, remove_abandoned_lock, remove_unfinished, writable, write_json
 from longtail_lightning.curation._checked_splits import SPLITS
 from longtail_lightning.curation._unfinished import NOTE, Unfinished
 from longtail_lightning.curation.write_shards import Contents, counted_from, write_split
@@ -77,6 +77,7 @@ def prepare_shards(
                 write_json(folder / MANIFEST, {**manifest, "sha256": manifest_checksum(manifest)})
             (folder / NOTE).unlink(missing_ok=True)
             remove_unfinished(folder)
+    remove_abandoned_lock(folder)
     tell(total)
     return sizes
 

@@ -32,6 +32,7 @@ from longtail_lightning.features._storage import (
     read_header,
     read_progress,
     remove_bank,
+    remove_leftovers,
     write_bank,
 )
 from longtail_lightning.features._writers import FolderWriter
@@ -74,6 +75,7 @@ class Folder:
         if self.path.is_file():
             raise LongTailError(f"{self.path} is a file, a bank is a folder: give another path.")
         if not overwrite and self._is_finished():
+            remove_leftovers(self.path)
             return True
         held.enter_context(locked(self.path))
         if not overwrite and self._is_finished():  # meanwhile, by another process
@@ -121,6 +123,11 @@ class Folder:
             raise LongTailError(
                 f"{missing} of {self.shards.total} shards are missing in {self.path}: all processes must see the same "
                 "folder; give a path on a shared disk, or repeat the call."
+            )
+        if damaged := writer.damaged():
+            raise LongTailError(
+                f"{len(damaged)} of {self.shards.total} shards in {self.path} are not what was written: another "
+                "process has changed them, or the disk has; repeat the call to compute them again."
             )
         # The call that began may have named the split; the one that resumes need not.
         fingerprint = read_progress(self.path)["fingerprint"]

@@ -7,7 +7,9 @@ import json
 import shutil
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,15 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._files import remove_unfinished, replace_file_with_checksum, size_and_checksum, write_json
+from longtail_lightning._files import (
+    LOCK,
+    locked,
+    remove_unfinished,
+    replace_file_with_checksum,
+    size_and_checksum,
+    writable,
+    write_json,
+)
 
 HEADER = "bank.json"
 FEATURES = "features.npy"
@@ -29,7 +39,18 @@ FORMAT = 2
 _PARTS = ("features", "labels", "ids", "ids_offsets", "texts", "texts_offsets")
 _OLD_FILES = ("ids.jsonl", "texts.jsonl")  # of format 1
 _FIELDS = {"dtype": str, "shape": list, "num_classes": int, "fingerprint": dict, "files": dict}
-DAMAGED = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError)
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    SyntaxError,
+    TokenError,
+    OverflowError,
+    MemoryError,
+)
 """What opening a missing, cut or foreign file raises."""
 
 
@@ -143,11 +164,19 @@ def read_progress(folder: Path) -> dict[str, Any]:
     return _read_object(folder / PROGRESS)
 
 
-def finished_shards(folder: Path) -> set[int]:
-    """The shards of an unfinished extraction that are there."""
+def finished_shards(folder: Path) -> dict[int, str]:
+    """The shards of an unfinished extraction that are there, and the checksum of each."""
     # File systems and desktops leave files of their own, such as .DS_Store.
-    names = [marker.name for marker in (folder / DONE).iterdir()] if (folder / DONE).is_dir() else []
-    return {int(name) for name in names if name.isdecimal()}
+    markers = [file for file in (folder / DONE).iterdir() if file.name.isdecimal()] if (folder / DONE).is_dir() else []
+    told = {int(file.name): file.read_text(encoding="utf-8") for file in markers}
+    return {shard: checksum for shard, checksum in told.items() if checksum}  # an empty one is of an older release
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a process left that died after the bank was finished, if the folder may be written to."""
+    if any((folder / name).exists() for name in (LOCK, PROGRESS, DONE)):
+        with suppress(LongTailError), locked(folder), writable(folder):
+            _remove(folder, keep={HEADER, *_names(read_header(folder))})
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

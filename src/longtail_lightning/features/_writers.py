@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from longtail_lightning._distributed import rank_and_world_size
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._files import to_disk
+from longtail_lightning._files import replace_file, to_disk, writable
 from longtail_lightning.features._shards import Shards
 from longtail_lightning.features._storage import DONE, FEATURES, LABELS, finished_shards
 
@@ -85,21 +86,45 @@ class FolderWriter(Writer):
             )
         self.folder = folder
         self.shards = shards
+        self._digest = hashlib.sha256()
         with_offset = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
         self._offset, self._row = with_offset.offset, with_offset.strides[1]
         if labeled:
             self._labels_offset = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False).offset
         # Written, not mapped: on a full disk a write gives an error, but a mapped page kills the process.
-        self._features = open(folder / FEATURES, "r+b")  # noqa: SIM115
-        self._labels = open(folder / LABELS, "r+b") if labeled else None  # noqa: SIM115
+        with writable(folder):
+            self._features = open(folder / FEATURES, "r+b")  # noqa: SIM115
+            self._labels = open(folder / LABELS, "r+b") if labeled else None  # noqa: SIM115
 
     def done(self) -> set[int]:
-        return finished_shards(self.folder)
+        return set(finished_shards(self.folder))
+
+    def damaged(self) -> set[int]:
+        """Finished tasks whose rows are not those that were written; they are no longer finished then."""
+        wrong = {task for task, written in finished_shards(self.folder).items() if self._checksum(task) != written}
+        for task in wrong:
+            (self.folder / DONE / str(task)).unlink()
+        return wrong
+
+    def _checksum(self, task: int) -> str:
+        view, inputs = task // self.shards.per_view, self.shards.inputs(task % self.shards.per_view)
+        left, digest = len(inputs) * self._row, hashlib.sha256()
+        with open(self.folder / FEATURES, "rb") as file:
+            file.seek(self._place(view, inputs.start))
+            while left and (block := file.read(min(left, _CHUNK))):
+                digest.update(block)
+                left -= len(block)
+        return digest.hexdigest()
+
+    def _place(self, view: int, row: int) -> int:
+        return int(self._offset + (view * self.shards.number + row) * self._row)
 
     def write(self, view: int, inputs: range, features: Tensor, labels: Tensor | None) -> None:
         with self._full_disk_in_words():
-            self._features.seek(self._offset + (view * self.shards.number + inputs.start) * self._row)
-            self._features.write(features.contiguous().numpy().tobytes())
+            rows = features.contiguous().numpy().tobytes()
+            self._features.seek(self._place(view, inputs.start))
+            self._features.write(rows)
+            self._digest.update(rows)  # batches of a shard come in their order
             if view == 0 and self._labels is not None and labels is not None:
                 self._labels.seek(self._labels_offset + inputs.start * 8)
                 self._labels.write(labels.contiguous().numpy().tobytes())
@@ -109,7 +134,9 @@ class FolderWriter(Writer):
             to_disk(self._features)
             if view == 0 and self._labels is not None:
                 to_disk(self._labels)
-            (self.folder / DONE / str(view * self.shards.per_view + shard)).touch()
+            marker = self.folder / DONE / str(view * self.shards.per_view + shard)
+            replace_file(marker, lambda file: file.write(self._digest.hexdigest().encode()))
+        self._digest = hashlib.sha256()
 
     @contextmanager
     def _full_disk_in_words(self) -> Iterator[None]:

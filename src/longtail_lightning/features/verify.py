@@ -33,6 +33,8 @@ def verify_bank(path: str | Path) -> dict[str, str]:
     for file in header["files"].values():
         if wrong := _wrong(Path(path) / file["name"], file):
             found[file["name"]] = wrong
+    if found and read_header(Path(path)) != header:  # another bank has been saved over it meanwhile
+        return verify_bank(path)
     return found
 
 

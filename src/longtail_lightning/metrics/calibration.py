@@ -64,7 +64,8 @@ class ExpectedCalibrationError(Metric):
         nan = logits.isnan().any(1)
         self.not_a_number += nan.sum()
         # An infinite logit is as certain as the largest number.
-        logits = logits.clamp(max=torch.finfo(logits.dtype).max).masked_fill(nan[:, None], 0)
+        largest = torch.finfo(logits.dtype).max
+        logits = logits.clamp(-largest, largest).masked_fill(nan[:, None], 0)
         confidence, predicted = logits.softmax(1).max(1)
         confidence, predicted = confidence.masked_fill(nan, 1), predicted.masked_fill(nan, -1)
         # Bins are (lower, upper], as in the paper.

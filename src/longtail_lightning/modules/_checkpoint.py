@@ -111,6 +111,8 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
             counts = getattr(module, "class_counts", None)
             require_plausible_size(name, saved["spec"], counts, checkpoint["state_dict"])
             made = rebuild(saved["spec"], counts)
+            if isinstance(part, nn.Module) and not isinstance(made, nn.Module):
+                raise LongTailError(f"The checkpoint's {name} is no module: it is damaged; give another file.")
             setattr(module, name, made.to(module.device) if isinstance(made, nn.Module) else made)
     for first, *others in checkpoint.get(KEY, {}).get("shared", ()):
         if {name.partition(".")[0] for name in (first, *others)} <= described:
@@ -169,7 +171,14 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module], *, verify: bo
         ) from error
     checkpoint[HYPER_PARAMETERS] = {**saved, **parts}
     module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:  # of torch, with a line for each weight
+        wrong = str(error).splitlines()[1:2] or [str(error)]
+        raise LongTailError(
+            f"{path}: the weights do not fit the parts ({wrong[0].strip()}): the file is damaged, or a part was passed "
+            "that is another one."
+        ) from error
     return module.eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchvision.transforms import InterpolationMode
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import HYPER_PARAMETERS
@@ -24,6 +26,7 @@ _ABSURD = 10**9
 # Larger numbers in a description may be sizes that no memory holds.
 _LARGE = 20_000
 _FIELDS: dict[str, type | tuple[type, ...]] = {"class_path": str, "parts": dict, "card": dict}
+_PREPARATION = {"resize", "crop", "crops", "mean", "std"}
 _CARD: dict[str, type | tuple[type, ...]] = {
     "class_names": (list, type(None)),
     "class_counts": list,
@@ -45,7 +48,8 @@ def require_description(checkpoint: Mapping[str, Any], path: str | Path) -> None
     if not isinstance(settings, Mapping) or any(number > _ABSURD for number in _numbers(settings)):
         wrong = HYPER_PARAMETERS
     if described and wrong is None:
-        wrong = _wrong(described["card"], _CARD, "card.") or _wrong_part(described) or _wrong_classes(described["card"])
+        card = described["card"]
+        wrong = _wrong(card, _CARD, "card.") or _wrong_part(described) or _wrong_classes(card) or _wrong_input(card)
     if wrong is not None:
         raise LongTailError(
             f"{path} describes its module in a form that this version does not read ({wrong}): it is damaged, or of "
@@ -56,7 +60,8 @@ def require_description(checkpoint: Mapping[str, Any], path: str | Path) -> None
 def _wrong(values: Any, fields: Mapping[str, type | tuple[type, ...]], prefix: str) -> str | None:
     if not isinstance(values, dict):
         return prefix.rstrip(".") or "no description"
-    return next((f"{prefix}{key}" for key, kind in fields.items() if not isinstance(values.get(key), kind)), None)
+    wrong = (key for key, kind in fields.items() if key not in values or not isinstance(values[key], kind))
+    return next((f"{prefix}{key}" for key in wrong), None)
 
 
 def _wrong_part(described: Mapping[str, Any]) -> str | None:
@@ -77,6 +82,31 @@ def _wrong_classes(card: Mapping[str, Any]) -> str | None:
     if names is not None and (len(names) != len(counts) or not all(isinstance(name, str) for name in names)):
         return "card.class_names"
     return None
+
+
+def _wrong_input(card: Mapping[str, Any]) -> str | None:
+    told = card["input"] or {}
+    if "interpolation" in told and (missing := _PREPARATION - told.keys()):
+        return f"card.input.{min(missing)}"
+    shape = told.get("shape", [3, 1, 1])
+    good = {
+        # Of features, or of channels, height and width.
+        "shape": isinstance(shape, list) and all(_is_size(size) for size in shape),
+        "interpolation": told.get("interpolation", "bilinear") in [mode.value for mode in InterpolationMode],
+        "crops": _is_size(told.get("crops", 1)),
+        **{name: told.get(name) is None or _is_size(told[name]) for name in ("resize", "crop")},
+        **{name: told.get(name) is None or _is_statistic(told[name], shape) for name in ("mean", "std")},
+    }
+    return next((f"card.input.{name}" for name, is_good in good.items() if not is_good), None)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _LARGE
+
+
+def _is_statistic(value: Any, shape: Any) -> bool:
+    numbers = isinstance(value, list) and all(isinstance(x, (int, float)) and math.isfinite(x) for x in value)
+    return numbers and isinstance(shape, list) and len(value) in (1, *shape[:1])
 
 
 def require_plausible_size(

@@ -87,7 +87,10 @@ class RepeatFactorSampler(PassSampler):
 
 def _repeat_factors(labels: Labels, threshold: float) -> Tensor:
     values = labels if isinstance(labels, Tensor) or hasattr(labels, "__array__") else list(labels)
-    values = torch.as_tensor(values)
+    try:
+        values = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        values = as_labels(values)  # tells what is wrong with them
     if values.ndim != 2:
         index = as_labels(values)
         return _class_factors(torch.bincount(index), len(index), threshold)[index]
