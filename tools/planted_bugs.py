@@ -27,6 +27,8 @@ FIT_HEAD = ("tests/features/test_fit_head.py",)
 BANK = ("tests/features/test_bank.py", "tests/features/test_strings.py", "tests/features/test_verify.py")
 EXTRACT = ("tests/features/test_extract.py", "tests/features/test_source.py", "tests/ddp/test_extract.py")
 METHODS = ("tests/methods",)
+CLASSIFIER = ("tests/modules/test_base_classifier.py",)
+DECOUPLED = ("tests/modules/test_decoupled.py",)
 
 BUGS = [
     # -- losses
@@ -530,5 +532,62 @@ BUGS = [
         "bank = train",
         "tau is chosen on training features always",
         METHODS,
+    ),
+    # -- modules
+    Bug(
+        "modules/base_classifier.py",
+        "self.global_step, batch_idx, self.global_rank",
+        "self.global_step, self.global_rank",
+        "batches of one accumulated step draw alike",
+        CLASSIFIER,
+    ),
+    Bug(
+        "modules/base_classifier.py",
+        "self.global_step, batch_idx, self.global_rank",
+        "self.global_step, batch_idx",
+        "ranks draw alike",
+        ("tests/ddp/test_base_classifier.py",),
+    ),
+    Bug(
+        "modules/base_classifier.py",
+        "elif bind is not None and ClassCounts(own) != self.class_counts:",
+        "elif False:",
+        "other class counts of a loss go unnoticed",
+        CLASSIFIER,
+    ),
+    Bug(
+        "modules/decoupled.py",
+        'if mode and self.backbone_mode == "eval" and',
+        "if mode and",
+        "batch norms never follow the authors' code",
+        DECOUPLED,
+    ),
+    Bug(
+        "modules/decoupled.py",
+        "            self.backbone.eval()\n",
+        "",
+        "batch norms of a frozen backbone drift",
+        DECOUPLED,
+    ),
+    Bug(
+        "modules/decoupled.py",
+        "                block.train()\n",
+        "                block.eval()\n",
+        "the trained block stays in evaluation mode",
+        DECOUPLED,
+    ),
+    Bug(
+        "modules/decoupled.py",
+        "        super().on_train_start()\n        self.train()\n",
+        "        super().on_train_start()\n",
+        "Lightning undoes the evaluation mode",
+        DECOUPLED,
+    ),
+    Bug(
+        "modules/decoupled.py",
+        'optimizer.param_groups[-1]["lr"] *= self.backbone_lr_factor',
+        "pass",
+        "the backbone learns at the full rate",
+        DECOUPLED,
     ),
 ]

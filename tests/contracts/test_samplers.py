@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.samplers import LongTailSampler
+from longtail_lightning.samplers import EvaluationSampler, LongTailSampler
 from tests.contracts.discover import COUNTS, LABELS, make, public_classes
 
 SAMPLERS = [cls for cls in public_classes("samplers") if issubclass(cls, LongTailSampler)]
@@ -122,7 +122,6 @@ def _draw(name: str) -> list[int]:
         ({"labels": [[0, 1]]}, "labels must be 1-D"),
         ({"labels": [0, -1]}, r"labels\[1\] is -1"),
         ({"num_samples": 0}, "at least one image"),
-        ({"num_replicas": 2, "rank": 2}, r"rank=2 is outside 0\.\.1"),
     ],
 )
 def test_bad_input_is_named_with_the_fix(cls, options, message):
@@ -134,3 +133,21 @@ def test_bad_input_is_named_with_the_fix(cls, options, message):
 
 def test_counts_of_the_table_are_those_of_the_labels():
     assert torch.bincount(torch.tensor(LABELS)).tolist() == COUNTS
+
+
+@pytest.mark.parametrize("cls", [*SAMPLERS, EvaluationSampler], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_replicas": -1}, "num_replicas=-1: images are dealt to at least one rank"),
+        ({"num_replicas": 0, "rank": 0}, "num_replicas=0: images are dealt to at least one rank"),
+        ({"num_replicas": math.nan}, "num_replicas=nan: images are dealt to at least one rank"),
+        ({"num_replicas": 2, "rank": 2}, r"rank=2 is outside 0\.\.1 "),
+        ({"num_replicas": 2, "rank": -1}, r"rank=-1 is outside 0\.\.1 "),
+        ({"rank": -1}, r"rank=-1 is outside 0\.\. "),
+    ],
+)
+def test_a_rank_that_does_not_exist_is_refused(cls, options, message):
+    """Its share would be empty, or that of another rank."""
+    with pytest.raises(LongTailError, match=message):
+        EvaluationSampler(LABELS, **options) if cls is EvaluationSampler else make(cls, **options)

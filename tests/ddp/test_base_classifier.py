@@ -61,6 +61,29 @@ def test_two_ranks_train_like_one_with_the_whole_batch(pool, tmp_path, balanced)
     assert results == pytest.approx(single_results, rel=1e-4)
 
 
+class Watch(L.Callback):
+    """Keeps the seed that each batch of training was given."""
+
+    def __init__(self):
+        self.seeds = []
+
+    def on_train_batch_end(self, *args):
+        self.seeds.append(torch.initial_seed())
+
+
+def seeds_of_batches(_):
+    L.seed_everything(3, verbose=False)
+    data, watch = tiny_data(num_classes=5), Watch()
+    tiny_trainer(strategy="ddp", devices=2, max_epochs=1, callbacks=[watch]).fit(tiny_model(data), data)
+    return watch.seeds
+
+
+def test_ranks_draw_dropout_apart(pool):
+    first, second = pool.run(seeds_of_batches, None)
+    assert len(first) == len(second) >= 2
+    assert len({*first, *second}) == 2 * len(first)
+
+
 def predict_and_report(folder):
     L.seed_everything(3, verbose=False)
     data = tiny_data(num_classes=5)

@@ -184,6 +184,20 @@ def test_the_best_epoch_on_validation_is_kept():
     )
 
 
+def test_a_loss_may_learn_too():
+    class Tempered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.temperature = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, logits, target):
+            return nn.functional.cross_entropy(logits / self.temperature, target)
+
+    loss = Tempered()
+    fit_head(bank(dtype=torch.float32), linear(), loss=loss, epochs=1)
+    assert loss.temperature.item() != 1.0
+
+
 def test_of_equal_epochs_the_first_is_kept():
     made = bank(dtype=torch.float32)
     states = []
@@ -212,6 +226,12 @@ def test_a_nan_is_a_wrong_answer():
 
     made = FeatureBank.from_arrays(torch.eye(3)[[0, 0, 1, 1]], [0, 0, 1, 1], num_classes=3)
     assert mean_class_accuracy(Half(), made) == 0.5
+
+
+def test_nothing_is_dropped_out_when_accuracy_is_measured():
+    made = FeatureBank.from_arrays(torch.eye(3)[[0, 1, 2, 2]], [0, 1, 2, 2])
+    head = nn.Sequential(nn.Identity(), nn.Dropout(1.0)).train()
+    assert mean_class_accuracy(head, made) == 1.0
 
 
 def test_mean_class_accuracy_leaves_absent_classes_out():

@@ -83,6 +83,16 @@ def test_each_is_what_its_parts_give(stage):
     torch.testing.assert_close(NCM(metric="euclidean")(head, train).head.class_means, expected.class_means)
 
 
+@pytest.mark.parametrize(
+    "method", [CRT(epochs=1), LWS(epochs=1), TauNormalization(choose="learn"), NCM()], ids=lambda m: m.name
+)
+def test_nothing_is_learned_from_validation_features(stage, method):
+    head, train, val = stage
+    torch.testing.assert_close(
+        method(head, train, val).head.state_dict(), method(head, train).head.state_dict(), rtol=0, atol=0
+    )
+
+
 def test_crt_begins_anew_and_is_a_function_of_its_seed(stage):
     head, train, _ = stage
     barely = CRT(epochs=1, lr=1e-9)(head, train).head

@@ -220,6 +220,19 @@ def test_bf16_is_close_to_float32():
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
+def test_each_batch_of_an_accumulated_step_has_its_own_dropout():
+    seeds = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, *args):
+            seeds.append(torch.initial_seed())
+
+    L.seed_everything(1, verbose=False)
+    data = tiny_data()
+    tiny_trainer(accumulate_grad_batches=2, callbacks=[Watch()]).fit(tiny_model(data), data)
+    assert len(set(seeds)) == len(seeds) == 10
+
+
 def test_gradients_are_clipped_by_the_trainer():
     norms = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -51,8 +52,7 @@ class LongTailSampler(DistributedSampler[int], ABC):
         # DistributedSampler.__init__ is skipped on purpose: it demands a process group.
         if num_samples is not None and num_samples < 1:
             raise LongTailError(f"num_samples={num_samples}: an epoch needs at least one image.")
-        if rank is not None and not 0 <= rank < (num_replicas or rank + 1):
-            raise LongTailError(f"rank={rank} is outside 0..{(num_replicas or 1) - 1} (num_replicas={num_replicas}).")
+        check_replicas(num_replicas, rank)
         self.num_images = num_images
         self.epoch_size = num_samples if num_samples is not None else num_images
         self._num_replicas = num_replicas
@@ -107,6 +107,15 @@ class LongTailSampler(DistributedSampler[int], ABC):
             for rows in piece.view(-1, group).split(max(1, PIECE // group)):  # type: ignore[no-untyped-call]
                 yield from rows[(rank - dealt) % replicas :: replicas].flatten().tolist()
                 dealt += len(rows)
+
+
+def check_replicas(num_replicas: int | None, rank: int | None) -> None:
+    """Refuse a rank that does not exist: its share would be empty, or that of another rank."""
+    if num_replicas is not None and not num_replicas >= 1:  # a NaN is not at least 1 either
+        raise LongTailError(f"num_replicas={num_replicas}: images are dealt to at least one rank.")
+    if rank is not None and not 0 <= rank < (num_replicas or math.inf):
+        last = "" if num_replicas is None else num_replicas - 1
+        raise LongTailError(f"rank={rank} is outside 0..{last} (num_replicas={num_replicas}).")
 
 
 def cut(pieces: Iterator[Tensor], total: int) -> Iterator[Tensor]:

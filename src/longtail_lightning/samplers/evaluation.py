@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sized
 import torch.distributed as dist
 from torch.utils.data import DistributedSampler
 
+from longtail_lightning.samplers._base import check_replicas
+
 
 class EvaluationSampler(DistributedSampler[int]):
     """Deal the items to the ranks without padding, so that no image is counted twice.
@@ -38,6 +40,7 @@ class EvaluationSampler(DistributedSampler[int]):
 
     def __init__(self, dataset: Sized, num_replicas: int | None = None, rank: int | None = None) -> None:
         # DistributedSampler.__init__ is skipped on purpose: it demands a process group.
+        check_replicas(num_replicas, rank)
         self._size = len(dataset)
         self._num_replicas = num_replicas
         self._rank = rank
