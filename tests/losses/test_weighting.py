@@ -47,6 +47,8 @@ def test_scale_is_what_normalize_says(weighting):
     by_image = class_weights(counts, weighting, normalize="global", dtype=torch.float64)
     assert by_class.sum().item() == pytest.approx(5)
     assert (counts * by_image).sum().item() == pytest.approx(75)
+    # The mean divides by the weights, whatever their scale; sums and single losses are in that of "batch".
+    assert torch.equal(class_weights(counts, weighting, normalize="weight_sum", dtype=torch.float64), by_class)
 
 
 @each_weighting
