@@ -85,6 +85,15 @@ def test_weight_sum_is_the_weighted_mean_of_torch(weighting):
     torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits, target, weight=weights))
 
 
+def test_only_a_mean_divides_by_the_weights():
+    logits, target = batch()
+    weights = class_weights(torch.tensor(COUNTS), "inverse", normalize="weight_sum", dtype=torch.float64)
+    for reduction in ("sum", "none"):
+        loss = CrossEntropyLoss(COUNTS, weighting="inverse", normalize="weight_sum", reduction=reduction)
+        expected = F.cross_entropy(logits, target, weight=weights, reduction=reduction)
+        torch.testing.assert_close(loss(logits, target), expected)
+
+
 @pytest.mark.parametrize("normalize", ["weight_sum", "batch", "global"])
 def test_a_one_hot_target_is_normalized_like_a_class_index(normalize):
     # F.cross_entropy divides by the weights for indices and by the batch size for probabilities.
