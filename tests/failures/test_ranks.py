@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from longtail_lightning._torch_checksum import check_checksum
 from tests.cli.conftest import MODEL, TINY
 from tests.failures.process import LONGEST, LTL, start
 
@@ -127,3 +128,23 @@ def test_an_image_that_one_of_them_cannot_read(two, tmp_path):
     assert process.wait(LONGEST) == 2
     wait_for(lambda: not alive(other))
     assert [line for line in told(said) if str(bad) in line]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("both", [True, False])
+def test_two_processes_are_stopped_and_go_on(two, number, status, both):
+    process, other, said = two(*TINY)
+    wait_for(lambda: list(Path().rglob("last.ckpt")))  # an epoch is over
+    for each in (other, process.pid) if both else (process.pid,):
+        os.kill(each, number)
+    assert process.wait(LONGEST) == status
+    wait_for(lambda: not alive(other))
+    assert told(said) == []
+    (last,) = Path().rglob("last.ckpt")
+    with open(last, "rb") as file:
+        assert check_checksum(file) == "whole"
+    steps = torch.load(last, weights_only=True)["global_step"]
+    again, second, _ = two(*TINY, f"--ckpt_path={last}", f"--trainer.max_steps={steps + 2}", "--trainer.max_epochs=-1")
+    assert again.wait(LONGEST) == 0
+    wait_for(lambda: not alive(second))
+    assert torch.load(last, weights_only=True)["global_step"] == steps + 2

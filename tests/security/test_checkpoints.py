@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,6 +157,19 @@ def test_where_a_model_began_is_not_asked_again(stranger):
     for changed in (change, other):
         path = stranger(changed)
         assert load(path).module.backbone.weights is None
+
+
+def test_a_folder_of_shards_is_not_taken(ltl, stranger):
+    Path("sharded.ckpt").mkdir()
+    torch.save(Shell(), "sharded.ckpt/meta.pt")
+    Path("sharded.ckpt/.metadata").write_bytes(pickle.dumps(Shell()))
+    for args in (["test", *TINY], ["fit", *TINY, "--model=BaseClassifier", "--trainer.strategy=fsdp"], ["tau"]):
+        status, _, err = ltl(*args, "--ckpt_path=sharded.ckpt")
+        assert status == 2
+        assert "sharded.ckpt: there is no such file" in err
+    for read in (load, lambda path: load_weights(CIFARResNet(8, width=4), path)):
+        with pytest.raises(LongTailError):
+            read("sharded.ckpt")
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ def say_after_fit(trainer: L.Trainer) -> None:
     if folder is None or not isinstance(checkpoint, ModelCheckpoint):
         return
     best, last = checkpoint.best_model_path or checkpoint.last_model_path, checkpoint.last_model_path
-    if isinstance(other := trainer.checkpoint_callbacks[-1], ModelCheckpoint) and other.filename == "last":
-        last = other.best_model_path
+    for other in trainer.checkpoint_callbacks:
+        if isinstance(other, ModelCheckpoint) and other.filename == "last":
+            last = other.best_model_path
     files = {"checkpoint": best, "last": last}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, ClassifierRetraining):

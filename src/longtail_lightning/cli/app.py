@@ -236,15 +236,15 @@ def run(args: Sequence[str]) -> int:
     args = with_newest_checkpoint(list(args))
     named = own_words(args)
     end_together()
-    with imports_of(args, named), one_sentence():
-        try:
+    try:
+        with imports_of(args, named), one_sentence():
             LongTailCLI(prepared(args), named)
-        except SIGTERMException:  # Lightning exits with status 0, as if the run had finished
-            return 128 + signal.SIGTERM
-        except SystemExit as end:
-            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes a status of 1 of it
-                return 128 + signal.SIGINT
-            raise
+    except SIGTERMException:  # Lightning exits with status 0, as if the run had finished
+        return 128 + signal.SIGTERM
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes a status of 1 of it
+            return 128 + signal.SIGINT
+        raise
     return 0
 
 

@@ -254,7 +254,7 @@ class BaseClassifier(DescribedModule):
         for part in self.modules():
             bind = getattr(part, "bind_class_counts", None)
             # Counts that were given to a part on purpose stay.
-            own = getattr(part, "class_counts", None)
+            own: Any = getattr(part, "class_counts", None)
             if bind is not None and own is None:
                 bind(self.class_counts)
             elif bind is not None and ClassCounts(own) != self.class_counts:
