@@ -34,6 +34,27 @@ BUGS = [
     # -- losses
     Bug(
         "losses/functional.py",
+        "target = (1 - label_smoothing) * target + label_smoothing / logits.shape[1]",
+        "target = (1 - label_smoothing) * target",
+        "soft targets lose what is smoothed away",
+        LOSSES,
+    ),
+    Bug(
+        "losses/weighting.py",
+        'if normalize != "global":',
+        'if normalize == "batch":',
+        "weight_sum in the scale of global",
+        LOSSES,
+    ),
+    Bug(
+        "losses/_base.py",
+        'self.normalize == "weight_sum" and self.reduction == "mean"',
+        'self.normalize == "weight_sum"',
+        "sums are divided by the weights, too",
+        LOSSES,
+    ),
+    Bug(
+        "losses/functional.py",
         "return cross_entropy(logits + tau * offset,",
         "return cross_entropy(logits - tau * offset,",
         "logit adjustment with the wrong sign",
@@ -416,7 +437,28 @@ BUGS = [
         "the loss is not weighted by batch size",
         ("tests/modules/test_base_classifier.py", "tests/metrics"),
     ),
+    Bug(
+        "metrics/calibration.py",
+        "self.confidence.float().index_add",
+        "self.confidence.index_add",
+        "confidence is summed in half precision",
+        METRICS,
+    ),
     # -- features
+    Bug(
+        "features/fit_head.py",
+        "(*head.parameters(), *loss.parameters())",
+        "head.parameters()",
+        "a loss that learns is not trained",
+        FIT_HEAD,
+    ),
+    Bug(
+        "features/_evaluate.py",
+        "head.to(device).eval()",
+        "head.to(device)",
+        "dropout while accuracy is measured",
+        FIT_HEAD,
+    ),
     Bug(
         "features/fit_head.py",
         "if best is None or accuracy > best[0]:",
@@ -531,6 +573,13 @@ BUGS = [
         'bank = train if self.choose == "train" or val is None else val',
         "bank = train",
         "tau is chosen on training features always",
+        METHODS,
+    ),
+    Bug(
+        "methods/tau_selection.py",
+        "tau == max(taus)",
+        "tau == taus[-1]",
+        "the warning looks at the last tau, not the largest",
         METHODS,
     ),
     # -- modules

@@ -58,6 +58,18 @@ def test_bf16_logits_are_fine(cls):
 
 
 @each_metric
+def test_a_module_of_half_precision_counts_as_exactly(cls):
+    """With many images, sums in half precision would stand still."""
+    logits, target = torch.randn(4000, NUM_CLASSES), torch.arange(4000) % NUM_CLASSES
+    plain, cast = make(cls), make(cls)
+    torch.nn.ModuleList([cast]).to(torch.float16)
+    for metric in (plain, cast):
+        for rows in torch.arange(4000).split(500):
+            metric.update(logits[rows], target[rows])
+    torch.testing.assert_close(cast.compute(), plain.compute(), equal_nan=True)
+
+
+@each_metric
 def test_an_output_that_is_nan_is_a_wrong_answer(cls):
     """It never counts as class 0, nor as any other; a warning tells how many there were."""
     logits = torch.nn.functional.one_hot(torch.arange(40) % NUM_CLASSES, NUM_CLASSES) * 1000.0

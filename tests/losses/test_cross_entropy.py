@@ -20,3 +20,10 @@ def test_label_smoothing_mixes_the_target_with_the_uniform_distribution():
     soft = 0.9 * torch.nn.functional.one_hot(target, 4).double() + 0.1 / 4
     expected = -(soft * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(CrossEntropyLoss(label_smoothing=0.1)(logits, target), expected)
+
+
+def test_soft_targets_are_smoothed_as_torch_does():
+    logits = torch.randn(6, 5, dtype=torch.float64)
+    soft = torch.randn(6, 5, dtype=torch.float64).softmax(1)
+    expected = torch.nn.functional.cross_entropy(logits, soft, label_smoothing=0.2)
+    torch.testing.assert_close(CrossEntropyLoss(label_smoothing=0.2)(logits, soft), expected)

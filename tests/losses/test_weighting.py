@@ -47,6 +47,8 @@ def test_scale_is_what_normalize_says(weighting):
     by_image = class_weights(counts, weighting, normalize="global", dtype=torch.float64)
     assert by_class.sum().item() == pytest.approx(5)
     assert (counts * by_image).sum().item() == pytest.approx(75)
+    # The mean divides by the weights, whatever their scale; sums and single losses are in that of "batch".
+    assert torch.equal(class_weights(counts, weighting, normalize="weight_sum", dtype=torch.float64), by_class)
 
 
 @each_weighting
@@ -81,6 +83,15 @@ def test_weight_sum_is_the_weighted_mean_of_torch(weighting):
     loss = CrossEntropyLoss(COUNTS, weighting=weighting, normalize="weight_sum")
     weights = class_weights(torch.tensor(COUNTS), weighting, dtype=torch.float64)
     torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits, target, weight=weights))
+
+
+def test_only_a_mean_divides_by_the_weights():
+    logits, target = batch()
+    weights = class_weights(torch.tensor(COUNTS), "inverse", normalize="weight_sum", dtype=torch.float64)
+    for reduction in ("sum", "none"):
+        loss = CrossEntropyLoss(COUNTS, weighting="inverse", normalize="weight_sum", reduction=reduction)
+        expected = F.cross_entropy(logits, target, weight=weights, reduction=reduction)
+        torch.testing.assert_close(loss(logits, target), expected)
 
 
 @pytest.mark.parametrize("normalize", ["weight_sum", "batch", "global"])

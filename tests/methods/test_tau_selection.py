@@ -66,6 +66,8 @@ def test_the_criterion_decides_between_head_and_tail():
     assert select_tau(head, data, [0.0, 1.0], criterion="micro").tau == 0.0, "9 of 11 against 8 of 11"
     with pytest.warns(UserWarning, match="The best tau, 1, is the largest of taus: a larger one may be better"):
         assert select_tau(head, data, [0.0, 1.0], criterion="macro").tau == 1.0, "1/2 against 5/6"
+    with pytest.warns(UserWarning, match="is the largest of taus"):
+        assert select_tau(head, data, [1.0, 0.0], criterion="macro").tau == 1.0, "whatever their order"
 
 
 def test_the_table_has_a_row_per_tau_and_the_splits():
