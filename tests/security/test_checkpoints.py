@@ -122,9 +122,13 @@ def test_what_is_refused_is_named(ltl, stranger):
 
 def test_the_name_of_a_checkpoint_names_no_class(ltl, stranger):
     path = stranger(HOSTILE["backbone"]).rename("evilmod.Net")
-    for word in ([f"--ckpt_path={path}"], ["--ckpt_path", path]):
-        assert ltl("test", *word, *TINY)[0] == 2
+    for word in ([f"--ckpt_path={path}"], ["--ckpt_path", path], ["--ckpt", path], [f"--ckpt_p={path}"]):
+        assert ltl("test", *word, *TINY, "--model=BaseClassifier")[0] == 2
         assert not Path("ran").exists()
+    path = path.rename("x.ckpt")
+    Path("own.yaml").write_text("ckpt_path: x.ckpt\n")
+    assert ltl("test", "--config=own.yaml", *TINY, "--model=BaseClassifier")[0] == 2
+    assert not Path("ran").exists()
 
 
 def test_the_user_may_name_a_module(ltl, stranger, monkeypatch):

@@ -56,12 +56,16 @@ def own_words(args: Sequence[str]) -> list[str]:
     words, texts = [], []
     for flag, word in zip(["", *args], args):
         name, equals, value = word.partition("=")
-        if flag == "--ckpt_path" or (equals and name == "--ckpt_path"):
+        if _abbreviates(flag) or (equals and _abbreviates(name)):
             continue
         words.append(word)
         if flag in ("--config", "-c") or (equals and name == "--config"):
             texts.append(find_config(value if equals else word).read_text("utf-8", "replace"))
     return [*words, *texts]
+
+
+def _abbreviates(flag: str) -> bool:
+    return len(flag) > len("--c") and "--ckpt_path".startswith(flag)
 
 
 def with_checkpoint_last(args: list[str]) -> list[str]:

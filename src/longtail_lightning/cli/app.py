@@ -6,8 +6,6 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -83,12 +81,28 @@ for _room in ROOMS:
 PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
 
+class ImportRule:
+    """Import nothing that only a checkpoint, or the config beside it, asks for.
+
+    Args:
+        args: the command line. What it names, and the configs that it names, is the user's decision.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self.named = own_words(args)
+        self.active = value_of(args, "--ckpt_path") is not None
+
+    def __call__(self, path: str) -> None:
+        if self.active:
+            require_known(path, KINDS, self.named)
+
+
 class LongTailCLI(LightningCLI):
     """LightningCLI with the links, defaults and closing words of this library."""
 
-    def __init__(self, args: list[str], named: Sequence[str] = ()) -> None:
+    def __init__(self, args: list[str], rule: ImportRule) -> None:
         self.given = args
-        self.named = named
+        self.rule = rule
         self.saved: Saved | None = None
         name = Path(value_of(args, "--config", "-c") or "run").stem
         super().__init__(
@@ -141,12 +155,13 @@ class LongTailCLI(LightningCLI):
         path = options.get("ckpt_path")
         if not path or not Path(path).is_file():
             return
+        self.rule.active = True
         saved = Saved.of(path)
         if self.config.subcommand != "fit":
             self.saved = saved
         if saved.hparams is None:
             return
-        saved.require_known_class(self.named)
+        saved.require_known_class(self.rule.named)
         before = dict(self._model_values())
         model = {"class_path": saved.class_path, "dict_kwargs": saved.hparams}
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
@@ -234,11 +249,11 @@ def run(args: Sequence[str]) -> int:
     """Run one of the four commands."""
     leave_out_advertisements(args[0])
     args = with_newest_checkpoint(list(args))
-    named = own_words(args)
+    rule = ImportRule(args)
     end_together()
     try:
-        with imports_of(args, named), one_sentence():
-            LongTailCLI(prepared(args), named)
+        with checked_imports(rule), one_sentence():
+            LongTailCLI(prepared(args), rule)
     except SIGTERMException:  # Lightning exits with status 0, as if the run had finished
         return 128 + signal.SIGTERM
     except SystemExit as end:
@@ -246,18 +261,6 @@ def run(args: Sequence[str]) -> int:
             return 128 + signal.SIGINT
         raise
     return 0
-
-
-def imports_of(args: Sequence[str], named: Sequence[str]) -> AbstractContextManager[None]:
-    """Import nothing that only a checkpoint, or the config beside it, asks for.
-
-    Args:
-        args: the command line.
-        named: what may be imported is in these texts, see `own_words`.
-    """
-    if value_of(args, "--ckpt_path") is None:
-        return nullcontext()
-    return checked_imports(partial(require_known, kinds=KINDS, named=named))
 
 
 def prepared(args: list[str]) -> list[str]:

@@ -10,15 +10,16 @@ import lightning as L
 from jsonargparse import SUPPRESS, ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
-from longtail_lightning.cli._argv import own_words, with_recipes
+from longtail_lightning._lightning import checked_imports
+from longtail_lightning.cli._argv import with_recipes
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli._newest_checkpoint import with_newest_checkpoint
 from longtail_lightning.cli.app import (
     FAIL_ON_NAN,
     OPTIONS,
     PARSER,
+    ImportRule,
     LongTailCLI,
-    imports_of,
     leave_out_advertisements,
     prepared,
 )
@@ -49,9 +50,9 @@ def load_trained(path: str | Path, components: Sequence[str]) -> tuple[L.Lightni
     leave_out_advertisements("test")
     given = with_newest_checkpoint(["test", *components, f"--ckpt_path={path}"])
     path = given[-1].removeprefix("--ckpt_path=")
-    args, named = prepared(given), own_words(given)
-    with imports_of(given, named), one_sentence():
-        cli = _WithoutTrainer([*args, "--trainer.logger=false"], named)
+    args, rule = prepared(given), ImportRule(given)
+    with checked_imports(rule), one_sentence():
+        cli = _WithoutTrainer([*args, "--trainer.logger=false"], rule)
         checkpoint = read_checkpoint(path)
         cli.model.on_load_checkpoint(checkpoint)
         cli.model.load_state_dict(checkpoint["state_dict"], strict=cli.model.strict_loading)
