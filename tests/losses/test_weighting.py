@@ -13,6 +13,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.losses import CrossEntropyLoss, DistributionBalancedLoss, LDAMLoss, WrapLoss
 from longtail_lightning.losses.weighting import class_weights
 from tests.contracts.discover import public_classes
+from tests.reference import losses as reference
 
 COUNTS = [40, 20, 10, 4, 1]
 WEIGHTINGS = ["none", "inverse", "inverse_sqrt", "inverse_log", "effective", "effective(0.99)"]
@@ -147,6 +148,14 @@ def test_a_soft_target_mixes_weighted_losses(cls):
         expected = expected + soft[:, c] * weights[c] * plain(logits, torch.full((len(logits),), c))
     value = loss(logits, soft)
     torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(each.sum(), logits)[0] for each in (value, expected)))
+
+
+def test_a_mixture_is_weighted_as_typed_from_the_paper():
+    logits, soft = mixed()
+    value = CrossEntropyLoss(COUNTS, weighting="inverse", reduction="none")(logits, soft)
+    expected = reference.weighted_mixup(logits, soft, COUNTS)
+    torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(*(torch.autograd.grad(each.sum(), logits)[0] for each in (value, expected)))
 
 

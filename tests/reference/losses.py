@@ -18,6 +18,18 @@ def cross_entropy(logits: Tensor, target: Tensor, counts: list[int]) -> Tensor:
     return torch.stack([-torch.log(p[i, int(y)]) for i, y in enumerate(target)])
 
 
+def weighted_mixup(logits: Tensor, soft: Tensor, counts: list[int]) -> Tensor:
+    """Mixup as MiSLAS trains it, of any number of classes: each with its share, its weight 1 / n_c and its own -log p_c.
+
+    The weights have mean 1 over the training images.
+    """
+    weights = [1 / n for n in counts]
+    mean = sum(n * w for n, w in zip(counts, weights)) / sum(counts)
+    p = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
+    terms = [soft[:, c] * (weights[c] / mean) * -torch.log(p[:, c]) for c in range(len(counts))]
+    return torch.stack(terms).sum(0)
+
+
 def logit_adjusted(logits: Tensor, target: Tensor, counts: list[int], tau: float = 1.0) -> Tensor:
     """Menon et al. 2021, eq. 10: log[1 + sum over y' != y of (pi_y' / pi_y)^tau * e^(f_y' - f_y)]."""
     pi = [n / sum(counts) for n in counts]

@@ -25,7 +25,8 @@ class CrossEntropyLoss(LongTailLoss):
     **When it helps, when it hurts.** As stage 1 of decoupled training it learns the best features;
     as the only stage it loses the few-shot classes.
 
-    **Classes without images** are ordinary negatives.
+    **Classes without images** are ordinary negatives. A class that is masked by minus infinity is impossible; label
+    smoothing, which gives every class a share, makes the loss infinite then, as in torch.
 
     Args:
         class_counts: used by `weighting` only.
