@@ -26,6 +26,8 @@ from longtail_lightning._errors import LongTailError
 
 SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 """Strategies under which a process holds parts of the weights."""
+INSTANTIATORS = ("lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
+"""What LightningCLI names in a checkpoint to build a module with."""
 HYPER_PARAMETERS = L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY
 
 

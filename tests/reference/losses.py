@@ -19,7 +19,7 @@ def cross_entropy(logits: Tensor, target: Tensor, counts: list[int]) -> Tensor:
 
 
 def weighted_mixup(logits: Tensor, soft: Tensor, counts: list[int]) -> Tensor:
-    """Mixup as MiSLAS trains it, of any number of classes: each with its share, its weight 1 / n_c and its own -log p_c.
+    """Mixup as MiSLAS trains it, of any number of classes: each has a share, the weight 1 / n_c, and its -log p_c.
 
     The weights have mean 1 over the training images.
     """
