@@ -49,7 +49,7 @@ def class_named(path: Any) -> type | None:
     """
     module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     if module.partition(".")[0] == PACKAGE:
-        with suppress(ImportError):
+        with suppress(ImportError, RecursionError):  # a path of ten thousand names
             import_module(module)
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None

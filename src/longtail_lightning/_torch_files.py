@@ -11,6 +11,7 @@ import torch
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import replace_file
+from longtail_lightning._plain_tree import require_tree
 from longtail_lightning._torch_checksum import check_checksum, check_members, write_with_checksum
 
 
@@ -58,9 +59,11 @@ def load_torch_file(path: str | Path, *, map_location: Any, weights_only: bool =
         try:
             # Many public checkpoints hold the settings of their training script as a Namespace, which runs no code.
             with torch.serialization.safe_globals([Namespace]):
-                return torch.load(file, map_location=map_location, weights_only=True)
+                value = torch.load(file, map_location=map_location, weights_only=True)
         except Exception as error:  # what torch raises depends on what the file holds
             raise _refusal(path, file) from error
+    require_tree(value, path)
+    return value
 
 
 def _refusal(path: str | Path, file: IO[bytes]) -> LongTailError:

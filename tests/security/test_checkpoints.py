@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,16 @@ import torch
 import yaml
 from PIL import Image
 
-from longtail_lightning import BaseClassifier, CIFARResNet, Decoupled, LongTailError, load, load_weights
+from longtail_lightning import (
+    BaseClassifier,
+    CIFARResNet,
+    Decoupled,
+    ImageFolderLT,
+    LongTailError,
+    WholeCheckpointIO,
+    load,
+    load_weights,
+)
 from tests.cli.conftest import TINY
 from tests.security.conftest import Shell
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
@@ -284,3 +294,98 @@ def test_a_config_further_above_is_not_taken(ltl, stranger, trained):
     assert ltl("test", "--ckpt_path", "below/checkpoints/x.ckpt")[0] == 2
     Path("config_fit.yaml").rename("below/config_fit.yaml")
     assert ltl("test", "--ckpt_path", "below/checkpoints/x.ckpt")[0] == 0, "as `ltl fit` lays them out"
+
+
+def itself(checkpoint):
+    values = [1]
+    values.append(values)
+    checkpoint["hyper_parameters"]["extra"] = values
+
+
+def repeated(checkpoint):
+    values = [1]
+    for _ in range(30):
+        values = [values] * 10
+    checkpoint["optimizer_states"].append(values)
+
+
+def layers(checkpoint):
+    layer = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 15000, "out_features": 15000, "bias": True}}
+    part("head", {"class_path": "torch.nn.Sequential", "named": {str(i): layer for i in range(100)}})(checkpoint)
+
+
+def claimed(tensor):
+    def change(checkpoint):
+        sizes = {"num_features": 10**6, "num_classes": 10**6}
+        checkpoint["longtail_lightning"]["parts"]["head"]["spec"]["init_args"].update(sizes)
+        checkpoint["state_dict"]["head.weight"] = tensor
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (itself, "nested without end"),
+        (repeated, "it repeats the same ones"),
+        (layers, "made to fill the memory"),
+        (claimed(torch.zeros(1).expand(10**6, 10**6)), "made to fill the memory"),
+        (claimed(torch.zeros(10**6, 10**6, device="meta")), "made to fill the memory"),
+        (description(shared=[["head", "head.x"]]), "(shared)"),
+        (description(shared=[["head.nope", "head.x"]]), "which are not there"),
+        (description(trainable=7), "(trainable)"),
+        (description(class_path="longtail_lightning." + "a." * 5000 + "B"), "is no class of this library"),
+        (description(class_path="lightning.pytorch.LightningModule"), "the weights do not fit the parts"),
+    ],
+)
+def test_what_would_not_end_is_one_sentence(stranger, change, words):
+    with pytest.raises(LongTailError, match=re.escape(words)):
+        load(stranger(change))
+
+
+def test_a_resumed_checkpoint_removes_no_file_elsewhere(ltl, stranger, trained):
+    """Lightning removes the checkpoint that is no longer the best, which the resumed one names."""
+    Path("own.yaml").write_text((trained / "config_fit.yaml").read_text())
+    (theirs := Path("victim/thesis.txt")).parent.mkdir()
+    theirs.touch()
+    for version, place in enumerate(("victim", "victim/thesis.txt")):
+        path = f"runs/own/version_{version}/checkpoints/../../../../{place}"
+
+        def change(checkpoint, path=path):
+            worst = torch.tensor(-1.0)
+            for state in checkpoint["callbacks"].values():
+                if "best_k_models" in state:
+                    state.pop("dirpath")  # then it counts as that of this run
+                    state.update(best_k_models={path: worst}, kth_best_model_path=path, best_model_path=path)
+                    state.update(kth_value=worst, best_model_score=worst, last_model_path=path)
+
+        logger = ["--trainer.logger.name=own", f"--trainer.logger.version={version}"]
+        word = f"--ckpt_path={stranger(change)}"
+        status, _, err = ltl("fit", "--config=own.yaml", *logger, "--trainer.max_epochs=2", word)
+        assert status == 0, err
+        assert theirs.exists(), path
+
+
+def test_no_folder_is_removed_as_a_checkpoint():
+    Path("folder").mkdir()
+    Path("file.ckpt").touch()
+    plugin = WholeCheckpointIO()
+    for path in ("folder", Path("file.ckpt").resolve().as_uri(), "file.ckpt"):
+        assert Path("file.ckpt").exists()
+        plugin.remove_checkpoint(path)
+    assert Path("folder").exists()
+    assert not Path("file.ckpt").exists()
+
+
+def test_data_modules_import_nothing(stranger):
+    def change(checkpoint):
+        values = {"root": "x", "transforms": {"class_path": "evilmod.Net"}}
+        checkpoint["datamodule_hyper_parameters"] = {
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            **values,
+        }
+
+    with pytest.raises(LongTailError, match=r"names evilmod\.Net"):
+        ImageFolderLT.load_from_checkpoint(stranger(change))
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        ImageFolderLT.load_from_checkpoint(stranger(pickled))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+from torch.utils.data import Sampler
+from typing_extensions import Self
 
 from longtail_lightning import _lightning
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._known_classes import require_known
+from longtail_lightning._lightning import checked_imports
 from longtail_lightning.data._splits import Splits
 from longtail_lightning.datasets.loader import ResumableLoader
 from longtail_lightning.datasets.long_tail import SubsetId
@@ -20,6 +26,29 @@ class ResumableData(L.LightningDataModule):
 
     batch_size: int
     _resume_at: dict[str, Any] | None = None
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Lightning's method, with its arguments; no code of the file is run, and no module imported because of it.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: where tensors go, as in `torch.load`.
+            hparams_file: hyper-parameters in the place of those of the checkpoint.
+            weights_only: only tensors and plain values are read; False runs code of the file.
+            kwargs: arguments of the data module.
+        """
+        with checked_imports(partial(require_known, kinds=(nn.Module, Sampler))):
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, weights_only is not False, **kwargs
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Batches of the running epoch that have been trained on, 0 between epochs, and which images they come from.

@@ -117,7 +117,13 @@ def restore_parts(module: L.LightningModule, checkpoint: dict[str, Any]) -> None
     for first, *others in checkpoint.get(KEY, {}).get("shared", ()):
         if {name.partition(".")[0] for name in (first, *others)} <= described:
             for name in others:
-                module.set_submodule(name, module.get_submodule(first))
+                try:
+                    module.set_submodule(name, module.get_submodule(first))
+                except AttributeError as error:
+                    raise LongTailError(
+                        f"The checkpoint says that its parts share {first} and {name}, which are not there: it is "
+                        "damaged; give another file."
+                    ) from error
 
 
 def restore_trainable(module: L.LightningModule, names: Sequence[str]) -> None:
@@ -167,7 +173,8 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module], *, verify: bo
     saved = checkpoint.get(HYPER_PARAMETERS, {})
     # The command line keeps settings of parts and optimizers here; the descriptions of the parts replace them.
     settings = {name: value for name, value in saved.items() if name in accepted and not _is_spec(value)}
-    settings |= {name: value for name, value in cls.start_only.items() if name in accepted}
+    # Any LightningModule that is imported may be named; those that do not describe their parts have none.
+    settings |= {name: value for name, value in getattr(cls, "start_only", {}).items() if name in accepted}
     if "class_counts" in accepted:  # which not every module keeps among its hyper-parameters
         settings["class_counts"] = checkpoint[KEY]["card"]["class_counts"]
     for name in checkpoint[KEY]["parts"]:
@@ -189,7 +196,7 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module], *, verify: bo
     except RuntimeError as error:  # of torch, with a line for each weight
         wrong = str(error).splitlines()[1:2] or [str(error)]
         raise LongTailError(
-            f"{path}: the weights do not fit the parts ({wrong[0].strip()}): the file is damaged, or a part was passed "
+            f"{path}: the weights do not fit the parts ({wrong[0].strip()[:200]}): the file is damaged, or a part was passed "
             "that is another one."
         ) from error
     return module.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchvision.transforms import InterpolationMode
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._known_classes import UnknownClassError
 from longtail_lightning._lightning import HYPER_PARAMETERS
 from longtail_lightning._spec import rebuild
 from longtail_lightning.counts import ClassCounts
@@ -68,11 +69,22 @@ def _wrong_part(described: Mapping[str, Any]) -> str | None:
     for name, part in described["parts"].items():
         if not isinstance(part, dict) or not isinstance(part.get("class"), str) or "spec" not in part:
             return f"parts.{name}"
+    if not _are_names(described.get("trainable", [])):
+        return "trainable"
     shared = described.get("shared", [])
     good = isinstance(shared, list) and all(
-        isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in shared
+        _are_names(names) and names and not any(_holds(a, b) for a in names for b in names) for names in shared
     )
     return None if good else "shared"
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+
+
+def _holds(outer: str, inner: str) -> bool:
+    """Whether one module is a part of the other, and so cannot be the same."""
+    return inner.startswith(f"{outer}.")
 
 
 def _wrong_classes(card: Mapping[str, Any]) -> str | None:
@@ -120,17 +132,34 @@ def require_plausible_size(
         class_counts: for parts that need them.
         state_dict: the weights.
     """
-    if not any(number > _LARGE for number in _numbers(spec)):
+    try:
+        with torch.device("meta"):  # nothing is allocated
+            part = rebuild(spec, class_counts)
+    except UnknownClassError:
+        raise
+    except LongTailError:  # some modules compute while they are made, which takes memory
+        if any(number > _LARGE for number in _numbers(spec)):
+            raise
         return
-    with torch.device("meta"):  # nothing is allocated
-        part = rebuild(spec, class_counts)
     asked = sum(tensor.numel() for module in _modules(part) for tensor in [*module.parameters(), *module.buffers()])
-    held = sum(tensor.numel() for tensor in state_dict.values() if isinstance(tensor, Tensor))
+    held = sum(_numbers_in_memory(state_dict.values()))
     if asked > 2 * held + 1_000_000:
         raise LongTailError(
             f"The checkpoint's {name} has {asked:,} numbers and its weights have {held:,}: the file is damaged, or "
             "made to fill the memory."
         )
+
+
+def _numbers_in_memory(tensors: Iterable[Tensor]) -> Iterator[int]:
+    """How many numbers tensors hold; a view can claim any size, and several can be of the same memory."""
+    seen: set[int] = set()
+    for tensor in tensors:
+        if tensor.layout is not torch.strided or tensor.is_meta:
+            continue
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            yield storage.nbytes() // tensor.element_size()
 
 
 def _numbers(value: Any) -> Iterator[int]:
