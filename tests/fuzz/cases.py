@@ -5,6 +5,7 @@ A few cases of each test, always the same, run with the other tests. `nox -s fuz
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,14 +37,22 @@ def fuzz(*strategies: Any, cost: int = 1, **named: Any) -> Callable[[Callable[..
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    return lambda test: rules(given(*strategies, **named)(test))
+
+    def drawn(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def counted(*args: Any, **kwargs: Any) -> None:
+            global ran
+            ran += 1
+            test(*args, **kwargs)
+
+        return rules(given(*strategies, **named)(counted))
+
+    return drawn
 
 
 @contextmanager
 def only_told() -> Iterator[None]:
     """Nothing but our error, in one sentence, may come out of here."""
-    global ran
-    ran += 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -196,8 +196,8 @@ def build_module(path: str | Path, parts: Mapping[str, nn.Module], *, verify: bo
     except RuntimeError as error:  # of torch, with a line for each weight
         wrong = str(error).splitlines()[1:2] or [str(error)]
         raise LongTailError(
-            f"{path}: the weights do not fit the parts ({wrong[0].strip()[:200]}): the file is damaged, or a part was passed "
-            "that is another one."
+            f"{path}: the weights do not fit the parts ({wrong[0].strip()[:200]}): the file is damaged, or a part was "
+            "passed that is another one."
         ) from error
     return module.eval()
 
