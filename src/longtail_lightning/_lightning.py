@@ -18,16 +18,18 @@ from typing import Any
 
 import jsonargparse._util
 import lightning as L
+import lightning.pytorch.core.saving
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
 
 SHARDED = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 """Strategies under which a process holds parts of the weights."""
 INSTANTIATORS = ("lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
-"""What LightningCLI names in a checkpoint to build a module with."""
+"""What LightningCLI names in a checkpoint to build a module with. First releases of Lightning call any name."""
 HYPER_PARAMETERS = L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY
 
 
@@ -191,6 +193,43 @@ def checked_imports(check: Callable[[str], None]) -> Iterator[None]:
 
 
 # -- checkpoints -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def known_instantiators() -> Iterator[None]:
+    """Let `load_from_checkpoint` build modules and data modules only as LightningCLI does, on any release."""
+    saving = lightning.pytorch.core.saving
+    original = saving._load_state
+
+    def _load_state(cls: Any, checkpoint: Any, *arguments: Any, **options: Any) -> Any:
+        for value in checkpoint.values():  # settings stand under one of several keys
+            require_known_instantiator(value)
+        return original(cls, checkpoint, *arguments, **options)
+
+    saving._load_state = _load_state
+    try:
+        yield
+    finally:
+        saving._load_state = original
+
+
+def require_known_instantiator(settings: Any) -> None:
+    """Refuse settings of a module that name another function to build it with than LightningCLI's.
+
+    Args:
+        settings: what a checkpoint holds: a mapping, or pairs, which Lightning takes for one.
+    """
+    if isinstance(settings, Tensor):
+        return
+    try:
+        named = dict(settings).get("_instantiator")
+    except (TypeError, ValueError):
+        return  # no settings
+    if named is not None and not (isinstance(named, str) and named in INSTANTIATORS):
+        raise LongTailError(
+            f"The checkpoint asks to be built by {str(named)[:200]!r}, which is not what LightningCLI writes: it is "
+            "damaged, or made to run code; give another file."
+        )
 
 
 def write_checkpoint_alone(trainer: Any, path: Any) -> None:

@@ -18,6 +18,7 @@ from longtail_lightning import (
     Decoupled,
     ImageFolderLT,
     LongTailError,
+    SyntheticLongTail,
     WholeCheckpointIO,
     load,
     load_weights,
@@ -116,6 +117,36 @@ def test_python(stranger, attack):
         with suppress(Exception):  # Lightning and torch refuse in words of their own
             use()
         assert not Path("ran").exists()
+
+
+def under(key, settings):
+    def change(checkpoint):
+        checkpoint["hyper_parameters"].pop("_instantiator", None)
+        checkpoint[key] = settings
+
+    return change
+
+
+ASKS = {"_instantiator": "evilmod.function"}
+
+
+@pytest.mark.parametrize(
+    ("cls", "key", "settings"),
+    [
+        (BaseClassifier, "hyper_parameters", ASKS),
+        (BaseClassifier, "hparams", ASKS),
+        (BaseClassifier, "module_arguments", ASKS),
+        (BaseClassifier, "hparams", list(ASKS.items())),
+        (SyntheticLongTail, "datamodule_hyper_parameters", ASKS),
+    ],
+)
+def test_no_other_function_builds_a_module(stranger, cls, key, settings):
+    path = stranger(under(key, settings))
+    with pytest.raises(LongTailError, match=r"asks to be built by 'evilmod\.function'"):
+        cls.load_from_checkpoint(path)
+    with open(path, "rb") as file, pytest.raises(LongTailError, match="asks to be built"):
+        cls.load_from_checkpoint(file)
+    assert not Path("ran").exists()
 
 
 def test_what_is_refused_is_named(ltl, stranger):

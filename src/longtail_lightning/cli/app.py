@@ -98,11 +98,16 @@ class ImportRule:
 
 
 class LongTailCLI(LightningCLI):
-    """LightningCLI with the links, defaults and closing words of this library."""
+    """LightningCLI with the links, defaults and closing words of this library.
 
-    def __init__(self, args: list[str], rule: ImportRule) -> None:
+    Args:
+        args: the command line.
+        rule: what may be imported, if it is in force around this class too.
+    """
+
+    def __init__(self, args: list[str], rule: ImportRule | None = None) -> None:
         self.given = args
-        self.rule = rule
+        self.rule = rule or ImportRule(args)
         self.saved: Saved | None = None
         name = Path(value_of(args, "--config", "-c") or "run").stem
         super().__init__(

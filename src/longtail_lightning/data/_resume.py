@@ -15,7 +15,7 @@ from typing_extensions import Self
 from longtail_lightning import _lightning
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._known_classes import require_known
-from longtail_lightning._lightning import checked_imports
+from longtail_lightning._lightning import checked_imports, known_instantiators
 from longtail_lightning.data._splits import Splits
 from longtail_lightning.datasets.loader import ResumableLoader
 from longtail_lightning.datasets.long_tail import SubsetId
@@ -45,7 +45,7 @@ class ResumableData(L.LightningDataModule):
             weights_only: only tensors and plain values are read; False runs code of the file.
             kwargs: arguments of the data module.
         """
-        with checked_imports(partial(require_known, kinds=(nn.Module, Sampler))):
+        with checked_imports(partial(require_known, kinds=(nn.Module, Sampler))), known_instantiators():
             return super().load_from_checkpoint(
                 checkpoint_path, map_location, hparams_file, weights_only is not False, **kwargs
             )

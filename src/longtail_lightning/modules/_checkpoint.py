@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import longtail_lightning
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._known_classes import UnknownClassError, class_named
-from longtail_lightning._lightning import HYPER_PARAMETERS, INSTANTIATORS, attached_trainer
+from longtail_lightning._lightning import HYPER_PARAMETERS, attached_trainer
 from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild, without_starts
 from longtail_lightning._torch_files import read_torch_file
 from longtail_lightning.modules._description import KEY, require_description, require_plausible_size
@@ -138,19 +138,6 @@ def restore_trainable(module: L.LightningModule, names: Sequence[str]) -> None:
     for name, parameter in module.named_parameters():
         if name in names and id(parameter) in held:
             parameter.requires_grad_(True)
-
-
-def require_known_instantiator(path: str | Path) -> None:
-    """Refuse a checkpoint that names a function to build its module with: first releases of Lightning call any.
-
-    Args:
-        path: the file.
-    """
-    settings = read_torch_file(path)
-    settings = settings.get(HYPER_PARAMETERS) if isinstance(settings, Mapping) else None
-    named = settings.get("_instantiator") if isinstance(settings, Mapping) else None
-    if named not in (None, *INSTANTIATORS):
-        raise UnknownClassError(named)
 
 
 def build_module(path: str | Path, parts: Mapping[str, nn.Module], *, verify: bool = False) -> L.LightningModule:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -14,15 +13,10 @@ from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._known_classes import require_known
-from longtail_lightning._lightning import attached_trainer, checked_imports
+from longtail_lightning._lightning import attached_trainer, checked_imports, known_instantiators
 from longtail_lightning.counts import ClassCounts
 from longtail_lightning.datasets import ImageTransforms
-from longtail_lightning.modules._checkpoint import (
-    describe_module,
-    require_known_instantiator,
-    restore_parts,
-    restore_trainable,
-)
+from longtail_lightning.modules._checkpoint import describe_module, restore_parts, restore_trainable
 from longtail_lightning.modules._description import KEY, PARTS, require_description
 
 
@@ -118,12 +112,9 @@ class DescribedModule(L.LightningModule):
             weights_only: only tensors and plain values are read; False runs code of the file.
             kwargs: arguments of the module, such as parts that the checkpoint cannot describe.
         """
-        weights_only = True if weights_only is None else weights_only
-        if weights_only and isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
-            require_known_instantiator(checkpoint_path)
-        with checked_imports(partial(require_known, kinds=PARTS)):
+        with checked_imports(partial(require_known, kinds=PARTS)), known_instantiators():
             return super().load_from_checkpoint(
-                checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+                checkpoint_path, map_location, hparams_file, strict, weights_only is not False, **kwargs
             )
 
     # -- hooks -----------------------------------------------------------------------------------
