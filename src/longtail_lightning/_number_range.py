@@ -1,9 +1,9 @@
-"""Refuse a number that is NaN, infinite or out of range."""
+"""Refuse a number that is NaN, infinite, out of range, or no whole number where one is needed."""
 
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from longtail_lightning._errors import LongTailError
@@ -36,3 +36,25 @@ def require_number(
         bounds = f" above {low:g} and up to {high:g}" if above else f" from {low:g} to {high:g}"
     called = owner if isinstance(owner, str) else type(owner).__name__
     raise LongTailError(f"{called} needs a finite {name}{bounds}, got {value!r}.")
+
+
+def require_whole(owner: Any, name: str, value: Any, low: int | None = None) -> None:
+    """Refuse a value of an argument that is no whole number of 64 bits.
+
+    Args:
+        owner: what has the argument; an object stands for its class.
+        name: of the argument.
+        value: what it was given.
+        low: the smallest value.
+
+    Examples:
+        >>> require_whole("CosineHead", "num_classes", 2.5, 1)
+        Traceback (most recent call last):
+        longtail_lightning._errors.LongTailError: CosineHead needs a whole number of at least 1 as num_classes, got 2.5.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
+    if whole and (low is None or value >= low):
+        return
+    bounds = "" if low is None else f" of at least {low}"
+    called = owner if isinstance(owner, str) else type(owner).__name__
+    raise LongTailError(f"{called} needs a whole number{bounds} as {name}, got {str(value)[:60]}.")

@@ -17,8 +17,7 @@ def whole_numbers(values: Any, name: str, *, fractions: str) -> Tensor:
     """An int64 tensor on the CPU, of any shape.
 
     Args:
-        values: a sequence, an array or a tensor. One value per class, or per image, needs an order: sets, views of
-            dictionaries and iterators are refused, since nobody sees in which order they give their values.
+        values: a sequence, an array or a tensor; see `require_order`.
         name: what messages call the values.
         fractions: the message for values that are no whole numbers.
     """
@@ -36,14 +35,27 @@ def whole_numbers(values: Any, name: str, *, fractions: str) -> Tensor:
     return whole
 
 
-def _as_tensor(values: Any, name: str) -> Tensor:
+def require_order(values: Any, name: str) -> None:
+    """Refuse a single value, sets, views of dictionaries and iterators: nobody sees in which order they give values.
+
+    Args:
+        values: one value per class, or per image.
+        name: what the message calls the values.
+    """
     if isinstance(values, (Mapping, Set, MappingView, Iterator)):
-        what = "class" if name == "class_counts" else "image"
-        hint = "use ClassCounts.from_labels(labels), or " if isinstance(values, Mapping) else ""
+        what = "class" if name.startswith("class_") else "image"
+        counted = isinstance(values, Mapping) and name == "class_counts"
+        hint = "use ClassCounts.from_labels(labels), or " if counted else ""
         raise LongTailError(
             f"{name} is a {type(values).__name__}, whose {'classes' if what == 'class' else 'images'} have no order: "
-            f"{hint}give a list with one number per {what}."
+            f"{hint}give a list with one value per {what}."
         )
+    if not hasattr(values, "__len__") and not hasattr(values, "__iter__"):
+        raise LongTailError(f"{name} are one {type(values).__name__}, {str(values)[:60]}: give a list.")
+
+
+def _as_tensor(values: Any, name: str) -> Tensor:
+    require_order(values, name)
     if isinstance(values, (str, bytes, bytearray)):
         raise LongTailError(f"{name} must be whole numbers, got {str(values)[:60]!r}: give a list.")
     if hasattr(values, "__array__") and not isinstance(values, Tensor):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._number_range import require_number
+from longtail_lightning._number_range import require_number, require_whole
 from longtail_lightning._whole_numbers import whole_numbers
 
 Convention = Literal["kang", "oltr"]
@@ -260,9 +260,12 @@ def as_labels(labels: Any, num_classes: int | None = None) -> Tensor:
 
 
 def require_possible(num_classes: int | None) -> None:
-    """Refuse a number of classes that would fill the memory."""
-    if num_classes is not None and num_classes > MAX_CLASSES:
+    """Refuse what is no number of classes, or would fill the memory."""
+    if num_classes is None:
+        return
+    if isinstance(num_classes, int) and num_classes > MAX_CLASSES:
         raise LongTailError(f"num_classes={num_classes:,} is more than {MAX_CLASSES:,}: how many classes are there?")
+    require_whole("A number of classes", "num_classes", num_classes, 1)
 
 
 def _counted(counts: Any) -> Tensor:

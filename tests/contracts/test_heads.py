@@ -65,5 +65,5 @@ def test_a_zero_feature_is_finite(cls):
 
 @each_sized
 def test_empty_sizes_are_refused(cls):
-    with pytest.raises(LongTailError, match="at least one feature and one class"):
+    with pytest.raises(LongTailError, match="a whole number of at least 1 as num_classes"):
         make_unfitted(cls, num_classes=0)

@@ -121,7 +121,7 @@ def _draw(name: str) -> list[int]:
         ({"labels": []}, "labels are empty"),
         ({"labels": [[0, 1]]}, "labels must be 1-D"),
         ({"labels": [0, -1]}, r"labels\[1\] is -1"),
-        ({"num_samples": 0}, "at least one image"),
+        ({"num_samples": 0}, "whole number of at least 1"),
     ],
 )
 def test_bad_input_is_named_with_the_fix(cls, options, message):
@@ -139,9 +139,9 @@ def test_counts_of_the_table_are_those_of_the_labels():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_replicas": -1}, "num_replicas=-1: images are dealt to at least one rank"),
-        ({"num_replicas": 0, "rank": 0}, "num_replicas=0: images are dealt to at least one rank"),
-        ({"num_replicas": math.nan}, "num_replicas=nan: images are dealt to at least one rank"),
+        ({"num_replicas": -1}, "of at least 1 as num_replicas, got -1"),
+        ({"num_replicas": 0, "rank": 0}, "of at least 1 as num_replicas, got 0"),
+        ({"num_replicas": math.nan}, "of at least 1 as num_replicas, got nan"),
         ({"num_replicas": 2, "rank": 2}, r"rank=2 is outside 0\.\.1 "),
         ({"num_replicas": 2, "rank": -1}, r"rank=-1 is outside 0\.\.1 "),
         ({"rank": -1}, r"rank=-1 is outside 0\.\. "),

@@ -25,7 +25,7 @@ def test_certain_and_right_is_calibrated():
 
 
 def test_bins_must_exist():
-    with pytest.raises(LongTailError, match="num_bins=0"):
+    with pytest.raises(LongTailError, match="at least 1 as num_bins, got 0"):
         ExpectedCalibrationError(2, num_bins=0)
 
 

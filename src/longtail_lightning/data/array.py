@@ -73,6 +73,8 @@ class ArrayLT(LongTailDataModule):
         self.keys = keys
         self.layout = layout
         self.name = name
+        if isinstance(class_names, str):
+            raise LongTailError(f"class_names are one text, {class_names!r}: give a list with one name per class.")
         self._given_names = class_names
 
     def build(self, split: Split) -> ArrayImages | None:

@@ -34,6 +34,8 @@ class ArrayImages(Dataset[tuple[Tensor, int]]):
                 f"ArrayImages takes uint8 images (N, channels, height, width), got {images.dtype} of shape "
                 f"{tuple(images.shape)}: ArrayLT converts other arrays."
             )
+        if 0 in images.shape[1:]:
+            raise LongTailError(f"The images have the shape {tuple(images.shape[1:])}: they are empty.")
         self.images = images
         self.labels = as_labels(labels)
         if len(self.labels) != len(images):

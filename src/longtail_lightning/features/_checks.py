@@ -67,6 +67,8 @@ def as_views(features: Any) -> Tensor:
         views = torch.as_tensor(features).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise LongTailError(f"features must be an array or a tensor of numbers ({error}): convert them.") from error
+    if views.is_complex():
+        raise LongTailError("features are complex numbers: give real ones, as torch.view_as_real(...) and flatten.")
     if views.dtype not in _DTYPES:
         views = views.float()
     if views.ndim == 2:
@@ -83,7 +85,10 @@ def as_bank_labels(labels: Any, num_classes: int | None) -> Tensor:
     """Class indices `(inputs,)` as int64, or multi-hot labels `(inputs, classes)` as uint8."""
     if isinstance(labels, np.ndarray) and not labels.flags.writeable and labels.ndim == 2:
         labels = labels.copy()
-    given = labels if hasattr(labels, "__array__") else list(labels)
+    try:
+        given = labels if hasattr(labels, "__array__") else list(labels)
+    except TypeError as error:
+        raise LongTailError(f"labels must be one class index per input, got {str(labels)[:60]!r}.") from error
     if getattr(given, "ndim", 0) != 2 and not _has_rows(given):
         return as_labels(given, num_classes).clone()
     try:
@@ -105,7 +110,7 @@ def as_rows(indices: Any, number: int) -> Tensor:
         chosen = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LongTailError(f"A subset is chosen by numbers of inputs or truth values ({error}).") from error
-    if chosen.ndim != 1 or (chosen.is_floating_point() and chosen.numel()):
+    if chosen.ndim != 1 or ((chosen.is_floating_point() or chosen.is_complex()) and chosen.numel()):
         raise LongTailError(
             f"A subset is chosen by a list of whole numbers or truth values, got {chosen.dtype} of shape "
             f"{tuple(chosen.shape)}."

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import locked
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning._number_range import require_whole
+from longtail_lightning._whole_numbers import require_order
+from longtail_lightning.counts import ClassCounts, require_possible
 from longtail_lightning.features._bank_files import arrays_of, header_of, open_bank
 from longtail_lightning.features._checks import as_bank_labels, as_rows, as_views, require_finite, require_one_each
 from longtail_lightning.features._fingerprint import encoder_fingerprint, of_a_part, require_equal
@@ -93,6 +95,10 @@ class FeatureBank:
             fingerprint: what made the features and of what, see `check`.
         """
         views = as_views(features)
+        for name, values in {"labels": labels, "ids": ids, "texts": texts, "class_names": class_names}.items():
+            if values is not None:
+                require_order(values, name)
+        require_possible(num_classes)
         names = None if class_names is None else tuple(map(str, class_names))
         if num_classes is None and names is not None:
             num_classes = len(names)
@@ -169,6 +175,7 @@ class FeatureBank:
             device: where the batches go.
             dtype: type of the features that are handed out. Labels are None where the bank has none.
         """
+        require_whole(self, "size", size, 1)
         features = self.view(view)
         for start in range(0, len(self), size):
             part = slice(start, start + size)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_whole
 
 
 class Head(nn.Module, ABC):
@@ -21,11 +21,8 @@ class Head(nn.Module, ABC):
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
-        if num_features < 1 or num_classes < 1:
-            raise LongTailError(
-                f"{type(self).__name__} needs at least one feature and one class, "
-                f"got num_features={num_features}, num_classes={num_classes}."
-            )
+        require_whole(self, "num_features", num_features, 1)
+        require_whole(self, "num_classes", num_classes, 1)
         self.num_features = num_features
         self.num_classes = num_classes
 

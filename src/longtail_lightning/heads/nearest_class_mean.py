@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_number
+from longtail_lightning._whole_numbers import whole_numbers
 from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.heads._base import Head
 
@@ -115,7 +116,7 @@ class NearestClassMeanHead(Head):
         device = self.class_means.device
         if bank.labels is None or torch.as_tensor(bank.labels).ndim != 1:
             raise LongTailError("NearestClassMeanHead needs one label per input, which the bank does not have.")
-        labels = torch.as_tensor(bank.labels).to(device, torch.int64)
+        labels = whole_numbers(bank.labels, "labels", fractions="labels must be whole class indices.").to(device)
         if len(labels) == 0 or not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             found = f"labels from {int(labels.min())} to {int(labels.max())}" if len(labels) else "no features"
             raise LongTailError(f"The bank has {found}, this head was made for {self.num_classes} classes.")
@@ -146,6 +147,10 @@ class NearestClassMeanHead(Head):
             if not bool(self.class_sizes.any()):
                 raise LongTailError("NearestClassMeanHead has no class means yet: call head.fit(bank) first.")
             self._is_fitted = True
+        if features.shape[-1] != self.num_features:
+            raise LongTailError(
+                f"NearestClassMeanHead was made for features {self.num_features} wide, got {features.shape[-1]}."
+            )
         with torch.autocast(features.device.type, enabled=False):
             dtype = torch.promote_types(torch.promote_types(features.dtype, self.class_means.dtype), torch.float32)
             query = self._map(features.to(dtype), self.center_mean)

@@ -146,6 +146,12 @@ class LongTailLoss(nn.Module, ABC):
         name = type(self).__name__
         if self.class_counts is None and (self.needs_class_counts or self.weighting != "none"):
             raise unbound(name)
+        if not isinstance(logits, Tensor) or not isinstance(target, Tensor):
+            raise LongTailError(f"{name} takes tensors: give torch.as_tensor(...) of logits and target.")
+        if not logits.is_floating_point():
+            raise LongTailError(f"{name} expects logits of a floating type, got {logits.dtype}.")
+        if target.is_complex() or (target.dtype == torch.bool and not self.multi_label):
+            raise LongTailError(f"{name} expects class indices or class probabilities, got {target.dtype}.")
         if logits.ndim != 2:
             raise LongTailError(f"{name} expects logits of shape (batch, num_classes), got {tuple(logits.shape)}.")
         if logits.shape[0] == 0:

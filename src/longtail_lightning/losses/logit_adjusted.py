@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -71,8 +71,10 @@ class LogitAdjustedLoss(LongTailLoss):
     ) -> None:
         super().__init__(class_counts, weighting=weighting, normalize=normalize, reduction=reduction)
         require_number(self, "tau", tau)
-        for value in offset or ():
-            require_number(self, "offset", value)
+        if offset is not None:
+            offset = list(offset) if isinstance(offset, Iterable) else [offset]
+            for value in offset:
+                require_number(self, "offset", value)
         self.tau = tau
         self.offset = None if offset is None else [float(value) for value in offset]
         # Kept out of the buffers, which `.half()` would round.

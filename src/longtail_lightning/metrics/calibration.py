@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.metrics.class_accuracy import check_batch, warn_of_nan
+from longtail_lightning._number_range import require_whole
+from longtail_lightning.metrics.class_accuracy import check_batch, no_answer, warn_of_nan
 
 
 class ExpectedCalibrationError(Metric):
@@ -48,8 +49,8 @@ class ExpectedCalibrationError(Metric):
 
     def __init__(self, num_classes: int, num_bins: int = 15, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if num_bins < 1:
-            raise LongTailError(f"num_bins={num_bins} must be at least 1; 15 is usual.")
+        require_whole(self, "num_classes", num_classes, 1)
+        require_whole(self, "num_bins", num_bins, 1)
         self.num_classes = num_classes
         self.num_bins = num_bins
         self.add_state("confidence", torch.zeros(num_bins), dist_reduce_fx="sum")
@@ -60,8 +61,10 @@ class ExpectedCalibrationError(Metric):
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Count a batch of logits `(batch, num_classes)` and true classes `(batch,)`."""
         check_batch(type(self).__name__, logits, target, self.num_classes)
+        if logits.ndim != 2:
+            raise LongTailError("ExpectedCalibrationError needs logits (batch, num_classes), got predicted classes.")
         logits = logits.float()
-        nan = logits.isnan().any(1)
+        nan = no_answer(logits)
         self.not_a_number += nan.sum()
         # An infinite logit is as certain as the largest number.
         largest = torch.finfo(logits.dtype).max

@@ -10,12 +10,13 @@ from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_whole
 
 
 class ClassAccuracy(Metric):
     """Counts right answers and images per class; a child says what `compute` returns.
 
-    An image whose logits hold a NaN counts as a wrong answer, and `compute` warns of it.
+    An image whose logits hold a NaN, or are all minus infinity, counts as a wrong answer, and `compute` warns of it.
 
     Args:
         num_classes: number of classes.
@@ -32,6 +33,8 @@ class ClassAccuracy(Metric):
 
     def __init__(self, num_classes: int, top_k: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_whole(self, "num_classes", num_classes, 1)
+        require_whole(self, "top_k", top_k)
         if not 1 <= top_k <= num_classes:
             raise LongTailError(f"top_k={top_k} must lie between 1 and the number of classes, {num_classes}.")
         self.num_classes = num_classes
@@ -53,7 +56,7 @@ class ClassAccuracy(Metric):
                 raise LongTailError(f"{type(self).__name__}(top_k={self.top_k}) needs logits, got predicted classes.")
             right = logits_or_preds == target
         else:
-            nan = logits_or_preds.isnan().any(1)
+            nan = no_answer(logits_or_preds)
             self.not_a_number += nan.sum()
             best = logits_or_preds.argmax(1, keepdim=True)
             if self.top_k > 1:
@@ -106,6 +109,11 @@ class BalancedAccuracy(ClassAccuracy):
         return self.per_class().nanmean()
 
 
+def no_answer(logits: Tensor) -> Tensor:
+    """Which rows name no class: one of their logits is NaN, or all are minus infinity."""
+    return logits.isnan().any(1) | (logits == -torch.inf).all(1)
+
+
 def warn_of_nan(count: Tensor, total: Tensor) -> None:
     """Tell how many outputs were NaN."""
     if count:
@@ -117,6 +125,10 @@ def warn_of_nan(count: Tensor, total: Tensor) -> None:
 
 def check_batch(name: str, logits_or_preds: Tensor, target: Tensor, num_classes: int) -> None:
     """Refuse what would be counted wrongly."""
+    if not isinstance(logits_or_preds, Tensor) or not isinstance(target, Tensor):
+        raise LongTailError(f"{name} takes tensors: give torch.as_tensor(...) of predictions and target.")
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise LongTailError(f"{name} expects class indices as the target, got {target.dtype}.")
     if target.ndim != 1 or len(logits_or_preds) != len(target) or logits_or_preds.ndim not in (1, 2):
         raise LongTailError(
             f"{name} expects (batch, {num_classes}) logits or (batch,) predictions with a (batch,) target, "

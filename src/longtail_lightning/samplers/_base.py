@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DistributedSampler
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_whole
 from longtail_lightning._random import generator
 
 Labels = Sequence[int] | Tensor | Any
@@ -50,8 +51,9 @@ class LongTailSampler(DistributedSampler[int], ABC):
         seed: int = 0,
     ) -> None:
         # DistributedSampler.__init__ is skipped on purpose: it demands a process group.
-        if num_samples is not None and num_samples < 1:
-            raise LongTailError(f"num_samples={num_samples}: an epoch needs at least one image.")
+        if num_samples is not None:
+            require_whole(self, "num_samples", num_samples, 1)
+        require_whole(self, "seed", seed)
         check_replicas(num_replicas, rank)
         self.num_images = num_images
         self.epoch_size = num_samples if num_samples is not None else num_images
@@ -111,8 +113,10 @@ class LongTailSampler(DistributedSampler[int], ABC):
 
 def check_replicas(num_replicas: int | None, rank: int | None) -> None:
     """Refuse a rank that does not exist: its share would be empty, or that of another rank."""
-    if num_replicas is not None and not num_replicas >= 1:  # a NaN is not at least 1 either
-        raise LongTailError(f"num_replicas={num_replicas}: images are dealt to at least one rank.")
+    if num_replicas is not None:
+        require_whole("A sampler", "num_replicas", num_replicas, 1)
+    if rank is not None:
+        require_whole("A sampler", "rank", rank)
     if rank is not None and not 0 <= rank < (num_replicas or math.inf):
         last = "" if num_replicas is None else num_replicas - 1
         raise LongTailError(f"rank={rank} is outside 0..{last} (num_replicas={num_replicas}).")
