@@ -22,11 +22,16 @@ def test_a_reader_that_goes_away(words):
 
 
 def test_ctrl_c_while_torch_is_imported():
-    process = start([*LTL, "counts", "--data=SyntheticLongTail"])
-    time.sleep(0.6)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    ends = set()
+    for pause in (0.4, 0.6, 0.8):
+        process = start([*LTL, "counts", "--data=SyntheticLongTail"])
+        time.sleep(pause)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        ends.add((process.returncode, err))
+    # Code of others that catches everything while it is imported may catch this, too.
+    assert (130, "") in ends
+    assert ends <= {(130, ""), (0, "")}
 
 
 def test_a_fault_keeps_its_traceback(tmp_path):

@@ -127,13 +127,13 @@ def check_batch(name: str, logits_or_preds: Tensor, target: Tensor, num_classes:
     """Refuse what would be counted wrongly."""
     if not isinstance(logits_or_preds, Tensor) or not isinstance(target, Tensor):
         raise LongTailError(f"{name} takes tensors: give torch.as_tensor(...) of predictions and target.")
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise LongTailError(f"{name} expects class indices as the target, got {target.dtype}.")
     if target.ndim != 1 or len(logits_or_preds) != len(target) or logits_or_preds.ndim not in (1, 2):
         raise LongTailError(
             f"{name} expects (batch, {num_classes}) logits or (batch,) predictions with a (batch,) target, "
             f"got {tuple(logits_or_preds.shape)} and {tuple(target.shape)}."
         )
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise LongTailError(f"{name} expects class indices as the target, got {target.dtype}.")
     if logits_or_preds.ndim == 2 and logits_or_preds.shape[1] != num_classes:
         raise LongTailError(f"{name} was made for {num_classes} classes, got logits for {logits_or_preds.shape[1]}.")
     if logits_or_preds.ndim == 1 and logits_or_preds.is_floating_point():
