@@ -9,7 +9,7 @@ from torch import nn
 
 import longtail_lightning
 from longtail_lightning._rooms import exports
-from longtail_lightning.heads import LinearHead
+from longtail_lightning.heads import CosineHead, LinearHead
 
 NUM_CLASSES = 5
 COUNTS = [40, 20, 10, 4, 1]
@@ -26,6 +26,7 @@ REQUIRED: dict[str, Any] = {
     "loss": nn.CrossEntropyLoss(),
     "encoder": nn.Linear(8, 8),
     "head": LinearHead(8, NUM_CLASSES),
+    "heads": [LinearHead(8, NUM_CLASSES), CosineHead(8, NUM_CLASSES)],
     "name": "resnet10t",
 }
 BY_CLASS: dict[str, dict[str, Any]] = {

@@ -27,7 +27,9 @@ def make(cls):
     head = make_unfitted(cls)
     if hasattr(head, "fit"):
         generator = torch.Generator().manual_seed(1)
-        head.fit(SimpleNamespace(features=torch.randn(len(LABELS), 8, generator=generator), labels=LABELS))
+        bank = SimpleNamespace(features=torch.randn(len(LABELS), 8, generator=generator), labels=LABELS)
+        trained = {"classifier": torch.randn(NUM_CLASSES, 8, generator=generator)}
+        head.fit(bank, **(trained if "classifier" in inspect.signature(head.fit).parameters else {}))
     return head
 
 

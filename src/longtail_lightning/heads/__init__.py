@@ -2,18 +2,24 @@
 
 from longtail_lightning.heads._base import Head as Head
 from longtail_lightning.heads.cosine import CosineHead as CosineHead
+from longtail_lightning.heads.ensemble import EnsembleHead as EnsembleHead
+from longtail_lightning.heads.knowledge_transfer import KnowledgeTransferHead as KnowledgeTransferHead
 from longtail_lightning.heads.learnable_scale import LearnableScaleHead as LearnableScaleHead
 from longtail_lightning.heads.linear import LinearHead as LinearHead
 from longtail_lightning.heads.mlp import MLPHead as MLPHead
 from longtail_lightning.heads.nearest_class_mean import NearestClassMeanHead as NearestClassMeanHead
+from longtail_lightning.heads.prototype import PrototypeHead as PrototypeHead
 from longtail_lightning.heads.tau_normalized import TauNormalizedHead as TauNormalizedHead
 
 __all__ = [
     "CosineHead",
+    "EnsembleHead",
     "Head",
+    "KnowledgeTransferHead",
     "LearnableScaleHead",
     "LinearHead",
     "MLPHead",
     "NearestClassMeanHead",
+    "PrototypeHead",
     "TauNormalizedHead",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,25 +11,12 @@ from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_number
-from longtail_lightning._whole_numbers import whole_numbers
 from longtail_lightning.counts import ClassCountsLike
+from longtail_lightning.heads._bank_blocks import Features, blocks_of, labels_of, require_finite_sums
 from longtail_lightning.heads._base import Head
 
 ABSENT = 1e4
 """How far the logit of a class without features lies below the lowest of the others; fp16 can hold it."""
-_ROWS = 8192
-
-
-class Features(Protocol):
-    """What a closed-form head is fitted on: a `FeatureBank`, or anything with these two."""
-
-    @property
-    def features(self) -> Any:
-        """`(N, num_features)`."""
-
-    @property
-    def labels(self) -> Any:
-        """`(N,)`."""
 
 
 class NearestClassMeanHead(Head):
@@ -114,27 +100,21 @@ class NearestClassMeanHead(Head):
             class_counts: not needed here; other closed-form heads take them.
         """
         device = self.class_means.device
-        if bank.labels is None or torch.as_tensor(bank.labels).ndim != 1:
-            raise LongTailError("NearestClassMeanHead needs one label per input, which the bank does not have.")
-        labels = whole_numbers(bank.labels, "labels", fractions="labels must be whole class indices.").to(device)
-        if len(labels) == 0 or not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            found = f"labels from {int(labels.min())} to {int(labels.max())}" if len(labels) else "no features"
-            raise LongTailError(f"The bank has {found}, this head was made for {self.num_classes} classes.")
+        labels = labels_of(bank, "NearestClassMeanHead", self.num_classes, device)
         total = torch.zeros(self.num_features, dtype=torch.float64, device=device)
         sums = torch.zeros(self.num_classes, self.num_features, dtype=torch.float64, device=device)
         if self.center:
-            for block, _ in self._blocks(bank, labels):
+            for block, _ in blocks_of(bank, labels, self.num_features):
                 total += block.sum(0, dtype=torch.float64)
             total /= len(labels)
         sizes = torch.zeros_like(self.class_sizes)
-        for block, classes in self._blocks(bank, labels):
+        for block, classes in blocks_of(bank, labels, self.num_features):
             block = self._map(block, total)
             present, place = torch.unique(classes, return_inverse=True)
             part = torch.zeros(len(present), self.num_features, dtype=block.dtype, device=device)
             sums[present] += part.index_add_(0, place, block).double()
             sizes += torch.bincount(classes, minlength=self.num_classes)
-        if not bool(sums.isfinite().all()):
-            raise LongTailError("The features hold NaN or infinity: make a FeatureBank of them, which tells where.")
+        require_finite_sums(sums)
         self.center_mean.copy_(total)
         self.class_means.copy_(sums / sizes.clamp(min=1)[:, None])
         self.class_sizes.copy_(sizes)
@@ -169,13 +149,3 @@ class NearestClassMeanHead(Head):
         if self.center:
             features = features - mean.to(features.dtype)
         return F.normalize(features, dim=1) if self.normalize else features
-
-    def _blocks(self, bank: Features, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(labels), _ROWS):
-            block = torch.as_tensor(bank.features[start : start + _ROWS]).to(labels.device)
-            block = block.to(torch.promote_types(block.dtype, torch.float32))
-            if block.shape[1] != self.num_features:
-                raise LongTailError(
-                    f"The bank's features are {block.shape[1]} wide, this head was made for {self.num_features}."
-                )
-            yield block, labels[start : start + _ROWS]

@@ -1,0 +1,169 @@
+"""What heads share that compare features with one vector per class, and to which classes can be added."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import Self
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_number
+from longtail_lightning.counts import ClassCountsLike
+from longtail_lightning.heads._bank_blocks import Features
+from longtail_lightning.heads._base import Head
+from longtail_lightning.heads._class_knowledge import Classifier, ClassKnowledge
+from longtail_lightning.heads.nearest_class_mean import ABSENT
+
+Change = int | Tensor | None
+
+
+class ClassVectorHead(Head):
+    """Scaled cosine between features and a vector per class that a child composes of what is known of the class.
+
+    A child answers `compose`, and, where composing is expensive, keeps what it needs in `prepare`.
+
+    Args:
+        num_features: width of the features.
+        num_classes: number of classes; `add_classes` and `remove_classes` change it.
+        scale: factor of the logits.
+    """
+
+    classes: ClassKnowledge
+    weight: Tensor
+    """`(C, F)` of norm 1: what features are compared with."""
+
+    def __init__(self, num_features: int, num_classes: int, *, scale: float = 16.0) -> None:
+        super().__init__(num_features, num_classes)
+        require_number(self, "scale", scale, 0, above=True)
+        self.scale = float(scale)
+        self.classes = ClassKnowledge(num_features, num_classes)
+        # Made of the other buffers, so that no file has to hold it.
+        self.register_buffer("weight", torch.zeros(0, num_features), persistent=False)
+        self.register_buffer("absent", torch.zeros(0, dtype=torch.bool), persistent=False)
+        self._composed = False
+
+    # -- what a child answers --------------------------------------------------------------------
+
+    @abstractmethod
+    def compose(self) -> Tensor:
+        """The vector of each class, of any norm; zeros for a class that cannot be an answer."""
+
+    def prepare(self, change: Change = None) -> None:
+        """Compute what `compose` needs.
+
+        Args:
+            change: how many classes are new at the end, or which ones of those before were kept, when no class was
+                taken out that others learn from; by default all are new.
+        """
+        return
+
+    @property
+    def active(self) -> bool:
+        """Whether an ensemble counts this head: not when it has nothing to say of some of the classes."""
+        return True
+
+    # -- fitting and editing ---------------------------------------------------------------------
+
+    def fit(
+        self, bank: Features, class_counts: ClassCountsLike | None = None, classifier: Classifier | None = None
+    ) -> Self:
+        """Take what is known of the classes from training features and a trained classifier.
+
+        Args:
+            bank: training features and labels.
+            class_counts: training images per class; by default those of the bank.
+            classifier: a head with a `weight`, or the weight itself, `(num_classes, num_features)`.
+        """
+        self.classes.fit(bank, class_counts, classifier)
+        return self.refit()
+
+    def refit(self) -> Self:
+        """Compose the vectors anew after a change of `classes`, which several heads may share."""
+        self.prepare()
+        self.follow()
+        return self
+
+    def follow(self) -> None:
+        """Take over the number of `classes`, after everything was prepared."""
+        self.num_classes = self.classes.num_classes
+        self._composed = False
+
+    def add_classes(self, features: Sequence[Tensor]) -> None:
+        """Append classes, without any training.
+
+        Args:
+            features: those of each new class, `(n, num_features)`.
+        """
+        self._require_fitted()
+        with self.classes.restored_on_error():
+            self.classes.add(features)
+            self.prepare(len(features))
+        self.follow()
+
+    def remove_classes(self, indices: Sequence[int]) -> None:
+        """Take classes out; the others keep their order.
+
+        Args:
+            indices: numbers of the classes.
+        """
+        self._require_fitted()
+        rows = kept_rows(self.num_classes, indices)
+        with self.classes.restored_on_error():
+            self.prepare(keep(self.classes, rows))
+        self.follow()
+
+    # -- logits ----------------------------------------------------------------------------------
+
+    def forward(self, features: Tensor) -> Tensor:
+        # A flag, not a look at the weight each time: asking a device makes the process wait.
+        if not self._composed:
+            self._compose()
+        if features.shape[-1] != self.num_features:
+            raise LongTailError(
+                f"{type(self).__name__} was made for features {self.num_features} wide, got {features.shape[-1]}."
+            )
+        logits = self.scale * F.linear(F.normalize(features, dim=1), self.weight.to(features.dtype))
+        if len(self.absent):
+            lowest = logits.detach().masked_fill(self.absent, torch.inf).amin(1, keepdim=True)
+            logits = torch.where(self.absent, lowest - ABSENT, logits)
+        return logits
+
+    def _compose(self) -> None:
+        self._require_fitted()
+        # Tensors that are made in inference mode could not be used in training later.
+        with torch.inference_mode(False), torch.no_grad():
+            self.weight = self.compose()
+            self.weight /= self.weight.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            absent = ~self.weight.any(1)
+            self.absent = absent if bool(absent.any()) else absent[:0]
+        self._composed = True
+
+    def _require_fitted(self) -> None:
+        if not bool(self.classes.prototypes.any()):
+            raise LongTailError(f"{type(self).__name__} knows no class yet: call head.fit(bank, ...) first.")
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._composed = False
+
+
+def keep(classes: ClassKnowledge, rows: Tensor) -> Change:
+    """Take classes out; tells what has to be computed anew."""
+    learned = int(classes.learned.sum())
+    classes.keep(rows)
+    return rows if int(classes.learned.sum()) == learned else None
+
+
+def kept_rows(number: int, removed: Sequence[int]) -> Tensor:
+    """Which classes stay; refuse to remove all of them, or one that is not there."""
+    if wrong := [index for index in removed if not 0 <= index < number]:
+        raise LongTailError(f"There is no class {wrong[0]}: the head has {number}, from 0 to {number - 1}.")
+    kept = [index for index in range(number) if index not in set(removed)]
+    if not kept:
+        raise LongTailError("These are all classes: a classifier needs at least one.")
+    return torch.tensor(kept)
