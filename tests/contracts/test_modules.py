@@ -83,6 +83,7 @@ def test_a_checkpoint_holds_plain_descriptions_and_the_card(cls):
         "class_counts": data.class_counts.tolist(),
         "many": 8,
         "few": 4,
+        "convention": "kang",
         "input": {
             "shape": [3, 32, 32],
             "resize": None,

@@ -10,7 +10,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import data_source
 from longtail_lightning.counts import ClassCounts, ShotSplits
 
-_BOUNDS = {"many": 100, "few": 20}
+_BOUNDS: dict[str, Any] = {"many": 100, "few": 20, "convention": "kang"}
 
 
 def class_counts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> ClassCounts | None:
@@ -30,19 +30,18 @@ def datamodule_of(trainer: L.Trainer) -> Any:
 
 def shot_splits_of(callback: Any, pl_module: L.LightningModule, counts: ClassCounts) -> ShotSplits:
     """Which classes are many-, medium- and few-shot, by the bounds of a callback or module."""
-    many, few = bounds_of(callback, pl_module)
-    return counts.shots(many=many, few=few)
+    return counts.shots(**bounds_of(callback, pl_module))
 
 
-def bounds_of(callback: Any, pl_module: L.LightningModule) -> tuple[int, int]:
-    """`many` and `few` of a callback, or else of its module."""
-    set_here = {name: getattr(callback, name) for name in _BOUNDS}
-    many, few = (
-        getattr(pl_module, name, _BOUNDS[name]) if value is None else value for name, value in set_here.items()
-    )
-    if few > many:
+def bounds_of(callback: Any, pl_module: L.LightningModule) -> dict[str, Any]:
+    """`many`, `few` and `convention` of a callback, or else of its module."""
+    set_here = {name: getattr(callback, name, None) for name in _BOUNDS}
+    bounds = {
+        name: getattr(pl_module, name, _BOUNDS[name]) if value is None else value for name, value in set_here.items()
+    }
+    if bounds["few"] > bounds["many"]:
         raise LongTailError(
-            f"{type(callback).__name__} got few={few} above many={many}: few-shot classes "
+            f"{type(callback).__name__} got few={bounds['few']} above many={bounds['many']}: few-shot classes "
             "have fewer images; set both, such as many=100, few=20."
         )
-    return many, few
+    return bounds

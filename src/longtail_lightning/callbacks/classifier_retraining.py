@@ -20,6 +20,7 @@ from longtail_lightning.callbacks._counts import bounds_of, class_counts_of, sho
 from longtail_lightning.callbacks._heads import loads_by_itself, replacement_for
 from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
 from longtail_lightning.callbacks._retraining_report import comparisons_of, save_report
+from longtail_lightning.counts import Convention
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.methods import Retraining
 from longtail_lightning.methods.base import GIVE_VALIDATION
@@ -68,6 +69,7 @@ class ClassifierRetraining(ReportingCallback):
         save: whether to write a checkpoint per method.
         many: classes with more training images are many-shot; by default as the module says, or 100.
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
+        convention: side of these bounds, `"kang"` (>, <) or `"oltr"` (>=, <=); by default as the module says.
         plot: whether to draw accuracy per split, weight norms, and accuracy over tau.
         backbone: where the module has what gives features, a dotted name such as `"net.encoder"`.
         head: where it has what makes logits of them, a dotted name.
@@ -92,6 +94,7 @@ class ClassifierRetraining(ReportingCallback):
         save: bool = True,
         many: int | None = None,
         few: int | None = None,
+        convention: Convention | None = None,
         plot: bool = True,
         backbone: str = "backbone",
         head: str = "head",
@@ -117,6 +120,7 @@ class ClassifierRetraining(ReportingCallback):
         self.save = save
         self.many = many
         self.few = few
+        self.convention = convention
         self.plot = plot
         self.backbone = backbone
         self.head = head

@@ -15,6 +15,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.callbacks._counts import class_counts_of, datamodule_of, shot_splits_of
 from longtail_lightning.callbacks._outputs import outputs_of
 from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
+from longtail_lightning.counts import Convention
 from longtail_lightning.metrics import PerClassAccuracy
 from longtail_lightning.report import Comparison
 from longtail_lightning.report.comparison import Files, Row
@@ -33,15 +34,24 @@ class LongTailReport(ReportingCallback):
         many: classes with more training images are many-shot; by default as the module says, or 100.
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
         plot: whether to draw the PNG.
+        convention: side of these bounds, `"kang"` (>, <) or `"oltr"` (>=, <=); by default as the module says.
 
     Examples:
         >>> trainer = L.Trainer(callbacks=[LongTailReport()], logger=False)
     """
 
-    def __init__(self, many: int | None = None, few: int | None = None, plot: bool = True) -> None:
+    def __init__(
+        self,
+        many: int | None = None,
+        few: int | None = None,
+        plot: bool = True,
+        *,
+        convention: Convention | None = None,
+    ) -> None:
         super().__init__()
         self.many = many
         self.few = few
+        self.convention = convention
         self.plot = plot
         self.rows: list[Row] = []
         self._metric: PerClassAccuracy | None = None

@@ -15,6 +15,7 @@ from longtail_lightning.callbacks._banks import bank_of, has_split, num_classes_
 from longtail_lightning.callbacks._counts import bounds_of, class_counts_of
 from longtail_lightning.callbacks._reporting import ReportingCallback, log_folder
 from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining
+from longtail_lightning.counts import Convention
 from longtail_lightning.heads.tau_normalized import BiasPolicy, linear_of
 from longtail_lightning.methods import TauSelection, select_tau
 from longtail_lightning.methods.base import GIVE_VALIDATION
@@ -36,6 +37,7 @@ class TauSweep(ReportingCallback):
         bias: `"drop"`, as in the paper, or `"keep"`.
         many: classes with more training images are many-shot; by default as the module says, or 100.
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
+        convention: side of these bounds, `"kang"` (>, <) or `"oltr"` (>=, <=); by default as the module says.
         plot: whether to draw the curve.
         backbone: where the module has what gives features, a dotted name.
         head: where it has the linear classifier, a dotted name.
@@ -56,6 +58,7 @@ class TauSweep(ReportingCallback):
         bias: BiasPolicy = "drop",
         many: int | None = None,
         few: int | None = None,
+        convention: Convention | None = None,
         plot: bool = True,
         backbone: str = "backbone",
         head: str = "head",
@@ -68,6 +71,7 @@ class TauSweep(ReportingCallback):
         self.bias = bias
         self.many = many
         self.few = few
+        self.convention = convention
         self.plot = plot
         self.backbone = backbone
         self.head = head
@@ -123,14 +127,14 @@ class TauSweep(ReportingCallback):
         counts = class_counts_of(trainer, pl_module)
         num_classes = num_classes_of(head, counts, "TauSweep")
         bank = bank_of(trainer, pl_module, self.split, num_classes=num_classes, dtype=torch.float32, **parts)
-        many, few = bounds_of(self, pl_module)
+        bounds = bounds_of(self, pl_module)
         counts = counts or bank.class_counts
-        found = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, many=many, few=few)
+        found = select_tau(head, bank, self.taus, class_counts=counts, bias=self.bias, **bounds)
         self.selection = found
         folder = log_folder(trainer)
         if not trainer.is_global_zero:
             return
-        comparison = CurveComparison(found.curve(self.split), counts, counts.shots(many=many, few=few))
+        comparison = CurveComparison(found.curve(self.split), counts, counts.shots(**bounds))
         self.print_later(comparison)
         if folder is not None:
             self.files |= comparison.save_all(folder, "tau_sweep", plot=self.plot, bias=self.bias)

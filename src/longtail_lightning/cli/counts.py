@@ -21,7 +21,7 @@ def counts(asked: Namespace) -> int:
     of = _of_datamodule(asked.components) if asked.components else _of_file(Path(asked.file), asked.column)
     from longtail_lightning.report.tables import print_class_counts
 
-    print_class_counts(*of, many=asked.many, few=asked.few)
+    print_class_counts(*of, many=asked.many, few=asked.few, convention=asked.convention)
     return 0
 
 

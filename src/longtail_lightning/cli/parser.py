@@ -106,6 +106,12 @@ def _add_counts(commands: Any) -> None:
     made.add_argument("--column", default="-1", help="of a .csv: its name or number (default: the last one)")
     made.add_argument("--many", metavar="N", type=whole_number, default=100, help="many-shot classes have more images")
     made.add_argument("--few", metavar="N", type=whole_number, default=20, help="few-shot classes have fewer images")
+    made.add_argument(
+        "--convention",
+        type=one_of("kang", "oltr"),
+        default="kang",
+        help="kang: more than --many, fewer than --few (default); oltr: the bounds themselves belong to the splits",
+    )
 
 
 def _add_features(commands: Any) -> None:

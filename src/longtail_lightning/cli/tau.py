@@ -54,6 +54,7 @@ def _choose(model: L.LightningModule, data: Any, head: Any, asked: Namespace, ou
     import torch
 
     from longtail_lightning.callbacks._backbone_and_head import backbone_and_head
+    from longtail_lightning.callbacks._counts import bounds_of
     from longtail_lightning.features import extract_features
     from longtail_lightning.methods import learn_tau, select_tau
     from longtail_lightning.methods.tau_selection import TAUS
@@ -75,10 +76,10 @@ def _choose(model: L.LightningModule, data: Any, head: Any, asked: Namespace, ou
         precision=asked.precision,
         device=asked.device,
     )
-    many, few = getattr(model, "many", 100), getattr(model, "few", 20)
-    found = select_tau(head, bank, asked.taus or TAUS, class_counts=data.class_counts, bias=bias, many=many, few=few)
+    bounds = bounds_of(None, model)
+    found = select_tau(head, bank, asked.taus or TAUS, class_counts=data.class_counts, bias=bias, **bounds)
     learned = learn_tau(head, bank, bias=bias) if choose == "learn" else None
-    _show(found, data, data.class_counts.shots(many=many, few=few), split, bias, learned, out)
+    _show(found, data, data.class_counts.shots(**bounds), split, bias, learned, out)
     return found.tau if learned is None else learned
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class EnsembleHead(Head):
         if not all(isinstance(head, Head) for head in members):
             wrong = next(head for head in members if not isinstance(head, Head))
             raise LongTailError(f"EnsembleHead takes heads of this library, got a {type(wrong).__name__}.")
-        sizes = {(head.num_features, head.num_classes) for head in members}
+        sizes: set[tuple[Any, Any]] = {(head.num_features, head.num_classes) for head in members}
         if len(sizes) > 1:
             raise LongTailError(
                 f"The heads of an ensemble must be for the same features and classes, got (num_features, num_classes) "

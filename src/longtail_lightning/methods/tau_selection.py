@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.counts import ClassCounts, ClassCountsLike, split_means
+from longtail_lightning.counts import ClassCounts, ClassCountsLike, Convention, split_means
 from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.features._require import refuse_test, require_bank
 from longtail_lightning.features.bank import FeatureBank
@@ -70,6 +70,7 @@ def select_tau(
     bias: BiasPolicy = "drop",
     many: int = 100,
     few: int = 20,
+    convention: Convention = "kang",
     device: torch.device | str = "auto",
 ) -> TauSelection:
     r"""Choose \(\tau\) of `TauNormalizedHead` by accuracy on a bank of validation features.
@@ -90,6 +91,7 @@ def select_tau(
         bias: `"drop"`, as in the paper, or `"keep"`.
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
+        convention: side of the bounds, `"kang"` (>, <) or `"oltr"` (>=, <=).
         device: where to compute; by default where the head is, or else a GPU.
 
     Examples:
@@ -107,7 +109,9 @@ def select_tau(
     correct, support = tau_correct(head, bank, taus, bias=bias, device=device)
     per_class = torch.where(support > 0, correct / support, torch.nan)
     scores = per_class.nanmean(1) if criterion == "macro" else correct.sum(1) / support.sum()
-    splits = None if class_counts is None else ClassCounts(class_counts).shots(many=many, few=few)
+    splits = (
+        None if class_counts is None else ClassCounts(class_counts).shots(many=many, few=few, convention=convention)
+    )
     table = [{"tau": tau, **split_means(values, splits)} for tau, values in zip(taus, per_class)]
     tau = taus[int(scores.argmax())]
     if len(taus) > 1 and tau == max(taus):

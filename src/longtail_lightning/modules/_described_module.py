@@ -14,7 +14,7 @@ from typing_extensions import Self
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._known_classes import require_known
 from longtail_lightning._lightning import attached_trainer, checked_imports, known_instantiators
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning.counts import ClassCounts, Convention
 from longtail_lightning.datasets import ImageTransforms
 from longtail_lightning.modules._checkpoint import describe_module, restore_parts, restore_trainable
 from longtail_lightning.modules._description import KEY, PARTS, require_description
@@ -55,6 +55,7 @@ class DescribedModule(L.LightningModule):
     """One name per class; those of the data module, when there is one."""
     many: int = 100
     few: int = 20
+    convention: Convention = "kang"
     input: dict[str, Any] | None = None
     """Shape of an image (or of features) as the module gets it, and what made it so."""
     _saw_image: bool = False  # in this fit
@@ -70,6 +71,7 @@ class DescribedModule(L.LightningModule):
             "class_counts": self.class_counts.tolist(),
             "many": self.many,
             "few": self.few,
+            "convention": self.convention,
             "input": self.input,
         }
 
@@ -164,6 +166,7 @@ class DescribedModule(L.LightningModule):
             self._compare_names(card["class_names"])
         elif card:
             self.many, self.few, self.input = card["many"], card["few"], card["input"]
+            self.convention = card.get("convention", "kang")  # which first versions did not write
             self.set_classes(card["class_counts"], card["class_names"])
             self._compare_names(self.class_names)
         restore_parts(self, checkpoint)

@@ -89,6 +89,8 @@ def _holds(outer: str, inner: str) -> bool:
 
 def _wrong_classes(card: Mapping[str, Any]) -> str | None:
     counts, names = card["class_counts"], card["class_names"]
+    if card.get("convention", "kang") not in ("kang", "oltr"):
+        return "card.convention"
     if not all(type(count) is int for count in counts):
         return "card.class_counts"
     if names is not None and (len(names) != len(counts) or not all(isinstance(name, str) for name in names)):

@@ -21,7 +21,7 @@ from longtail_lightning._random import mix
 from longtail_lightning._spec import plain_items
 from longtail_lightning.backbones import Backbone, create_backbone, load_weights
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning.counts import ClassCounts, Convention
 from longtail_lightning.heads import Head, LinearHead
 from longtail_lightning.losses import CrossEntropyLoss, LongTailLoss, WrapLoss
 from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
@@ -61,6 +61,7 @@ class BaseClassifier(DescribedModule):
         channels_last: keep images and weights in channels-last order, faster for convolutions.
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
+        convention: side of these bounds, `"kang"` (>, <) or `"oltr"` (>=, <=).
         class_names: one name per class; by default those of the data module.
 
     Examples:
@@ -87,6 +88,7 @@ class BaseClassifier(DescribedModule):
         channels_last: bool = True,
         many: int = 100,
         few: int = 20,
+        convention: Convention = "kang",
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -105,7 +107,7 @@ class BaseClassifier(DescribedModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.compile_parts = compile
-        self.many, self.few = many, few
+        self.many, self.few, self.convention = many, few, convention
         self.channels_last = channels_last
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.set_classes(self.class_counts, class_names)
@@ -113,7 +115,8 @@ class BaseClassifier(DescribedModule):
 
     def set_classes(self, class_counts: ClassCounts | Sequence[int], class_names: Sequence[str] | None = None) -> None:
         super().set_classes(class_counts, class_names)
-        metrics = ShotAccuracy(self.class_counts, many=self.many, few=self.few).to(self.device)
+        bounds: dict[str, Any] = {"many": self.many, "few": self.few, "convention": self.convention}
+        metrics = ShotAccuracy(self.class_counts, **bounds).to(self.device)
         ece = ExpectedCalibrationError(len(self.class_counts)).to(self.device)
         self.val_metrics = MetricCollection({"shots": metrics}, prefix="val/")
         self.test_metrics = MetricCollection({"shots": metrics.clone(), "ece": ece}, prefix="test/")

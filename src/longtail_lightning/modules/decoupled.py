@@ -19,7 +19,7 @@ from longtail_lightning._spec import rebuild
 from longtail_lightning._torch_files import read_torch_file
 from longtail_lightning.backbones import Backbone, create_backbone, load_weights
 from longtail_lightning.backbones._last_block import last_block
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning.counts import ClassCounts, Convention
 from longtail_lightning.heads import Head, LinearHead
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.modules._checkpoint import MissingPart
@@ -69,6 +69,7 @@ class Decoupled(BaseClassifier):
         channels_last: keep images and weights in channels-last order.
         many: classes with more training images are many-shot.
         few: classes with fewer training images are few-shot.
+        convention: side of these bounds, `"kang"` (>, <) or `"oltr"` (>=, <=).
         class_names: one name per class; by default those of the data module.
 
     Examples:
@@ -102,6 +103,7 @@ class Decoupled(BaseClassifier):
         channels_last: bool = True,
         many: int = 100,
         few: int = 20,
+        convention: Convention = "kang",
         class_names: Sequence[str] | None = None,
     ) -> None:
         for name, value, options in (
@@ -129,6 +131,7 @@ class Decoupled(BaseClassifier):
             channels_last=channels_last,
             many=many,
             few=few,
+            convention=convention,
             class_names=class_names,
         )
         self.trainable = trainable

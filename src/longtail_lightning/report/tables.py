@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from longtail_lightning.counts import ClassCounts
+from longtail_lightning.counts import ClassCounts, Convention
 
 
-def print_class_counts(counts: ClassCounts, names: list[str], *, many: int = 100, few: int = 20) -> None:
+def print_class_counts(
+    counts: ClassCounts, names: list[str], *, many: int = 100, few: int = 20, convention: Convention = "kang"
+) -> None:
     """Print one row per split, then a bar per class, largest first; long lists are shortened."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    splits = counts.shots(many=many, few=few)
+    splits = counts.shots(many=many, few=few, convention=convention)
     table = Table(title=f"{counts.total} images, imbalance factor {counts.imbalance_factor:g}", title_justify="left")
     for title in ("split", "classes", "images", "smallest", "largest"):
         table.add_column(title, justify="left" if title == "split" else "right")
