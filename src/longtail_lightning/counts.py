@@ -206,6 +206,13 @@ class ShotSplits:
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         yield from (("many", self.many), ("medium", self.medium), ("few", self.few))
 
+    def numbers(self) -> Tensor:
+        """The number of each class's split, in class order: 0 for many, 1 for medium, 2 for few."""
+        numbers = torch.empty(sum(map(len, (self.many, self.medium, self.few))), dtype=torch.int64)
+        for number, (_, index) in enumerate(self):
+            numbers[index] = number
+        return numbers
+
     def names(self) -> list[str]:
         """The split of each class, in class order."""
         by_class = {int(c): name for name, index in self for c in index}

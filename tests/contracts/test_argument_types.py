@@ -10,8 +10,10 @@ import torch
 
 from longtail_lightning import (
     ArrayLT,
+    ClassAwareSampler,
     ClassBalancedSampler,
     ClassCounts,
+    ClassUniformBatchSampler,
     CosineHead,
     CrossEntropyLoss,
     EvaluationSampler,
@@ -42,6 +44,8 @@ WHOLE = {
     "ShotAccuracy": lambda value: ShotAccuracy([5, 3, 2], top_k=value),
     "calibration": ExpectedCalibrationError,
     "bins": lambda value: ExpectedCalibrationError(3, num_bins=value),
+    "samples_per_class": lambda value: ClassAwareSampler([0, 1], value),
+    "classes_per_batch": lambda value: ClassUniformBatchSampler([0, 1], value),
     "num_samples": lambda value: ClassBalancedSampler([0, 1], num_samples=value),
     "num_replicas": lambda value: InstanceBalancedSampler([0, 1], num_replicas=value),
     "ranks of evaluation": lambda value: EvaluationSampler(range(3), num_replicas=value),
@@ -50,10 +54,16 @@ WHOLE = {
 }
 
 
+ARGUMENTS = ["num_(classes|features|bins|samples|replicas)", "top_k", "size", "samples_per_class", "classes_per_batch"]
+
+
 @pytest.mark.parametrize("value", NO_WHOLE_NUMBERS, ids=str)
 @pytest.mark.parametrize("call", WHOLE)
 def test_whole_numbers(call, value):
-    with pytest.raises(LongTailError, match=r"num_classes|num_features|top_k|num_bins|num_samples|num_replicas|size"):
+    with pytest.raises(
+        LongTailError,
+        match=r"num_classes|num_features|top_k|num_bins|num_samples|num_replicas|size|samples_per_class|classes_per_batch",
+    ):
         WHOLE[call](value)
 
 
@@ -61,6 +71,12 @@ def test_whole_numbers(call, value):
 def test_seeds(seed):
     with pytest.raises(LongTailError, match="seed"):
         ClassBalancedSampler([0, 1], seed=seed)
+
+
+def test_a_group_that_fills_the_memory():
+    for make in (lambda: ClassAwareSampler([0, 1], 10**9), lambda: ClassUniformBatchSampler([0, 1], 5000, 5000)):
+        with pytest.raises(LongTailError, match=r"fit no batch"):
+            make()
 
 
 WITHOUT_ORDER = [dict.fromkeys("abc"), {"a", "b", "c"}, {"a": 0, "b": 1, "c": 1}.values(), iter("abc"), 5]

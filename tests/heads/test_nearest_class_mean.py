@@ -8,7 +8,7 @@ import torch
 from longtail_lightning import FeatureBank, NearestClassMeanHead
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import build, spec_of
-from longtail_lightning.heads import nearest_class_mean
+from longtail_lightning.heads import _bank_blocks
 from tests.reference import heads as reference
 
 LABELS = [0, 0, 0, 0, 0, 1, 1, 1, 2, 3]
@@ -21,7 +21,7 @@ def bank(dtype=torch.float64, labels=LABELS):
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_matches_the_formula_forward_and_gradient(metric, monkeypatch):
-    monkeypatch.setattr(nearest_class_mean, "_ROWS", 3)  # several blocks, classes on both sides of a border
+    monkeypatch.setattr(_bank_blocks, "_ROWS", 3)  # several blocks, classes on both sides of a border
     data = bank()
     head = NearestClassMeanHead(6, 4, metric=metric).double().fit(data)
     center, means = reference.class_means(data.features, LABELS, 4)

@@ -64,12 +64,12 @@ class Candidates:
             )
         return made
 
-    def accuracy(self, bank: FeatureBank | None) -> dict[str, Tensor]:
-        """Accuracy of each class by each head on a bank; nothing without one."""
+    def accuracy(self, bank: FeatureBank | None, *, groups: Tensor | None = None) -> dict[str, Tensor]:
+        """Accuracy of each class by each head on a bank, among the classes of its group alone; nothing without one."""
         if bank is None:
             return {}
         device = self.trainer.strategy.root_device
-        return {name: class_accuracy(found.head, bank, device) for name, found in self.found.items()}
+        return {name: class_accuracy(found.head, bank, device, groups=groups) for name, found in self.found.items()}
 
     def choose(self, keep: str, accuracy: dict[str, Tensor]) -> str | None:
         """Name of the head that the model gets; None when the model is to stay as the fit left it."""

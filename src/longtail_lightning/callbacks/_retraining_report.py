@@ -21,10 +21,18 @@ def comparisons_of(
     candidates: Candidates,
     counts: ClassCounts,
     splits: ShotSplits,
-    accuracy: dict[str, Tensor],
-    tested: dict[str, Tensor],
+    accuracy: tuple[dict[str, Tensor], dict[str, Tensor]],
+    tested: tuple[dict[str, Tensor], dict[str, Tensor]],
 ) -> tuple[Comparison, Comparison]:
-    """Comparisons on validation images and on test images; one without images has no rows."""
+    """Comparisons on validation images and on test images; one without images has no rows.
+
+    Args:
+        candidates: what is compared.
+        counts: training images per class.
+        splits: which classes are many-, medium- and few-shot.
+        accuracy: of each class on validation images, and the same among the classes of its split alone.
+        tested: the same on test images.
+    """
     details = {name: found.details for name, found in candidates.found.items()}
     labels = [found.label for found in candidates.found.values()]
     rows = {
@@ -39,8 +47,9 @@ def comparisons_of(
             splits,
             failed=candidates.failed,
             details=details,
+            within={rows[name]: per_class for name, per_class in within.items()},
         )
-        for split, values in (("Validation", accuracy), ("Test", tested))
+        for split, (values, within) in (("Validation", accuracy), ("Test", tested))
     )
     return val, test
 
@@ -63,5 +72,7 @@ def save_report(
                     stem = name if key == "curve" else f"{name}_{key}"
                     files[f"{stem}_plot"] = (f"{stem}.png", partial(plot_curve, detail, curve_title(detail)))
     taus = {name: found.details["tau"] for name, found in candidates.found.items() if "tau" in found.details}
-    test_rows = [row.as_dict() for row in test.rows]
-    return val.save(folder, files, test_rows=test_rows, tau=taus, seconds=candidates.seconds, **record)
+    record["test_rows"] = [row.as_dict() for row in test.rows]
+    if test.within:
+        record["test_within_rows"] = [row.as_dict() for row in test.within_rows]
+    return val.save(folder, files, tau=taus, seconds=candidates.seconds, **record)

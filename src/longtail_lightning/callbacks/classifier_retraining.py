@@ -8,7 +8,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import nn
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._random import temporary_seed
@@ -25,6 +25,7 @@ from longtail_lightning.features import FeatureBank
 from longtail_lightning.methods import Retraining
 from longtail_lightning.methods.base import GIVE_VALIDATION
 from longtail_lightning.methods.by_name import as_methods
+from longtail_lightning.report import Comparison
 from longtail_lightning.report.comparison import Row
 
 _RESERVED = (JOINT, "best", "last", "none")
@@ -66,7 +67,9 @@ class ClassifierRetraining(ReportingCallback):
             nothing depends.
         views: how often cRT and LWS see each training image, differently augmented each time when more than once; one
             more pass each.
-        save: whether to write a checkpoint per method.
+        save: whether to write a checkpoint per method, or `"kept"`: of the one that is kept.
+        within: also show accuracy among the classes of each split alone: how well they are told apart, whichever
+            split is named more often.
         many: classes with more training images are many-shot; by default as the module says, or 100.
         few: classes with fewer training images are few-shot; by default as the module says, or 20.
         convention: side of these bounds, `"kang"` (>, <) or `"oltr"` (>=, <=); by default as the module says.
@@ -91,7 +94,8 @@ class ClassifierRetraining(ReportingCallback):
         start: Literal["best", "last"] = "best",
         test: bool = False,
         views: int = 1,
-        save: bool = True,
+        save: bool | Literal["kept"] = True,
+        within: bool = False,
         many: int | None = None,
         few: int | None = None,
         convention: Convention | None = None,
@@ -118,6 +122,7 @@ class ClassifierRetraining(ReportingCallback):
         self.test = test
         self.views = views
         self.save = save
+        self.within = within
         self.many = many
         self.few = few
         self.convention = convention
@@ -217,13 +222,22 @@ class ClassifierRetraining(ReportingCallback):
             for name, found in candidates.found.items()
         }
         for name in list(heads)[1:]:
+            if self.save == "kept" and name != kept:
+                continue
             pl_module.set_submodule(self.head, heads[name])
             self._save(trainer, pl_module, name, old)
         pl_module.set_submodule(self.head, old)
         test = None
         if self.test:  # everything is chosen
             test = self._bank(trainer, pl_module, "test", num_classes=train.num_classes, dtype=torch.float32)
-        self._report(trainer, pl_module, candidates, train, accuracy, candidates.accuracy(test))
+        counts = class_counts_of(trainer, pl_module) or train.class_counts
+        splits = shot_splits_of(self, pl_module, counts)
+        groups = splits.numbers() if self.within else None
+        both = [
+            (found, candidates.accuracy(bank, groups=groups) if self.within else {})
+            for found, bank in ((accuracy, val), (candidates.accuracy(test), test))
+        ]
+        self._report(trainer, candidates, *comparisons_of(candidates, counts, splits, *both))
         pl_module.set_submodule(self.head, heads[self.kept])
         return None if kept is None else heads[kept]
 
@@ -266,17 +280,7 @@ class ClassifierRetraining(ReportingCallback):
                 "head to it before the checkpoint is loaded, or make the class a child of BaseClassifier."
             )
 
-    def _report(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        candidates: Candidates,
-        train: FeatureBank,
-        accuracy: dict[str, Tensor],
-        tested: dict[str, Tensor],
-    ) -> None:
-        counts = class_counts_of(trainer, pl_module) or train.class_counts
-        val, test = comparisons_of(candidates, counts, shot_splits_of(self, pl_module, counts), accuracy, tested)
+    def _report(self, trainer: L.Trainer, candidates: Candidates, val: Comparison, test: Comparison) -> None:
         self.rows, self.test_rows = val.rows, test.rows
         self.details = val.record()["details"]
         folder = log_folder(trainer)

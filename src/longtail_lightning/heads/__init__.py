@@ -6,6 +6,7 @@ from longtail_lightning.heads.ensemble import EnsembleHead as EnsembleHead
 from longtail_lightning.heads.knowledge_transfer import KnowledgeTransferHead as KnowledgeTransferHead
 from longtail_lightning.heads.learnable_scale import LearnableScaleHead as LearnableScaleHead
 from longtail_lightning.heads.linear import LinearHead as LinearHead
+from longtail_lightning.heads.logit_adjusted import LogitAdjustedHead as LogitAdjustedHead
 from longtail_lightning.heads.mlp import MLPHead as MLPHead
 from longtail_lightning.heads.nearest_class_mean import NearestClassMeanHead as NearestClassMeanHead
 from longtail_lightning.heads.prototype import PrototypeHead as PrototypeHead
@@ -18,6 +19,7 @@ __all__ = [
     "KnowledgeTransferHead",
     "LearnableScaleHead",
     "LinearHead",
+    "LogitAdjustedHead",
     "MLPHead",
     "NearestClassMeanHead",
     "PrototypeHead",

@@ -3,7 +3,10 @@
 from longtail_lightning.methods.base import Retrained as Retrained
 from longtail_lightning.methods.base import Retraining as Retraining
 from longtail_lightning.methods.crt import CRT as CRT
+from longtail_lightning.methods.knowledge_transfer import KnowledgeTransfer as KnowledgeTransfer
+from longtail_lightning.methods.knowledge_transfer import Prototypes as Prototypes
 from longtail_lightning.methods.learn_tau import learn_tau as learn_tau
+from longtail_lightning.methods.logit_adjustment import AdjustedLogits as AdjustedLogits
 from longtail_lightning.methods.lws import LWS as LWS
 from longtail_lightning.methods.ncm import NCM as NCM
 from longtail_lightning.methods.tau_normalization import TauNormalization as TauNormalization
@@ -14,6 +17,9 @@ __all__ = [
     "CRT",
     "LWS",
     "NCM",
+    "AdjustedLogits",
+    "KnowledgeTransfer",
+    "Prototypes",
     "Retrained",
     "Retraining",
     "TauNormalization",

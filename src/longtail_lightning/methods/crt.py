@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,17 @@ from longtail_lightning._spec import build, spec_of
 from longtail_lightning.features import FeatureBank, HeadTraining
 from longtail_lightning.features._arguments import made, require_callable
 from longtail_lightning.features.fit_head import train_head
-from longtail_lightning.heads import Head, LearnableScaleHead, LinearHead, NearestClassMeanHead, TauNormalizedHead
+from longtail_lightning.heads import (
+    CosineHead,
+    EnsembleHead,
+    Head,
+    LearnableScaleHead,
+    LinearHead,
+    LogitAdjustedHead,
+    NearestClassMeanHead,
+    TauNormalizedHead,
+)
+from longtail_lightning.heads._class_vectors import ClassVectorHead
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.methods.base import Device, Retrained, Retraining
 from longtail_lightning.samplers import LongTailSampler
@@ -103,10 +114,20 @@ def check_sampler(sampler: Callable[[Any], Any] | None, head: nn.Module) -> None
 
 
 def new_head(head: nn.Module) -> Head:
-    """An untrained head of the same kind as a trained one; a `LinearHead` if that one builds on another head."""
+    """An untrained head of the same kind as a trained one; a `LinearHead` if that one builds on another head.
+
+    In the place of class vectors, which nothing trains, it is a `CosineHead`.
+    """
     if isinstance(head, nn.Linear):
         return LinearHead(head.in_features, head.out_features, bias=head.bias is not None)
-    if isinstance(head, (LearnableScaleHead, TauNormalizedHead, NearestClassMeanHead)):
+    if isinstance(head, (ClassVectorHead, EnsembleHead)):
+        warnings.warn(
+            f"A {type(head).__name__} has nothing to train: cRT trains a new CosineHead in its place. Say what else to "
+            "train with CRT(head=...).",
+            stacklevel=2,
+        )
+        return CosineHead(head.num_features, head.num_classes)
+    if isinstance(head, (LearnableScaleHead, LogitAdjustedHead, TauNormalizedHead, NearestClassMeanHead)):
         return LinearHead(head.num_features, head.num_classes)
     if isinstance(head, Head) and (spec := spec_of(head)) is not None:
         return build(spec)  # type: ignore[return-value]

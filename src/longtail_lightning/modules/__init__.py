@@ -6,6 +6,7 @@ from longtail_lightning.modules.decoupled import Decoupled as Decoupled
 from longtail_lightning.modules.load import Classifier as Classifier
 from longtail_lightning.modules.load import Prediction as Prediction
 from longtail_lightning.modules.load import load as load
+from longtail_lightning.modules.prototype_transfer import PrototypeTransfer as PrototypeTransfer
 from longtail_lightning.modules.schedule import WarmupCosine as WarmupCosine
 from longtail_lightning.modules.schedule import WarmupMultiStep as WarmupMultiStep
 
@@ -15,6 +16,7 @@ __all__ = [
     "Decoupled",
     "DescribedModule",
     "Prediction",
+    "PrototypeTransfer",
     "WarmupCosine",
     "WarmupMultiStep",
     "load",

@@ -47,6 +47,8 @@ class Comparison:
         class_names: one name per class.
         failed: name of what could not be evaluated -> why; a row without numbers, and a line below the table.
         details: name of an evaluation -> plain values that belong to it, as methods give them.
+        within: name of an evaluation -> accuracy of each class among the classes of its split alone: how well they are
+            told apart, whichever split is named more often.
 
     Examples:
         >>> counts = ClassCounts([200, 50, 5])
@@ -62,16 +64,23 @@ class Comparison:
     class_names: Sequence[str] | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    within: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
         """The mean over the classes of each split, and over all."""
         return [Row(name, **split_means(values, self.splits)) for name, values in self.per_class.items()]
 
+    @property
+    def within_rows(self) -> list[Row]:
+        """The same among the classes of each split alone."""
+        return [Row(name, **split_means(values, self.splits)) for name, values in self.within.items()]
+
     def record(self) -> dict[str, Any]:
         """What is saved, in plain values."""
         return {
             "rows": [row.as_dict() for row in self.rows],
+            **({"within_rows": [row.as_dict() for row in self.within_rows]} if self.within else {}),
             "class_counts": self.class_counts.tolist(),
             "class_names": None if self.class_names is None else list(self.class_names),
             "per_class": {
@@ -103,20 +112,35 @@ class Comparison:
         return paths
 
     def print(self) -> None:
-        """Print the rows in percent; the header tells the classes and training images of each split."""
+        """Print the rows in percent, and which classes and training images each split has."""
+        from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
 
-        caption = escape("\n".join(f"{name}: {reason}" for name, reason in self.failed.items())) or None
-        table = Table(title=f"{self.title} (%)", title_justify="left", caption=caption, caption_justify="left")
-        table.add_column("")
-        for group, index in self.splits:
-            table.add_column(f"{group}\n{self._range(index)}", justify="right")
-        table.add_column(f"all\n{len(self.class_counts)} classes", justify="right")
+        told = [f"{name}: {reason}" for name, reason in self.failed.items()]
+        columns = {group: self._range(index) for group, index in self.splits} | {
+            "all": f"{len(self.class_counts)} classes"
+        }
+        if self.within:  # more columns than fit a screen with these lines in their heads
+            told[:0] = [f"{group}: {size.replace(chr(10), ', ')}" for group, size in columns.items() if group != "all"]
+            told.insert(0, "*: among the classes of the split alone")
+            columns = dict.fromkeys([*columns, "many*", "medium*", "few*"], "")
+        table = Table(
+            title=f"{self.title} (%)",
+            title_justify="left",
+            caption=escape("\n".join(told)) or None,
+            caption_justify="left",
+            **({"box": SIMPLE_HEAD} if self.within else {}),
+        )
+        table.add_column("", no_wrap=bool(self.within))
+        for group, size in columns.items():
+            table.add_column(f"{group}\n{size}".strip(), justify="right")
+        within = {row.name: (row.many, row.medium, row.few) for row in self.within_rows}
         missing = [Row(f"{name} failed", None, None, None, None) for name in self.failed]
         for row in [*self.rows, *missing]:
-            table.add_row(escape(row.name), *(_percent(value) for value in (row.many, row.medium, row.few, row.all)))
+            values = (row.many, row.medium, row.few, row.all, *within.get(row.name, ()))
+            table.add_row(escape(row.name), *map(_percent, values))
         Console().print(table)
 
     def _range(self, index: Tensor) -> str:

@@ -21,6 +21,9 @@ PIECE = 1 << 14
 """Indices made at once: small enough for the cache, large enough to hide Python."""
 
 
+LARGEST_GROUP = 1_000_000
+
+
 class LongTailSampler(DistributedSampler[int], ABC):
     """Base of the training samplers: a child writes `draw`, the global list of one epoch.
 
@@ -120,6 +123,15 @@ def check_replicas(num_replicas: int | None, rank: int | None) -> None:
     if rank is not None and not 0 <= rank < (num_replicas or math.inf):
         last = "" if num_replicas is None else num_replicas - 1
         raise LongTailError(f"rank={rank} is outside 0..{last} (num_replicas={num_replicas}).")
+
+
+def require_group_size(owner: LongTailSampler, **sizes: int) -> None:
+    """Refuse sizes of a group that are no whole numbers, or of which no batch is made: a group is drawn at once."""
+    for name, size in sizes.items():
+        require_whole(owner, name, size, 1)
+    if math.prod(sizes.values()) > LARGEST_GROUP:
+        given = " and ".join(f"{name}={size:,}" for name, size in sizes.items())
+        raise LongTailError(f"{given}: more than {LARGEST_GROUP:,} images that belong together fit no batch.")
 
 
 def cut(pieces: Iterator[Tensor], total: int) -> Iterator[Tensor]:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-from longtail_lightning._errors import LongTailError
-from longtail_lightning.samplers._base import Labels, LongTailSampler, cut
+from longtail_lightning.samplers._base import Labels, LongTailSampler, cut, require_group_size
 from longtail_lightning.samplers._by_class import ByClass
 from longtail_lightning.samplers._class_cycles import class_cycles
 
@@ -65,8 +64,7 @@ class ClassAwareSampler(LongTailSampler):
         rank: int | None = None,
         seed: int = 0,
     ) -> None:
-        if samples_per_class < 1:
-            raise LongTailError(f"samples_per_class={samples_per_class} must be at least 1.")
+        require_group_size(self, samples_per_class=samples_per_class)
         self._images = ByClass(labels)
         self.samples_per_class = samples_per_class
         super().__init__(len(self._images), num_samples, num_replicas, rank, seed)
