@@ -194,7 +194,9 @@ def test_of_a_model_that_is_trained_already(path):
 
 
 def test_the_joint_head_stays_when_nothing_is_better(monkeypatch):
-    monkeypatch.setattr(_candidates, "class_accuracy", lambda *args, **options: torch.full((6,), 0.5, dtype=torch.float64))
+    monkeypatch.setattr(
+        _candidates, "class_accuracy", lambda *args, **options: torch.full((6,), 0.5, dtype=torch.float64)
+    )
     retraining = retrain(["ncm", "lws"])
     _, model, _ = fit(retraining)
     assert retraining.kept == "joint"

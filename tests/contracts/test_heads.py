@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from longtail_lightning import ClassCounts
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import build, spec_of
-from tests.contracts.discover import LABELS, NUM_CLASSES, public_classes
+from tests.contracts.discover import COUNTS, LABELS, NUM_CLASSES, public_classes
 from tests.contracts.discover import make as make_unfitted
 
 HEADS = public_classes("heads")
@@ -30,6 +31,8 @@ def make(cls):
         bank = SimpleNamespace(features=torch.randn(len(LABELS), 8, generator=generator), labels=LABELS)
         trained = {"classifier": torch.randn(NUM_CLASSES, 8, generator=generator)}
         head.fit(bank, **(trained if "classifier" in inspect.signature(head.fit).parameters else {}))
+    if hasattr(head, "bind_class_counts"):
+        head.bind_class_counts(COUNTS)
     return head
 
 
@@ -46,7 +49,7 @@ def test_maps_features_to_logits_and_learns(cls):
 @each_head
 def test_survives_pickle_deepcopy_spec_and_state_dict(cls):
     head, features = make(cls), torch.randn(3, 8)
-    rebuilt = build(spec_of(head))
+    rebuilt = build(spec_of(head), ClassCounts(COUNTS))
     rebuilt.load_state_dict(head.state_dict())
     for twin in (pickle.loads(pickle.dumps(head)), copy.deepcopy(head), rebuilt):
         torch.testing.assert_close(twin(features), head(features))

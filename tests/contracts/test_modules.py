@@ -25,7 +25,9 @@ PLAIN = (bool, int, float, str, type(None))
 
 def make(cls, data, **options):
     """Any module on a tiny backbone; what a new one needs beyond it is added here."""
-    more = {"backbone": CIFARResNet(8, width=4), "many": 8, "few": 4}
+    more = {"backbone": CIFARResNet(8, width=4), "many": 8, "few": 4, "convention": "kang"}
+    if cls.__name__ == "PrototypeTransfer":
+        more |= {"k": (0, 4), "keep": "none"}
     return cls(data.class_counts, **{**more, **options})
 
 

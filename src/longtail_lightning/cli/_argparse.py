@@ -148,3 +148,21 @@ def some_of(*names: str) -> Callable[[str], list[str]]:
         return [name for name in names if name in chosen]
 
     return choose
+
+
+def add_command(commands: Any, name: str, run: str, usage: str, description: str, **options: Any) -> Parser:
+    """Add a small command; `run` names the module and function that it calls."""
+    full = {"data": f"data {name}", "classes": f"class {name}"}.get(run.partition(".")[0], name)
+    usage = "\n       ".join(f"ltl {full} {line}" for line in usage.splitlines())
+    made: Parser = commands.add_parser(name, prog=f"ltl {full}", usage=usage, description=description, **options)
+    made.set_defaults(run=run)
+    return made
+
+
+def add_running(made: Parser) -> None:
+    """How a backbone is run."""
+    data = "(default: that of the data)"
+    made.add_argument("--batch_size", metavar="N", type=at_least_one, help=f"images at a time {data}")
+    made.add_argument("--num_workers", metavar="N", type=whole_number, help=f"processes that load images {data}")
+    made.add_argument("--precision", help="bf16 or 16 to run the backbone in (default: 32)")
+    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")

@@ -24,6 +24,7 @@ usage: ltl COMMAND [options]
   predict    write predictions to a file  ltl predict --ckpt_path FILE --images photos
   features   keep the features of images  ltl features --ckpt_path FILE --out bank
   tau        even out a classifier        ltl tau --ckpt_path FILE
+  class      add or remove classes        ltl class add --ckpt_path FILE --name N --images photos
 
   list       name what there is           ltl list losses
   show       describe one of them         ltl show LogitAdjustedLoss

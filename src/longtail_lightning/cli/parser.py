@@ -8,14 +8,32 @@ from typing import Any
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._rooms import ROOMS
-from longtail_lightning.cli._argparse import Parser, at_least_one, number, numbers, one_of, some_of, whole_number
+from longtail_lightning.cli._argparse import (
+    Parser,
+    add_command,
+    add_running,
+    at_least_one,
+    number,
+    numbers,
+    one_of,
+    some_of,
+    whole_number,
+)
+from longtail_lightning.cli._class_arguments import add_class
 
 TOPICS = (*(room for room in ROOMS if room not in ("backbones", "report")), "backbones", "recipes")
-COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau", "verify")
-_OF_DATA = ("check", "prepare")
+COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau", "class", "verify")
+_GROUPS = {"data": ("check", "prepare"), "class": ("add", "remove", "list", "explain", "prepare")}
 _READERS = "processes that read (default: one per core)"
 # Without a word more, these show their help.
-_ASKING = (["counts"], ["features"], ["tau"], ["verify"], ["data"], ["data", "check"], ["data", "prepare"])
+_ASKING = (
+    ["counts"],
+    ["features"],
+    ["tau"],
+    ["verify"],
+    *([group] for group in _GROUPS),
+    *([group, name] for group in _GROUPS for name in _GROUPS[group]),
+)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace | None:
@@ -28,8 +46,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace | None:
         ['--data', 'SyntheticLongTail']
     """
     words = list(words)
-    if words[0] == "data" and len(words) > 1 and not words[1].startswith("-") and words[1] not in _OF_DATA:
-        raise LongTailError(f"There is no command `ltl data {words[1]}`. {did_you_mean(words[1], _OF_DATA)}")
+    group = _GROUPS.get(words[0])
+    if group and len(words) > 1 and not words[1].startswith("-") and words[1] not in group:
+        raise LongTailError(f"There is no command `ltl {words[0]} {words[1]}`. {did_you_mean(words[1], group)}")
     if words in _ASKING:
         words.append("--help")
     if words[0] == "predict":
@@ -52,7 +71,7 @@ def build_parser() -> Parser:
     _add_tau(commands)
     _add_pictures(commands)
     _add_verify(commands)
-    data = _command(commands, "data", "", "COMMAND ...", "What is done to images before training.")
+    data = add_command(commands, "data", "", "COMMAND ...", "What is done to images before training.")
     data.epilog = (
         "  check      find what is wrong with images and labels   ltl data check FOLDER\n"
         "  prepare    copy images into a few large files          ltl data prepare FOLDER --out SHARDS\n\n"
@@ -61,26 +80,19 @@ def build_parser() -> Parser:
     below = data.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     _add_data_check(below)
     _add_data_prepare(below)
+    add_class(commands)
     return parser
 
 
-def _command(commands: Any, name: str, run: str, usage: str, description: str, **options: Any) -> Parser:
-    full = name if run.partition(".")[0] != "data" else f"data {name}"
-    usage = "\n       ".join(f"ltl {full} {line}" for line in usage.splitlines())
-    made: Parser = commands.add_parser(name, prog=f"ltl {full}", usage=usage, description=description, **options)
-    made.set_defaults(run=run)
-    return made
-
-
 def _add_look(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands, "list", "list_show_cp.list_", "[TOPIC] [PATTERN]", "Name what there is, each with a sentence."
     )
     made.add_argument("topic", metavar="TOPIC", nargs="?", help=", ".join(TOPICS))
     made.add_argument("pattern", metavar="PATTERN", nargs="?", help="selects backbones: ltl list backbones 'vit*'")
-    made = _command(commands, "show", "list_show_cp.show", "NAME", "Describe a component, or print a recipe.")
+    made = add_command(commands, "show", "list_show_cp.show", "NAME", "Describe a component, or print a recipe.")
     made.add_argument("name", metavar="NAME", help="a component (LogitAdjustedLoss) or a recipe (quickstart)")
-    made = _command(
+    made = add_command(
         commands, "cp", "list_show_cp.cp", "RECIPE [FILE]", "Copy a recipe, to edit it; nothing is overwritten."
     )
     made.add_argument("recipe", metavar="RECIPE", help="its name, as in `ltl list recipes`")
@@ -88,7 +100,7 @@ def _add_look(commands: Any) -> None:
 
 
 def _add_counts(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands,
         "counts",
         "counts.counts",
@@ -115,7 +127,7 @@ def _add_counts(commands: Any) -> None:
 
 
 def _add_features(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands,
         "features",
         "features.features",
@@ -141,12 +153,12 @@ def _add_features(commands: Any) -> None:
     )
     dtype = one_of("float16", "float32", "float64")
     made.add_argument("--dtype", type=dtype, default="float16", help="float16 (default), float32 or float64")
-    _add_running(made)
+    add_running(made)
     made.add_argument("--overwrite", action="store_true", help="delete what is in FOLDER/train and so on")
 
 
 def _add_verify(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands,
         "verify",
         "verify.verify",
@@ -157,17 +169,8 @@ def _add_verify(commands: Any) -> None:
     made.add_argument("paths", metavar="PATH", nargs="+", help="one of them, or a folder that holds some, as runs")
 
 
-def _add_running(made: Parser) -> None:
-    """How a backbone is run."""
-    data = "(default: that of the data)"
-    made.add_argument("--batch_size", metavar="N", type=at_least_one, help=f"images at a time {data}")
-    made.add_argument("--num_workers", metavar="N", type=whole_number, help=f"processes that load images {data}")
-    made.add_argument("--precision", help="bf16 or 16 to run the backbone in (default: 32)")
-    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")
-
-
 def _add_tau(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands,
         "tau",
         "tau.tau",
@@ -191,11 +194,11 @@ def _add_tau(commands: Any) -> None:
         "--bias", type=one_of("drop", "keep"), default="drop", help="drop, as in the paper (default), or keep"
     )
     made.add_argument("--out", metavar="FILE", help="the new checkpoint (default: FILE_tau.ckpt)")
-    _add_running(made)
+    add_running(made)
 
 
 def _add_pictures(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands,
         "predict --images",
         "predict_pictures.predict",
@@ -232,7 +235,7 @@ def _add_source(made: Parser) -> None:
 
 
 def _add_data_check(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands,
         "check",
         "data.check",
@@ -256,7 +259,7 @@ def _add_data_check(commands: Any) -> None:
 
 
 def _add_data_prepare(commands: Any) -> None:
-    made = _command(
+    made = add_command(
         commands,
         "prepare",
         "data.prepare",

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from longtail_lightning.counts import ShotSplits
     from longtail_lightning.methods import TauSelection
 
-# What belongs to the training that made the checkpoint, and to its old head.
-_OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "current_model_state", "averaging_state")
-
 
 def tau(asked: Namespace) -> int:
     """Choose tau, and write the classifier."""
@@ -96,16 +93,10 @@ def _show(
 
 
 def _write(model: L.LightningModule, head: Any, value: float, bias: Any, path: Path, out: Path) -> None:
-    from longtail_lightning._torch_files import write_torch_file
     from longtail_lightning.callbacks._heads import replacement_for
     from longtail_lightning.heads import TauNormalizedHead
-    from longtail_lightning.modules._checkpoint import read_checkpoint
+    from longtail_lightning.modules._checkpoint import write_changed
 
     made = TauNormalizedHead(head, tau=value, bias=bias)
     model.head = replacement_for(model, made, model.head)  # type: ignore[arg-type]
-    checkpoint = read_checkpoint(path)
-    for key in _OF_TRAINING:
-        checkpoint.pop(key, None)
-    checkpoint["state_dict"] = model.state_dict()
-    model.on_save_checkpoint(checkpoint)
-    write_torch_file(out, checkpoint)
+    write_changed(model, path, out)

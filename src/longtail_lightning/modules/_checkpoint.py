@@ -15,8 +15,11 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._known_classes import UnknownClassError, class_named
 from longtail_lightning._lightning import HYPER_PARAMETERS, attached_trainer
 from longtail_lightning._spec import NotPlainError, describe, plain_items, rebuild, without_starts
-from longtail_lightning._torch_files import read_torch_file
+from longtail_lightning._torch_files import read_torch_file, write_torch_file
 from longtail_lightning.modules._description import KEY, require_description, require_plausible_size
+
+# What belongs to the training that made a checkpoint, and to the parts that it trained.
+OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "current_model_state", "averaging_state")
 
 
 class MissingPart(nn.Module):
@@ -52,6 +55,23 @@ def describe_module(module: Any, checkpoint: dict[str, Any]) -> None:
         kept.update({name: value for name, value in module.start_only.items() if name in kept})
         kept["class_counts"] = module.class_counts.tolist()
         checkpoint[HYPER_PARAMETERS] = kept
+
+
+def write_changed(module: Any, source: str | Path | None, path: str | Path) -> Path:
+    """Write a model that was changed after its training; what belongs to the training is left out.
+
+    Args:
+        module: the model.
+        source: the checkpoint that it came from, if it did.
+        path: the new file.
+    """
+    checkpoint: dict[str, Any] = {"pytorch-lightning_version": L.__version__, "epoch": 0, "global_step": 0, "loops": {}}
+    checkpoint |= {HYPER_PARAMETERS: dict(module.hparams)} if source is None else read_checkpoint(source)
+    for key in OF_TRAINING:
+        checkpoint.pop(key, None)
+    checkpoint["state_dict"] = module.state_dict()
+    module.on_save_checkpoint(checkpoint)
+    return write_torch_file(path, checkpoint)
 
 
 def _described(part: Any) -> dict[str, Any]:

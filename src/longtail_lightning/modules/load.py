@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning._progress import progress_bar
 from longtail_lightning.datasets.image_transforms import ImageTransforms
 from longtail_lightning.datasets.pictures import Picture, Preparation, find_pictures, read_pictures
 from longtail_lightning.features._encoding import choose_device
-from longtail_lightning.modules._checkpoint import build_module
+from longtail_lightning.modules._checkpoint import build_module, write_changed
 from longtail_lightning.modules._described_module import DescribedModule
+from longtail_lightning.modules._edit_classes import add_classes, remove_classes, transferring_head
 
 Prior = str | Sequence[float] | Mapping[str, float] | None
 
@@ -52,6 +54,7 @@ class Classifier:
     Args:
         module: a module of this library, in evaluation mode.
         prepare: what is done to pictures; None when nobody knows.
+        path: the checkpoint that the module came from, if it did.
 
     Examples:
         >>> from longtail_lightning import BaseClassifier, CIFARResNet
@@ -62,9 +65,10 @@ class Classifier:
         [True, True]
     """
 
-    def __init__(self, module: DescribedModule, prepare: Preparation | None) -> None:
+    def __init__(self, module: DescribedModule, prepare: Preparation | None, *, path: str | Path | None = None) -> None:
         self.module = module
         self._prepare = prepare
+        self._path = path
 
     @property
     def class_names(self) -> list[str]:
@@ -106,6 +110,51 @@ class Classifier:
             while batch := list(islice(read, batch_size)):
                 yield from self._predict(batch, top_k, offset)
                 tell(done := done + len(batch), len(pictures))
+
+    # -- classes ---------------------------------------------------------------------------------
+
+    def add_classes(self, new: Mapping[str, Any]) -> Self:
+        """Add classes from a few pictures each, without any training; the head must know prototypes.
+
+        Args:
+            new: name of a class -> its pictures (files, a folder, PIL images, arrays), or their features
+                `(n, num_features)`.
+        """
+        add_classes(self.module, self.class_names, new, self._prepare)
+        return self
+
+    def remove_classes(self, names: Sequence[str]) -> Self:
+        """Take classes out, learned or added.
+
+        Args:
+            names: which ones.
+        """
+        remove_classes(self.module, self.class_names, names)
+        return self
+
+    def explain(self, name: str, *, top: int = 10, k: int | None = None) -> list[tuple[str, float]]:
+        """The classes that a class was given knowledge from, with their shares, largest first.
+
+        Args:
+            name: of the class.
+            top: how many are told.
+            k: which of an ensemble's heads is asked; by default the one with the smallest `k`, where most classes give.
+        """
+        names = self.class_names
+        if name not in names:
+            raise LongTailError(f"There is no class {name!r}. {did_you_mean(str(name), names)}")
+        found = transferring_head(self.module, k).donors_of(names.index(name), top)
+        return [(names[donor], share) for donor, share in found]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model as it is now: a checkpoint like that of a training, without the state of its optimizer.
+
+        Args:
+            path: the file; it must not be the one that was loaded.
+        """
+        if self._path is not None and Path(path).resolve() == Path(self._path).resolve():
+            raise LongTailError(f"{path} is the checkpoint that was loaded: give the changed model another name.")
+        return write_changed(self.module, self._path, path)
 
     @torch.inference_mode()
     def _predict(self, pictures: Sequence[Picture], top_k: int, offset: Tensor) -> Iterator[Prediction]:
@@ -184,4 +233,4 @@ def load(
         described |= {**told, "mean": transforms.mean, "std": transforms.std}
         described.setdefault("shape", [3, told["crop"], told["crop"]])
     known = "interpolation" in described and len(described.get("shape", ())) == 3
-    return Classifier(module.to(choose_device(device, module)), Preparation(described) if known else None)
+    return Classifier(module.to(choose_device(device, module)), Preparation(described) if known else None, path=path)

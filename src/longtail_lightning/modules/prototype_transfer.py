@@ -9,6 +9,7 @@ from typing import Any, Literal
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
+from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import attached_trainer
 from longtail_lightning.backbones import Backbone
 from longtail_lightning.callbacks import ClassifierRetraining
@@ -132,6 +133,12 @@ class PrototypeTransfer(BaseClassifier):
         callbacks, trainer = list(super().configure_callbacks()), attached_trainer(self)
         if trainer is None or trainer.state.fn != "fit":
             return callbacks
+        largest = int(self.class_counts.tensor.max())
+        if self.k and max(self.k) >= largest:
+            raise LongTailError(
+                f"k={max(self.k)}: no class has more than {max(self.k)} training images, so none can give knowledge. "
+                f"The largest k possible is {largest - 1}."
+            )
         if not any(isinstance(callback, ClassifierRetraining) for callback in trainer.callbacks):
             keep = self.keep if self.keep != "auto" else "best" if has_split(trainer, "val") else "kt"
             start: Literal["best", "last"] = "best" if has_split(trainer, "val") else "last"

@@ -113,7 +113,7 @@ class Comparison:
 
     def print(self) -> None:
         """Print the rows in percent, and which classes and training images each split has."""
-        from rich.box import SIMPLE_HEAD
+        from rich.box import HEAVY_HEAD, SIMPLE_HEAD
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
@@ -131,7 +131,7 @@ class Comparison:
             title_justify="left",
             caption=escape("\n".join(told)) or None,
             caption_justify="left",
-            **({"box": SIMPLE_HEAD} if self.within else {}),
+            box=SIMPLE_HEAD if self.within else HEAVY_HEAD,
         )
         table.add_column("", no_wrap=bool(self.within))
         for group, size in columns.items():

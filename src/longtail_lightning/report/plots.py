@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,6 +69,23 @@ def plot_rows(comparison: Comparison) -> Figure:
     axes.set(ylabel="accuracy (%)")
     axes.margins(y=0.1)
     _legend(axes, min(5, len(rows)))
+    return figure
+
+
+def plot_shares(shares: Sequence[tuple[str, float]], title: str) -> Figure:
+    """Bars of the shares of some classes, largest first (figure 9 of Parisot et al., 2022).
+
+    Args:
+        shares: name and share of each.
+        title: of the plot.
+    """
+    figure, axes = _figure(title, (6.0, 0.6 + 0.32 * len(shares)))
+    names, values = zip(*reversed(shares))
+    bars = axes.barh(range(len(names)), values, color=COLORS["many"])
+    axes.bar_label(bars, fmt="%.3f", fontsize=8, padding=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="share of the knowledge")
+    axes.margins(x=0.12)
     return figure
 
 
