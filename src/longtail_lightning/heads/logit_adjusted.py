@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -29,7 +30,7 @@ class LogitAdjustedHead(Head):
 
     Args:
         head: the trained head, which is copied.
-        class_counts: training images per class; a module that holds the head gives its own.
+        class_counts: training images per class.
         tau: strength \(\tau\).
 
     Examples:
@@ -45,29 +46,27 @@ class LogitAdjustedHead(Head):
     **Differences from the paper.** None.
     """
 
-    class_counts: Tensor | None
+    class_counts: Tensor
+    offset: Tensor
 
-    def __init__(self, head: nn.Module, class_counts: ClassCountsLike | None = None, *, tau: float = 1.0) -> None:
+    def __init__(self, head: nn.Module, class_counts: ClassCountsLike, *, tau: float = 1.0) -> None:
         inner = frozen_copy(head, "LogitAdjustedHead")
         super().__init__(inner.num_features, inner.num_classes)
         require_number(self, "tau", tau)
         self.head = inner
         self.tau = float(tau)
-        self.register_buffer("class_counts", None, persistent=False)
-        if class_counts is not None:
-            self.bind_class_counts(class_counts)
+        self.bind_class_counts(class_counts)
 
     def bind_class_counts(self, class_counts: ClassCountsLike) -> Self:
-        """Give the head its class counts; the LightningModules call this for you."""
+        """Give the head other class counts; a LightningModule does when its classes change."""
         counts = ClassCounts(class_counts)
         if len(counts) != self.num_classes:
             raise LongTailError(f"class_counts are of {len(counts)} classes, the head has {self.num_classes}.")
-        self.class_counts = counts.tensor
-        self.register_buffer("_offset", -self.tau * counts.log_prior(), persistent=False)
+        place = next(self.head.parameters(), torch.empty(0)).device
+        self.register_buffer("class_counts", counts.tensor.to(place), persistent=False)
+        self.register_buffer("offset", -self.tau * counts.log_prior().to(place), persistent=False)
         return self
 
     def forward(self, features: Tensor) -> Tensor:
-        if self.class_counts is None:
-            raise LongTailError("LogitAdjustedHead needs class_counts: LogitAdjustedHead(head, class_counts).")
         logits: Tensor = self.head(features)
-        return logits + self._offset.to(logits)  # type: ignore[operator]
+        return logits + self.offset.to(logits)

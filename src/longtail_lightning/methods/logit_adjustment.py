@@ -7,6 +7,7 @@ from torch import nn
 from longtail_lightning._number_range import require_number
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.heads import LogitAdjustedHead
+from longtail_lightning.heads._frozen import frozen_copy
 from longtail_lightning.methods.base import Device, Retrained, Retraining
 
 
@@ -39,4 +40,4 @@ class AdjustedLogits(Retraining):
         return Retrained(LogitAdjustedHead(head, train.class_counts, tau=self.tau), self.label)
 
     def check(self, head: nn.Module, *, validation: bool = True) -> None:
-        LogitAdjustedHead(head, tau=self.tau)
+        frozen_copy(head, "AdjustedLogits")
