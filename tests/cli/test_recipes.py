@@ -32,6 +32,12 @@ SMALL_MODEL = {
     "cifar100_lt/decoupled": ["--model.backbone=cifar_resnet20"],
     "places_lt/decoupled": ["--model.backbone.name=resnet18", "--model.backbone.pretrained=false"],
     "imagenet_lt/decoupled": ["--model.backbone=resnet10"],
+    "cifar10_lt/prototype_transfer": ["--model.backbone=cifar_resnet20", "--model.k=[0]"],
+    "cifar100_lt/prototype_transfer": ["--model.backbone=cifar_resnet20", "--model.k=[0]"],
+    "imagenet_lt/prototype_transfer": ["--model.backbone=resnet10", "--model.k=[0]"],
+    "places_lt/prototype_transfer": [
+        *("--model.backbone.name=resnet18", "--model.backbone.pretrained=false", "--model.k=[0]")
+    ],
     "inaturalist18/decoupled": ["--model.backbone=resnet10"],
 }
 
@@ -99,3 +105,15 @@ def test_decoupled_training_ends_with_a_table_and_a_checkpoint_per_method(ltl, t
     assert ("Validation accuracy by" in out) == (data == "ImageListLT"), "the others have no validation images"
     for method in ("crt", "lws", "tau", "ncm"):
         assert len(list((tmp_path / "runs").rglob(f"{method}.ckpt"))) == 1
+
+
+@pytest.mark.filterwarnings("ignore:The bank has no feature of")  # the tiny CIFAR
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.endswith("prototype_transfer")])
+def test_knowledge_transfer_ends_with_the_papers_table(ltl, tmp_path, name):
+    data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["data"]["class_path"].split(".")[-1]
+    WRITE[data](tmp_path / "tiny")
+    quiet = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    status, out, err = ltl("fit", "--config", name, *SMALL[data], *SMALL_MODEL[name], *quiet)
+    assert status == 0, err
+    rows = ("Test accuracy by classifier", "adjusted logits", "prototypes", "p_plus_w", "w_h_0", "knowledge transfer")
+    assert all(word in out for word in (*rows, "continual", "mean_of_donors"))

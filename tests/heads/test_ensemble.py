@@ -113,6 +113,7 @@ def test_the_order_of_additions_does_not_matter():
     torch.testing.assert_close(one(queries()), other(queries())[:, swapped], rtol=0, atol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:The new classes have no learned weight")
 def test_a_learned_member_is_silent_while_there_are_unlearned_classes():
     learned = KnowledgeTransferHead(WIDTH, 7, parts=("classifier",))
     head = EnsembleHead([PrototypeHead(WIDTH, 7), learned], shared=True).double()

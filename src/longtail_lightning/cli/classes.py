@@ -16,9 +16,7 @@ def add(asked: Namespace) -> int:
     """Write the model with classes more."""
     out = new_file(asked.ckpt_path, asked.out, "more")
     if (asked.folder is None) == (asked.name is None) or (asked.name is None) != (asked.images is None):
-        raise LongTailError(
-            "Give --name NAME and --images PATH for one class, or --folder FOLDER with one folder a class."
-        )
+        raise LongTailError("Give --name and --images for one class, or --folder with one folder of pictures for each.")
     found = _folders(Path(asked.folder)) if asked.images is None else {asked.name: asked.images}
     for path in asked.images or ():
         if not Path(path).expanduser().exists():

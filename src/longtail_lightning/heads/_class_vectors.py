@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,6 +65,11 @@ class ClassVectorHead(Head):
         return
 
     @property
+    def form(self) -> tuple[str, ...]:
+        """The parts that all classes have."""
+        return ("prototype",)
+
+    @property
     def active(self) -> bool:
         """Whether an ensemble counts this head: not when it has nothing to say of some of the classes."""
         return True
@@ -100,7 +107,7 @@ class ClassVectorHead(Head):
             features: those of each new class, `(n, num_features)`.
         """
         self._require_fitted()
-        with self.classes.restored_on_error():
+        with told_of_a_new_form([self]), self.classes.restored_on_error():
             self.classes.add(features)
             self.prepare(len(features))
         self.follow()
@@ -150,6 +157,19 @@ class ClassVectorHead(Head):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._composed = False
+
+
+@contextmanager
+def told_of_a_new_form(heads: Sequence[ClassVectorHead]) -> Iterator[None]:
+    """Warn when heads lose the classifier's part in the block, and so answer differently about old classes."""
+    before = [head.form for head in heads]
+    yield
+    if any("classifier" in old and "classifier" not in head.form for old, head in zip(before, heads)):
+        warnings.warn(
+            "The new classes have no learned weight, so from now on all classes go without: class vectors are those of "
+            "the continual form, prototype and transferred knowledge, and old classes lose a little.",
+            stacklevel=4,
+        )
 
 
 def keep(classes: ClassKnowledge, rows: Tensor) -> Change:

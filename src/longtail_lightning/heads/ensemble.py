@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.heads._base import Head
 from longtail_lightning.heads._class_knowledge import ClassKnowledge
-from longtail_lightning.heads._class_vectors import Change, ClassVectorHead, keep, kept_rows
+from longtail_lightning.heads._class_vectors import Change, ClassVectorHead, keep, kept_rows, told_of_a_new_form
 from longtail_lightning.heads.knowledge_transfer import KnowledgeTransferHead, transfer_together
 
 
@@ -96,7 +96,8 @@ class EnsembleHead(Head):
             classes.add(features)
             return len(features)
 
-        self._edit("added", add)
+        with told_of_a_new_form(self._vector_heads()):
+            self._edit("added", add)
 
     def remove_classes(self, indices: Sequence[int]) -> None:
         """Take classes out; the others keep their order.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -113,12 +112,6 @@ class KnowledgeTransferHead(ClassVectorHead):
             raise LongTailError(
                 "KnowledgeTransferHead(parts=('classifier',)) has classes without a learned weight, and no other part "
                 "for them: add 'prototype' to parts."
-            )
-        if "classifier" in self.parts and "classifier" not in form:
-            warnings.warn(
-                "Some classes have no learned weight, so all classes go without: the vectors are those of the "
-                "continual form, eq. 9.",
-                stacklevel=2,
             )
         vectors = F.normalize(self.classes.prototypes, dim=1)
         if "prototype" not in form:

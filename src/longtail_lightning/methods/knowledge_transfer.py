@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -61,7 +61,7 @@ class KnowledgeTransfer(Retraining):
         name: str = "kt",
     ) -> None:
         super().__init__(name)
-        self.k = [k] if isinstance(k, int) else list(k)
+        self.k = list(k) if isinstance(k, Iterable) else [k]
         if isinstance(tau, str) and tau != "val":
             raise LongTailError(f"tau={tau!r}: give a number, or 'val' to choose it on validation features.")
         if isinstance(also, str) or not set(also) <= {"prototypes", "classifier"}:

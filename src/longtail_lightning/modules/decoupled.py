@@ -25,7 +25,7 @@ from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
-from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
+from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_backbone
 
 WrapCallable = Callable[[Head], Head]
 
@@ -167,18 +167,12 @@ class Decoupled(BaseClassifier):
                 "Decoupled trains a second stage: give it that of the first, checkpoint=FILE "
                 "(--model.checkpoint FILE), or a trained backbone=MODULE."
             )
-        slow = [p for p in self.backbone.parameters() if p.requires_grad]
-        ids = {id(p) for p in slow}
-        fast = [p for p in self.parameters() if p.requires_grad and id(p) not in ids]
-        if not fast and not slow:
+        if not any(p.requires_grad for p in self.parameters()):
             raise LongTailError(
                 f"{type(self.head).__name__} has nothing to train: fit it with head.fit(bank), or give "
                 "another head, such as LinearHead or LearnableScaleHead."
             )
-        optimizer = self.optimizer([{"params": group} for group in (fast, slow) if group])
-        if slow:
-            optimizer.param_groups[-1]["lr"] *= self.backbone_lr_factor
-        return optimizer
+        return with_slow_backbone(self, self.optimizer, self.backbone_lr_factor)
 
     # -- hooks -----------------------------------------------------------------------------------
 

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch.optim import Optimizer
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import attached_trainer
+from longtail_lightning._number_range import require_number
 from longtail_lightning.backbones import Backbone
 from longtail_lightning.callbacks import ClassifierRetraining
 from longtail_lightning.callbacks._banks import has_split
@@ -20,7 +22,7 @@ from longtail_lightning.heads.knowledge_transfer import Attention
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.methods import AdjustedLogits, KnowledgeTransfer, Prototypes, Retraining
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
-from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
+from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_backbone
 
 
 class PrototypeTransfer(BaseClassifier):
@@ -40,6 +42,7 @@ class PrototypeTransfer(BaseClassifier):
         keep: name of the row whose head the model gets; `"auto"`: the best on validation images, or the ensemble,
             `"kt"`, without any.
         test: also show all rows on the test images; nothing depends on them.
+        backbone_lr_factor: learning rate of the backbone over that of the head.
         backbone: as in `BaseClassifier`.
         head: what is trained; the paper requires a cosine classifier.
         loss: as in `BaseClassifier`; cross-entropy by default.
@@ -73,6 +76,7 @@ class PrototypeTransfer(BaseClassifier):
         attention: Attention = "p->w",
         keep: str = "auto",
         test: bool = False,
+        backbone_lr_factor: float = 1.0,
         backbone: str | Backbone = "cifar_resnet32",
         head: HeadCallable | Head = CosineHead,
         loss: LongTailLoss | None = None,
@@ -108,6 +112,8 @@ class PrototypeTransfer(BaseClassifier):
         self.attention: Attention = attention
         self.keep = keep
         self.test_too = test
+        require_number(self, "backbone_lr_factor", backbone_lr_factor, 0)
+        self.backbone_lr_factor = backbone_lr_factor
         self.methods()  # impossible values are refused here
 
     def methods(self) -> list[Retraining]:
@@ -127,6 +133,12 @@ class PrototypeTransfer(BaseClassifier):
             KnowledgeTransfer(k=above, also=("prototypes",), name="continual_p", **continual),
             KnowledgeTransfer(k=above[0], attention=self.attention, tau=0.0, name="mean_of_donors"),
         ]
+
+    def build_optimizer(self) -> Optimizer:
+        """With a learning rate of its own for the backbone, if asked."""
+        if self.backbone_lr_factor == 1.0:
+            return super().build_optimizer()
+        return with_slow_backbone(self, self.optimizer, self.backbone_lr_factor)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The comparison at the end of a fit, unless the trainer has one already."""

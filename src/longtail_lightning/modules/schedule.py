@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -147,3 +147,20 @@ class WarmupMultiStep(LRScheduler):
         factor = min(1.0, (epoch + 1) / max(1, self.warmup_epochs))
         factor *= self.gamma ** bisect_right(self.milestones, epoch)
         return [float(base) * factor for base in self.base_lrs]
+
+
+def with_slow_backbone(module: Any, optimizer: Callable[..., Optimizer], factor: float) -> Optimizer:
+    """An optimizer over what is trained, with a group and a learning rate of its own for the backbone.
+
+    Args:
+        module: has a `backbone`.
+        optimizer: from parameter groups to optimizer.
+        factor: learning rate of the backbone over that of everything else.
+    """
+    slow = [p for p in module.backbone.parameters() if p.requires_grad]
+    ids = {id(p) for p in slow}
+    fast = [p for p in module.parameters() if p.requires_grad and id(p) not in ids]
+    made: Optimizer = optimizer([{"params": group} for group in (fast, slow) if group])
+    if slow:
+        made.param_groups[-1]["lr"] *= factor
+    return made
