@@ -10,18 +10,23 @@ import torch
 from torch.utils.data import DataLoader
 
 from longtail_lightning import (
+    BaseClassifier,
     ClassCounts,
     Comparison,
     FeatureBank,
+    IdentityBackbone,
     PredictionWriter,
+    PrototypeHead,
     SyntheticLongTail,
     extract_features,
+    load,
 )
 from longtail_lightning._files import write_json, write_text
 from longtail_lightning._torch_files import read_torch_file
 from longtail_lightning.cli._stage_run import FINISHED
 from longtail_lightning.curation import DataReport, prepare_shards
 from longtail_lightning.datasets import ImageShards, verify_shards
+from longtail_lightning.modules import Classifier
 from longtail_lightning.plugins import WholeCheckpointIO
 from longtail_lightning.report.comparison import save_figure
 from tests.features.data import encoder, images
@@ -105,6 +110,17 @@ def figure(folder: Path, version: int) -> None:
     save_figure(folder / "x.png", made)
 
 
+def changed_model(folder: Path, version: int) -> None:
+    module = BaseClassifier([9, 3], backbone=IdentityBackbone(4), head=PrototypeHead, class_names=["a", "b"])
+    bank = FeatureBank.from_arrays(torch.eye(4), [0, 1, 0, 1])
+    module.head.fit(bank)  # type: ignore[operator]
+    Classifier(module, None).add_classes({f"new{version}": torch.eye(4)}).save(folder / "x.ckpt")
+
+
+def changed_classes(folder: Path) -> list[str]:
+    return load(folder / "x.ckpt", verify=True).class_names
+
+
 WRITERS = [
     Writer("text", lambda folder, version: write_text(folder / "x", f"{version}" * 9), file("x")),
     Writer("json", lambda folder, version: write_json(folder / FINISHED, {"a": version}), file(FINISHED)),
@@ -119,4 +135,5 @@ WRITERS = [
     Writer("data report", lambda folder, version: DataReport({"train": version}).save(folder / "x"), file("x")),
     Writer("comparison", comparison, file("x.json")),
     Writer("plot", figure, file("x.png")),
+    Writer("changed model", changed_model, changed_classes),
 ]

@@ -193,10 +193,12 @@ def bank_of(module):
 
 def test_a_made_model_is_saved_without_a_file_that_it_came_from():
     data = tiny_data()
-    module = BaseClassifier(data.class_counts, backbone=CIFARResNet(8, width=4), head=CosineHead).eval()
-    module.head = KnowledgeTransfer(k=4)(module.head, bank_of(module)).head
-    classifier = Classifier(module, None).add_classes({"a": torch.ones(1, 16)})
+    names = list("abcdef")
+    module = BaseClassifier(data.class_counts, backbone=CIFARResNet(8, width=4), head=CosineHead, class_names=names)
+    module.eval().head = KnowledgeTransfer(k=4)(module.head, bank_of(module)).head
+    classifier = Classifier(module, None).add_classes({"g": torch.ones(1, 16)})
     again = load(classifier.save("made.ckpt"))
+    assert again.class_names == [*names, "g"]
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(again.module(images), module(images))

@@ -54,6 +54,8 @@ def describe_module(module: Any, checkpoint: dict[str, Any]) -> None:
         kept = without_starts(plain_items(checkpoint[HYPER_PARAMETERS]))
         kept.update({name: value for name, value in module.start_only.items() if name in kept})
         kept["class_counts"] = module.class_counts.tolist()
+        if kept.get("class_names") is not None:  # those it was made with may be others
+            kept["class_names"] = module.class_names
         checkpoint[HYPER_PARAMETERS] = kept
 
 
