@@ -76,6 +76,26 @@ def test_blocks_give_what_one_matrix_gives(monkeypatch, block, tau):
         torch.testing.assert_close(head.transferred, nn.functional.normalize(full, dim=1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:The new classes have no learned weight")
+@pytest.mark.parametrize("attention", ["p->w", "p->p"])
+@pytest.mark.parametrize("parts", [("prototype",), ("prototype", "classifier"), ("transfer", "prototype")])
+def test_prototypes_of_few_pictures_shrink_towards_what_their_donors_give(attention, parts):
+    m = 7.5
+    p = paper.prototypes(bank().features, bank().labels.tolist(), len(COUNTS))
+    answers = {"p->w": list(weight()), "p->p": p}[attention]
+    given = [paper.transferred(asks, answers, COUNTS, 20, 10.0) for asks in p]
+    moved = [paper.shrunk(own, kt, n, m) for own, kt, n in zip(p, given, COUNTS)]
+    vectors = []
+    for own, kt, w in zip(moved, given, weight()):
+        named = {"prototype": own / paper.norm(own), "classifier": w / paper.norm(w), "transfer": kt / paper.norm(kt)}
+        vectors.append(sum(named[part] for part in parts))
+    head = fitted(attention=attention, parts=parts, shrinkage=m)
+    assert_equals_paper(head, vectors)
+    assert fitted(parts=("classifier",), shrinkage=m).transferred.shape[0] == 0
+    head.add_classes([bank([2], seed=3).features])
+    assert head(queries()).shape == (4, 8)
+
+
 def test_donors_have_more_than_k_images_and_were_learned():
     head = fitted(k=20, parts=("transfer", "prototype"))
     assert {donor for donor, _ in head.donors_of(6)} == {0, 1, 2, 3}, "20 images are not more than 20"
@@ -149,6 +169,7 @@ def test_state_travels_without_the_data():
         (lambda: fitted(parts="transfer"), "parts='transfer'"),
         (lambda: fitted(tau=-1.0), "tau"),
         (lambda: fitted(k=-1), "k"),
+        (lambda: fitted(shrinkage=-1), "shrinkage"),
         (lambda: KnowledgeTransferHead(WIDTH, 7).fit(bank()), "needs a trained classifier"),
         (lambda: KnowledgeTransferHead(4, 7).fit(bank(), classifier=weight()), "5 wide, this head was made for 4"),
         (lambda: KnowledgeTransferHead(WIDTH, 7).fit(bank(), classifier=weight(6)), "the bank has 7 classes"),

@@ -37,6 +37,11 @@ def vectors(p, w, counts, k, tau, attention="p->w", parts=("transfer", "prototyp
     return composed
 
 
+def shrunk(prototype: Tensor, given: Tensor, n: int, m: float) -> Tensor:
+    """The mean of n pictures and of m more that look like what the donors give."""
+    return (n * prototype / norm(prototype) + m * given / norm(given)) / (n + m)
+
+
 def logits(features: Tensor, directions: list[Tensor], scale: float) -> list[list[Tensor]]:
     """Eqs. 1 and 2."""
     return [[scale * (f / norm(f) * (d / norm(d))).sum() for d in directions] for f in features]

@@ -51,6 +51,9 @@ class KnowledgeTransferHead(ClassVectorHead):
         attention: who asks and who answers: `"p->w"` as in the paper, or another row of its table 6. The answering
             side is also what is transferred.
         parts: what a vector is the sum of.
+        shrinkage: \(m\): the prototype of a class with \(n\) images is moved towards what the donors give it, to
+            \(\frac{n}{n + m} p_i + \frac{m}{n + m} w^{kt}_i\). 0 leaves prototypes as they are, as the paper does; with
+            `attention="p->p"` and `parts=("prototype",)` it is close to TEEN (Wang et al., 2023).
         scale: factor \(s\) of the logits: changes confidence, not answers.
 
     Examples:
@@ -78,9 +81,11 @@ class KnowledgeTransferHead(ClassVectorHead):
         tau: float = 10.0,
         attention: Attention = "p->w",
         parts: Sequence[Part] = PARTS,  # type: ignore[assignment]
+        shrinkage: float = 0.0,
         scale: float = 16.0,
     ) -> None:
         super().__init__(num_features, num_classes, scale=scale)
+        require_number(self, "shrinkage", shrinkage, 0)
         require_whole(self, "k", k, 0)
         require_number(self, "tau", tau, 0)
         if attention not in ATTENTIONS:
@@ -91,11 +96,17 @@ class KnowledgeTransferHead(ClassVectorHead):
         self.tau = float(tau)
         self.attention = attention
         self.parts = tuple(parts)
-        size = num_classes if "transfer" in parts else 0
+        self.shrinkage = float(shrinkage)
+        size = num_classes if self.borrows else 0
         self.register_buffer("transferred", torch.zeros(size, num_features))
 
     def prepare(self, change: Change = None) -> None:
         transfer_together([self], change)
+
+    @property
+    def borrows(self) -> bool:
+        """Whether anything is taken from donors."""
+        return "transfer" in self.parts or ("prototype" in self.parts and self.shrinkage > 0)
 
     @property
     def form(self) -> tuple[str, ...]:
@@ -114,6 +125,9 @@ class KnowledgeTransferHead(ClassVectorHead):
                 "for them: add 'prototype' to parts."
             )
         vectors = F.normalize(self.classes.prototypes, dim=1)
+        if self.shrinkage:
+            counts = self.classes.counts[:, None].to(vectors)
+            vectors = F.normalize(torch.lerp(self.transferred, vectors, counts / (counts + self.shrinkage)), dim=1)
         if "prototype" not in form:
             vectors.zero_()
         if "transfer" in form:
@@ -174,7 +188,7 @@ def transfer_together(heads: Iterable[KnowledgeTransferHead], change: Change = N
     """
     together: dict[tuple[int, str, float], list[KnowledgeTransferHead]] = {}
     for head in heads:
-        if "transfer" in head.parts:
+        if head.borrows:
             together.setdefault((id(head.classes), head.attention, head.tau), []).append(head)
     made = [(head, new) for group in together.values() for head, new in _transferred(group, change)]
     for head, new in made:  # once nothing can fail any more

@@ -35,6 +35,7 @@ class KnowledgeTransfer(Retraining):
         taus: what is tried for `"val"`.
         attention: who asks and who answers, see `KnowledgeTransferHead`.
         parts: what a class vector is the sum of.
+        shrinkage: moves prototypes of few images towards what their donors give them, see `KnowledgeTransferHead`.
         also: further members of the ensemble: `"prototypes"`, `"classifier"`.
         name: what files are called.
 
@@ -57,6 +58,7 @@ class KnowledgeTransfer(Retraining):
         taus: Sequence[float] = TAUS,
         attention: Attention = "p->w",
         parts: Sequence[Part] = PARTS,  # type: ignore[assignment]
+        shrinkage: float = 0.0,
         also: Sequence[Member] = (),
         name: str = "kt",
     ) -> None:
@@ -74,9 +76,10 @@ class KnowledgeTransfer(Retraining):
         self.taus = [float(value) for value in taus]
         self.attention: Attention = attention
         self.parts = tuple(parts)
+        self.shrinkage = shrinkage
         self.also = tuple(also)
         for value in self.k:  # impossible values are refused here
-            KnowledgeTransferHead(1, 1, k=value, tau=self._first_tau, attention=attention, parts=parts)
+            KnowledgeTransferHead(1, 1, k=value, **self._options)
 
     @property
     def _first_tau(self) -> float:
@@ -84,7 +87,12 @@ class KnowledgeTransfer(Retraining):
 
     @property
     def _uses_tau(self) -> bool:
-        return bool(self.k) and "transfer" in self.parts
+        return bool(self.k) and KnowledgeTransferHead(1, 1, **self._options).borrows
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        options = {"tau": self._first_tau, "attention": self.attention, "parts": self.parts}
+        return {**options, "shrinkage": self.shrinkage}
 
     def check(self, head: nn.Module, *, validation: bool = True) -> None:
         weight_of(head)
@@ -113,8 +121,8 @@ class KnowledgeTransfer(Retraining):
             members.append(PrototypeHead(num_features, num_classes, scale=scale))
         if "classifier" in self.also:  # in a form that is silent while there are classes without a learned weight
             members.append(KnowledgeTransferHead(num_features, num_classes, parts=("classifier",), scale=scale))
-        options: dict[str, Any] = {"tau": self._first_tau, "attention": self.attention, "parts": self.parts}
-        members += [KnowledgeTransferHead(num_features, num_classes, k=k, scale=scale, **options) for k in self.k]
+        size = (num_features, num_classes)
+        members += [KnowledgeTransferHead(*size, k=k, scale=scale, **self._options) for k in self.k]
         return members[0] if len(members) == 1 else EnsembleHead(members, shared=True)
 
     def _choose_tau(

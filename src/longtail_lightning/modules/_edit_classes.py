@@ -126,7 +126,7 @@ def transferring_head(module: DescribedModule, k: int | None) -> KnowledgeTransf
     """The head of a module that transfers knowledge from classes above `k`; of several the one with the smallest."""
     head = editable_head(module)
     members: list[Any] = list(head.heads) if isinstance(head, EnsembleHead) else [head]
-    transferring = [each for each in members if isinstance(each, KnowledgeTransferHead) and "transfer" in each.parts]
+    transferring = [each for each in members if isinstance(each, KnowledgeTransferHead) and each.borrows]
     found = {each.k: each for each in transferring}
     if not found:
         raise LongTailError(f"The model's {type(head).__name__} transfers no knowledge: there is nothing to explain.")
