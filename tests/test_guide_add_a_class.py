@@ -1,0 +1,105 @@
+"""The guide to adding classes, followed word for word; its numbers are those of the result files."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from longtail_lightning._rooms import ROOT
+from longtail_lightning.cli.main import main
+
+REPOSITORY = ROOT.parent.parent
+GUIDE = (REPOSITORY / "docs" / "guides" / "add_a_class.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
+SMALL = {
+    "fit": ["--data.max_count=6", "--data.imbalance_factor=2", "--trainer.max_epochs=1"],
+    "prepare": ["--k=0,4"],
+    "test": ["--data.test_per_class=2"],
+}
+QUIET = ["--trainer.enable_progress_bar=false"]
+
+
+def pictures(folder, number):
+    Path(folder).mkdir(parents=True)
+    for i in range(number):
+        pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"{folder}/{i}.png")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_commands_and_python(capsys):
+    pictures("new/checkerboard", 3)
+    pictures("photos", 2)
+    for command in COMMANDS:
+        program, *words = shlex.split(command)
+        assert program == "ltl"
+        name = words[1] if words[0] == "class" else words[0]
+        assert main([*words, *SMALL.get(name, []), *(QUIET if name in ("fit", "test") else [])]) == 0, command
+    out = capsys.readouterr().out
+    assert "classes     50 -> 51\ncheckpoint  more.ckpt" in out
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL):
+        exec(compile(block, "add_a_class.md", "exec"), names)
+    assert Path("m2.ckpt").exists()
+
+
+def summary():
+    path = REPOSITORY / "benchmarks" / "results" / "prototype_transfer_cifar100_lite0.json"
+    return json.loads(path.read_text(encoding="utf-8"))["results"]["summary"]
+
+
+def percent(found):
+    return f"{found['mean']:.1f}"
+
+
+def rows(title):
+    table = GUIDE.partition(title)[2]
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_numbers_of_added_classes():
+    found = summary()["few_excluded"]
+    heads = ("prototypes", "w_hc(20)", "w_hc(100)", "ensemble")
+    table = [row for row in rows("some pictures each") if row[0] in ("1", "3", "5", "all")][:4]
+    assert len(table) == 4
+    for pictures_of, *values in table:
+        assert values == [percent(found[f"{head}, {pictures_of} pictures"]["few"]) for head in heads]
+
+
+def test_numbers_of_trained_classes():
+    found = summary()["sqrt"]["table 1"]["rows"]
+    labels = {
+        "cosine classifier": "cosine classifier",
+        "prototypes": "prototypes",
+        "prototypes + classifier": "p_plus_w",
+        "w_h(20)": "w_h_20",
+        "w_h(100)": "w_h_100",
+        "ensemble w_h(0), w_h(20), w_h(100)": "knowledge transfer",
+        "mean of the donors (tau 0)": "mean_of_donors",
+        "adjusted logits, the control": "adjusted logits",
+    }
+    table = {row[0]: row[1:] for row in rows("## Knowledge transfer for classes") if row[0] in labels}
+    assert table.keys() == labels.keys()
+    for name, values in table.items():
+        row = found[labels[name]]
+        assert values == [percent(row[split]) for split in ("many", "medium", "few", "all", "few among themselves")]
+
+
+def test_numbers_in_sentences():
+    found = summary()["few_excluded"]
+    for number, (row, split) in {
+        "41.0": ("cosine classifier", "all"),
+        "48.3": ("ensemble, all pictures", "all"),
+        "71.7": ("cosine classifier", "many"),
+        "51.1": ("ensemble, all pictures", "many"),
+        "0.3": ("old weights beside new prototypes", "many"),
+    }.items():
+        assert percent(found[row][split]) == number
+        assert number in GUIDE
