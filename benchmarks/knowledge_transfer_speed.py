@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,48 @@ def _status(key: str) -> int:
     return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
+def heads(made: EnsembleHead, repeats: int) -> dict[str, float]:
+    """The three heads from prototypes and weights, both ways."""
+    difference = max(float((a - b).abs().max()) for a, b in zip(ours(made), naive(made)))
+    found = in_turns(repeats, ours=lambda: ours(made), naive=lambda: naive(made))
+    return {**found, "ours over naive": round(found["ours"] / found["naive"], 3), "largest difference": difference}
+
+
+def prediction(made: EnsembleHead) -> dict[str, float]:
+    """64 features through the ensemble, and through one linear head."""
+    linear, features = LinearHead(made.num_features, made.num_classes), torch.randn(64, made.num_features)
+    made(features)
+    found = in_turns(21, ensemble=lambda: made(features), linear=lambda: linear(features))
+    return {**found, "per head over linear": round(found["ensemble"] / found["linear"] / len(KS), 3)}
+
+
+def addition(made: EnsembleHead) -> dict[str, float]:
+    """A class more from five features."""
+    new, features = torch.randn(5, made.num_features), torch.randn(64, made.num_features)
+    made(features)
+    times = [seconds(lambda: made.add_classes([new])) for _ in range(9)]
+    return {
+        "first": round(times[0], 4),
+        "median": round(statistics.median(times), 4),
+        "first answer after it": round(seconds(lambda: made(features)), 4),
+    }
+
+
+def memory() -> dict[str, float]:
+    """100,000 classes x 512 in blocks; a part of the classes ask, for blocks of them are alike."""
+    size, width, queries = 100_000, 512, 4096
+    keys = F.normalize(torch.randn(size, width), dim=1)
+    donors = [torch.arange(size // 2), torch.arange(size // 2, size)]
+    outputs: list[torch.Tensor] = []
+    used = peak_memory(lambda: outputs.extend(transfer(keys[:queries], keys, keys, donors, TAU)))
+    used -= sum(output.nbytes for output in outputs)
+    return {
+        "queries": queries,
+        "peak bytes beyond inputs and outputs": used,
+        "over the weight matrix": round(used / keys.nbytes, 3),
+    }
+
+
 @torch.no_grad()
 def main() -> None:
     """Measure, and write the result file."""
@@ -99,53 +142,22 @@ def main() -> None:
     parser.add_argument("file", help="lt_counts.json")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", message="The new classes have no learned weight")
     found = json.loads(Path(args.file).read_text())
     counts = next(value for name, value in found.items() if "naturalist" in name.lower())["counts"]
-    results: dict[str, Any] = {"classes": len(counts), "features": 2048, "k": KS}
-
     made = ensemble(counts, 2048, parts=("transfer", "prototype", "classifier"))
-    difference = max(float((a - b).abs().max()) for a, b in zip(ours(made), naive(made)))
-    heads = in_turns(args.repeats, ours=lambda: ours(made), naive=lambda: naive(made))
-    results["three heads"] = {**heads, "ours over naive": round(heads["ours"] / heads["naive"], 3)}
-    results["three heads"]["largest difference"] = difference
-    print(results, flush=True)
-
-    linear, features = LinearHead(2048, len(counts)), torch.randn(64, 2048)
-    made(features)
-    predict = in_turns(21, ensemble=lambda: made(features), linear=lambda: linear(features))
-    results["prediction of 64"] = {
-        **predict,
-        "per head over linear": round(predict["ensemble"] / predict["linear"] / 3, 3),
+    results: dict[str, Any] = {"classes": len(counts), "features": 2048, "k": KS}
+    continual = ("transfer", "prototype")
+    measures: dict[str, Callable[[], dict[str, float]]] = {
+        "three heads": lambda: heads(made, args.repeats),
+        "prediction of 64": lambda: prediction(made),
+        "adding one class, all classes learned before": lambda: addition(made),
+        "adding one class, continual form": lambda: addition(ensemble(counts, 2048, parts=continual).refit()),
+        "100,000 classes x 512, in blocks": memory,
     }
-    print(results["prediction of 64"], flush=True)
-
-    for name, parts in {"continual": ("transfer", "prototype"), "with classifier": made.heads[0].parts}.items():
-        grown = ensemble(counts, 2048, parts=parts)
-        ours(grown)
-        new = torch.randn(5, 2048)
-        times = [seconds(lambda grown=grown: grown.add_classes([new])) for _ in range(7)]
-        answer = seconds(lambda grown=grown: grown(features))
-        results[f"adding one class, {name}"] = {
-            "first": round(times[0], 4),
-            "median": round(statistics.median(times), 4),
-            "first answer after it": round(answer, 4),
-        }
-        print(results[f"adding one class, {name}"], flush=True)
-        del grown
-    del made
-
-    size, width, queries = 100_000, 512, 4096
-    keys = F.normalize(torch.randn(size, width), dim=1)
-    donors = [torch.arange(size // 2), torch.arange(size // 2, size)]
-    outputs: list[Any] = []
-    used = peak_memory(lambda: outputs.extend(transfer(keys[:queries], keys, keys, donors, TAU)))
-    used -= sum(output.nbytes for output in outputs)
-    results["100,000 classes x 512, in blocks"] = {
-        "queries": queries,
-        "peak bytes beyond inputs and outputs": used,
-        "over the weight matrix": round(used / keys.nbytes, 3),
-    }
-    print(results["100,000 classes x 512, in blocks"], flush=True)
+    for name, measure in measures.items():
+        results[name] = measure()
+        print(name, results[name], flush=True)
     record("knowledge_transfer_speed", results, seed=0)
 
 
