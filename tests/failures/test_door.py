@@ -23,15 +23,15 @@ def test_a_reader_that_goes_away(words):
 
 def test_ctrl_c_while_torch_is_imported():
     ends = set()
-    for pause in (0.4, 0.6, 0.8):
+    for pause in (0.6, 0.8, 1.0, 1.2):
         process = start([*LTL, "counts", "--data=SyntheticLongTail"])
         time.sleep(pause)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         ends.add((process.returncode, err))
-    # Code of others that catches everything while it is imported may catch this, too.
+    # It may come before Python listens, and code of others that catches everything while it is imported may catch it.
     assert (130, "") in ends
-    assert ends <= {(130, ""), (0, "")}
+    assert ends <= {(130, ""), (0, ""), (-signal.SIGINT, "")}
 
 
 def test_a_fault_keeps_its_traceback(tmp_path):

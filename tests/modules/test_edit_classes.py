@@ -29,6 +29,7 @@ PICTURES = [np.random.default_rng(i).integers(0, 255, (40, 36, 3), dtype=np.uint
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A checkpoint whose head takes classes, and one whose head does not."""
+    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("trained")
     data = tiny_data()
     model = tiny_model(data, head=CosineHead)
@@ -62,7 +63,7 @@ def test_an_enlarged_checkpoint_is_like_any_other(trained):
     assert same is classifier
     assert classifier.class_names == [*old, "axolotl", "quokka"]
     assert classifier.module.class_counts.tolist()[-2:] == [3, 1]
-    assert [p.name for p in classifier.predict(PICTURES[:1])] == ["axolotl"]
+    assert {p.name for p in classifier.predict(PICTURES)} <= {"axolotl", "quokka"}, "no old class looks like noise"
     saved = classifier.save("more.ckpt")
     again = load(saved, verify=True)
     assert again.class_names == classifier.class_names
