@@ -38,6 +38,7 @@ def ensemble(counts: list[int], width: int, *, parts: tuple[str, ...]) -> Ensemb
     known.prototypes.copy_(F.normalize(torch.randn(len(counts), width, generator=generator), dim=1) * 0.8)
     known.directions.copy_(F.normalize(torch.randn(len(counts), width, generator=generator), dim=1))
     known.counts.copy_(torch.tensor(counts))
+    known._see()
     return made
 
 
@@ -60,7 +61,7 @@ def ours(made: EnsembleHead) -> list[torch.Tensor]:
     transfer_together(members)
     for head in members:
         head.follow()
-        head._compose()
+        head._compose_all()
     return [head.weight for head in members]
 
 

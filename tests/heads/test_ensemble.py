@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 
 import pytest
@@ -16,9 +17,10 @@ from tests.reference import knowledge_transfer as paper
 KS = (0, 20, 44)
 
 
-def ensemble(ks=KS, parts=("transfer", "prototype"), prototypes=True):
-    heads = [KnowledgeTransferHead(WIDTH, len(COUNTS), k=k, parts=parts) for k in ks]
-    heads = [*([PrototypeHead(WIDTH, len(COUNTS))] if prototypes else []), *heads]
+def ensemble(ks=KS, parts=("transfer", "prototype"), prototypes=True, per_class=1):
+    size, several = (WIDTH, len(COUNTS)), {"prototypes_per_class": per_class}
+    heads = [KnowledgeTransferHead(*size, k=k, parts=parts, **several) for k in ks]
+    heads = [*([PrototypeHead(*size, **several)] if prototypes else []), *heads]
     made = EnsembleHead(heads, shared=True).double()
     heads[0].classes.fit(bank(), None, weight())
     return made.refit()
@@ -57,6 +59,15 @@ def test_saves_and_reloads_with_one_knowledge():
     assert len(storages) == 2 + len(KS), "prototypes and directions once, and what each k was given"
 
 
+def test_a_file_of_an_ensemble_that_has_grown_holds_its_knowledge_once():
+    head = EnsembleHead([PrototypeHead(512, 40), PrototypeHead(512, 40)], shared=True)
+    head.heads[0].classes.fit(bank([2] * 40, 512))
+    head.refit()
+    head.add_classes([torch.randn(3, 512)])
+    torch.save(head.state_dict(), file := io.BytesIO())
+    assert file.tell() < 2.3 * 41 * 512 * 4, "prototypes, and the directions that nobody has learned"
+
+
 def test_an_ensemble_gives_what_its_heads_give_alone():
     head = ensemble(prototypes=False)
     for member in head.heads:
@@ -66,9 +77,10 @@ def test_an_ensemble_gives_what_its_heads_give_alone():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_sequence_of_edits_gives_what_building_from_scratch_gives(seed):
+@pytest.mark.parametrize("per_class", [1, 3])
+def test_any_sequence_of_edits_gives_what_building_from_scratch_gives(seed, per_class):
     draw = random.Random(seed)
-    head = ensemble()
+    head = ensemble(per_class=per_class)
     known = bank()
     features = {c: known.features[known.labels == c] for c in range(len(COUNTS))}
     order, fresh = list(features), 100
@@ -84,7 +96,9 @@ def test_any_sequence_of_edits_gives_what_building_from_scratch_gives(seed):
             gone = draw.sample(removable, min(draw.randint(1, 2), len(removable)))
             head.remove_classes(gone)
             order = [c for place, c in enumerate(order) if place not in gone]
-    scratch = ensemble()
+        if draw.random() < 0.5:
+            head(queries())  # composes vectors, which later edits add to
+    scratch = ensemble(per_class=per_class)
     kept = [c for c in order if c < len(COUNTS)]
     scratch.remove_classes([c for c in range(len(COUNTS)) if c not in kept])
     if added := [features[c] for c in order if c >= len(COUNTS)]:

@@ -1,9 +1,10 @@
-"""What is known of each class without any training: a prototype, a learned direction, and how many images."""
+"""What is known of each class without any training: prototypes, a learned direction, and how many images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_whole
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
 from longtail_lightning.heads._bank_blocks import Features, blocks_of, labels_of, require_finite_sums
+from longtail_lightning.heads._centers import centers_of
+from longtail_lightning.heads._rows import append, give_room_back, rows_with_room
 
 Classifier = nn.Module | Tensor
-_COLUMNS = ("prototypes", "directions", "counts")
 
 
 class ClassKnowledge(nn.Module):
@@ -25,11 +28,13 @@ class ClassKnowledge(nn.Module):
 
     **Formula.** \(p_i = \frac{1}{n_i} \sum_{y_j = i} f_j / \lVert f_j \rVert\), eq. 3 of the paper, kept as it is:
     its norm tells how close together the features of the class are. Sums are in float64, class by class, so that a
-    class has the same prototype whichever other classes are around it.
+    class has the same prototype whichever other classes are around it. Of several prototypes for a class each is the
+    center of a cluster of its features, found by k-means on the sphere.
 
     Args:
         num_features: width of the features.
         num_classes: number of classes.
+        per_class: how many prototypes a class has, when it has as many images.
 
     Examples:
         >>> from types import SimpleNamespace
@@ -39,21 +44,35 @@ class ClassKnowledge(nn.Module):
         >>> knowledge.prototypes.tolist(), knowledge.counts.tolist()
         ([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [1, 2, 2])
 
-    **Paper.** Parisot et al., Long-tail Recognition via Compositional Knowledge Transfer, CVPR 2022, section 3.
+    **Paper.** Parisot et al., Long-tail Recognition via Compositional Knowledge Transfer, CVPR 2022, section 3; several
+    prototypes are what it leaves to future work.
     """
 
     prototypes: Tensor
     """`(C, F)`; 0 for a class without features."""
     directions: Tensor
     """`(C, F)`, norm 1: the learned weights; 0 for a class that has none."""
+    centers: Tensor
+    """`(C * per_class, F)`: the prototypes of each class, if there are several; zeros where there are fewer."""
     counts: Tensor
     """`(C,)`, int64: training images."""
+    filled: Tensor
+    """`(C * per_class,)`: which of the vectors that stand for classes there are."""
+    learned: Tensor
+    """`(C,)`: which classes have a learned direction."""
 
-    def __init__(self, num_features: int, num_classes: int) -> None:
+    def __init__(self, num_features: int, num_classes: int, per_class: int = 1) -> None:
         super().__init__()
-        self.register_buffer("prototypes", torch.zeros(num_classes, num_features))
-        self.register_buffer("directions", torch.zeros(num_classes, num_features))
+        require_whole(self, "prototypes_per_class", per_class, 1)
+        self.per_class = per_class
+        self.register_buffer("prototypes", rows_with_room(num_classes, num_features))
+        self.register_buffer("directions", rows_with_room(num_classes, num_features))
+        if per_class > 1:
+            self.register_buffer("centers", rows_with_room(num_classes * per_class, num_features))
         self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.int64))
+        # To look for zeros in all numbers takes longer than an answer of the classifier.
+        self.register_buffer("filled", torch.zeros(num_classes * per_class, dtype=torch.bool), persistent=False)
+        self.register_buffer("learned", torch.zeros(num_classes, dtype=torch.bool), persistent=False)
 
     @property
     def num_classes(self) -> int:
@@ -61,14 +80,26 @@ class ClassKnowledge(nn.Module):
         return len(self.counts)
 
     @property
-    def present(self) -> Tensor:
-        """Which classes have a prototype."""
-        return self.prototypes.any(1)
+    def vectors(self) -> Tensor:
+        """`(C * per_class, F)`: what stands for the classes."""
+        return self.prototypes if self.per_class == 1 else self.centers
 
     @property
-    def learned(self) -> Tensor:
-        """Which classes have a learned direction."""
-        return self.directions.any(1)
+    def present(self) -> Tensor:
+        """Which classes have a prototype."""
+        return self.filled.view(-1, self.per_class).any(1)
+
+    def rows_of(self, classes: slice) -> slice:
+        """Where the vectors of some classes are."""
+        return slice(classes.start * self.per_class, classes.stop * self.per_class)
+
+    def vectors_of(self, classes: Tensor) -> Tensor:
+        """The same for any classes: numbers of rows."""
+        return (classes[:, None] * self.per_class + torch.arange(self.per_class, device=classes.device)).flatten()
+
+    def for_each_vector(self, values: Tensor) -> Tensor:
+        """What each class has, for each of its vectors."""
+        return values if self.per_class == 1 else values.repeat_interleave(self.per_class, 0)
 
     def fit(
         self, bank: Features, class_counts: ClassCountsLike | None = None, classifier: Classifier | None = None
@@ -92,9 +123,12 @@ class ClassKnowledge(nn.Module):
             raise LongTailError(f"class_counts are of {len(counts)} classes, the bank's labels of {self.num_classes}.")
         self.prototypes.copy_(sums.div_(sizes.clamp(min=1)[:, None]))
         self.counts.copy_(counts)
+        if self.per_class > 1:
+            self.centers.copy_(torch.cat([self._centers(given) for given in _by_class(bank, labels, sizes)]))
         if classifier is not None:
             trained = (self.counts > 0)[:, None]
             self.directions.copy_(direction_of(classifier, self.num_classes, width).to(device) * trained)
+        self._see()
         return self
 
     def add(self, features: Sequence[Tensor]) -> None:
@@ -109,28 +143,53 @@ class ClassKnowledge(nn.Module):
                 raise LongTailError(f"A new class needs features (n, {width}), got shape {tuple(given.shape)}.")
             if not bool(given.isfinite().all()):
                 raise LongTailError("The features of a new class hold NaN or infinity: look at its pictures.")
-        # In the order of the features, as `fit` adds them up.
-        means = torch.stack([_mean(given.to(self.prototypes.device)) for given in features])
-        sizes = torch.tensor([len(given) for given in features], device=self.counts.device)
-        self.prototypes = torch.cat([self.prototypes, means.to(self.prototypes)])
-        self.directions = torch.cat([self.directions, self.directions.new_zeros(len(features), width)])
-        self.counts = torch.cat([self.counts, sizes])
+        here = [given.to(self.prototypes.device) for given in features]
+        means = torch.stack([_mean(given) for given in here]).to(self.prototypes)
+        vectors = means if self.per_class == 1 else torch.cat([self._centers(given) for given in here]).to(means)
+        self.prototypes = append(self.prototypes, means)
+        self.directions = append(self.directions, torch.zeros_like(means))
+        if self.per_class > 1:
+            self.centers = append(self.centers, vectors)
+        self.counts = torch.cat([self.counts, self.counts.new_tensor([len(given) for given in here])])
+        self.filled = torch.cat([self.filled, vectors.any(1)])
+        self.learned = torch.cat([self.learned, self.learned.new_zeros(len(here))])
 
     def keep(self, rows: Tensor) -> None:
         """Keep these classes, in this order."""
-        for name in _COLUMNS:
-            setattr(self, name, getattr(self, name)[rows.to(self.counts.device)])
+        rows = rows.to(self.counts.device)
+        vectors = self.vectors_of(rows)
+        for name, value in self._columns().items():
+            setattr(self, name, value[vectors if name in ("centers", "filled") else rows])
 
     @contextmanager
     def restored_on_error(self) -> Iterator[None]:
         """Whatever is added or taken out in the block is undone when it ends with an error."""
-        before = {name: getattr(self, name) for name in _COLUMNS}
+        before = self._columns()
         try:
             yield
         except BaseException:
             for name, value in before.items():
                 setattr(self, name, value)
             raise
+
+    def _columns(self) -> dict[str, Tensor]:
+        return dict(self.named_buffers(recurse=False))
+
+    def _centers(self, features: Tensor) -> Tensor:
+        """`(per_class, F)`, with zeros for those that there are too few features for."""
+        found = centers_of(F.normalize(features.double(), dim=1), self.per_class).to(features.device)
+        return F.pad(found, (0, 0, 0, self.per_class - len(found)))
+
+    def _see(self) -> None:
+        self.filled, self.learned = self.vectors.any(1), self.directions.any(1)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        give_room_back(self)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._see()
 
 
 def direction_of(classifier: Classifier, num_classes: int, num_features: int) -> Tensor:
@@ -155,3 +214,8 @@ def _mean(features: Tensor) -> Tensor:
     total = torch.zeros(1, features.shape[1], dtype=torch.float64, device=features.device)
     where = torch.zeros(len(features), dtype=torch.int64, device=features.device)
     return total.index_add_(0, where, F.normalize(features.double(), dim=1))[0] / len(features)
+
+
+def _by_class(bank: Features, labels: Tensor, sizes: Tensor) -> Iterator[Tensor]:
+    for rows in torch.split(labels.argsort(stable=True).cpu(), sizes.tolist()):
+        yield torch.as_tensor(bank.features[rows.numpy()]).to(labels.device)

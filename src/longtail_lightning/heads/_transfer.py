@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from longtail_lightning.heads._rows import rows_with_room
+
 _BLOCK = 2048
 """Classes at a time, on either side."""
 
@@ -29,7 +31,7 @@ def transfer(queries: Tensor, keys: Tensor, values: Tensor, groups: Sequence[Ten
     Returns:
         A `(C, F)` of norm 1 for each group: over the donors of this group and of all before it.
     """
-    outputs = [torch.empty_like(queries) for _ in groups]
+    outputs = [rows_with_room(len(queries), queries.shape[1], queries) for _ in groups]
     for start in range(0, len(queries), _BLOCK):
         rows = slice(start, start + _BLOCK)
         query = F.normalize(queries[rows], dim=1)
@@ -38,12 +40,18 @@ def transfer(queries: Tensor, keys: Tensor, values: Tensor, groups: Sequence[Ten
         for output, group in zip(outputs, groups):
             for first in range(0, len(group), _BLOCK):
                 donors = group[first : first + _BLOCK]
-                key = F.normalize(keys[donors], dim=1)
-                value = key if values is keys else F.normalize(values[donors], dim=1)
-                scores = query @ key.T
+                key, key_norm = _with_norms(keys, donors)
+                value, value_norm = (key, key_norm) if values is keys else _with_norms(values, donors)
+                scores = (query @ key.T).div_(key_norm)
                 new = torch.maximum(largest, scores.amax(1, keepdim=True))
                 total *= (tau * (largest - new)).exp_() if tau else 1.0
-                total.addmm_(scores.sub_(new).mul_(tau).exp_(), value)
+                total.addmm_(scores.sub_(new).mul_(tau).exp_().div_(value_norm), value)
                 largest = new
             output[rows] = F.normalize(total, dim=1)
     return outputs
+
+
+def _with_norms(vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    # Numbers of donors are fewer to divide than their vectors.
+    chosen = vectors[rows]
+    return chosen, chosen.norm(dim=1).clamp_(min=1e-12)

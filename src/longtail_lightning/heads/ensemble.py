@@ -65,6 +65,11 @@ class EnsembleHead(Head):
         super().__init__(*sizes.pop())
         self.heads = nn.ModuleList(members)
         if shared:
+            if len(found := {head.prototypes_per_class for head in self._vector_heads()}) > 1:
+                raise LongTailError(
+                    f"Heads with {' and '.join(map(str, sorted(found)))} prototypes_per_class cannot share what they "
+                    "know: give all the same, or leave out shared=True."
+                )
             for head in self._vector_heads():
                 head.classes = self._vector_heads()[0].classes
 
@@ -122,19 +127,19 @@ class EnsembleHead(Head):
                 f"No class can be {done}: the ensemble holds a {type(other).__name__}, whose classes are fixed."
             )
         with ExitStack() as stack:
-            changes = []
+            changes: list[Change] = []
             for classes in {id(head.classes): head.classes for head in heads}.values():
                 stack.enter_context(classes.restored_on_error())
                 changes.append(edit(classes))
             self._prepare(changes[0])
-        self._follow()
+        self._follow(changes[0])
 
     def _prepare(self, change: Change) -> None:
         transfer_together([head for head in self._vector_heads() if isinstance(head, KnowledgeTransferHead)], change)
 
-    def _follow(self) -> None:
+    def _follow(self, change: Change = None) -> None:
         for head in self._vector_heads():
-            head.follow()
+            head.follow(change)
             self.num_classes = head.num_classes
 
     def _vector_heads(self) -> list[ClassVectorHead]:

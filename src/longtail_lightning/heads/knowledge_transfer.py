@@ -12,6 +12,7 @@ from torch import Tensor
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_number, require_whole
 from longtail_lightning.heads._class_vectors import Change, ClassVectorHead
+from longtail_lightning.heads._rows import append, rows_with_room
 from longtail_lightning.heads._transfer import transfer
 
 Part = Literal["transfer", "prototype", "classifier"]
@@ -55,6 +56,8 @@ class KnowledgeTransferHead(ClassVectorHead):
             \(\frac{n}{n + m} p_i + \frac{m}{n + m} w^{kt}_i\). 0 leaves prototypes as they are, as the paper does; with
             `attention="p->p"` and `parts=("prototype",)` it is close to TEEN (Wang et al., 2023).
         scale: factor \(s\) of the logits: changes confidence, not answers.
+        prototypes_per_class: how many prototypes a class has, centers of clusters of its features; each makes a vector
+            of its own, and the closest one counts.
 
     Examples:
         >>> from types import SimpleNamespace
@@ -70,7 +73,7 @@ class KnowledgeTransferHead(ClassVectorHead):
     """
 
     transferred: Tensor
-    """`(C, F)` of norm 1: what each class was given."""
+    """`(C * prototypes_per_class, F)` of norm 1: what each class was given."""
 
     def __init__(
         self,
@@ -83,8 +86,9 @@ class KnowledgeTransferHead(ClassVectorHead):
         parts: Sequence[Part] = PARTS,  # type: ignore[assignment]
         shrinkage: float = 0.0,
         scale: float = 16.0,
+        prototypes_per_class: int = 1,
     ) -> None:
-        super().__init__(num_features, num_classes, scale=scale)
+        super().__init__(num_features, num_classes, scale=scale, prototypes_per_class=prototypes_per_class)
         require_number(self, "shrinkage", shrinkage, 0)
         require_whole(self, "k", k, 0)
         require_number(self, "tau", tau, 0)
@@ -97,8 +101,8 @@ class KnowledgeTransferHead(ClassVectorHead):
         self.attention = attention
         self.parts = tuple(parts)
         self.shrinkage = float(shrinkage)
-        size = num_classes if self.borrows else 0
-        self.register_buffer("transferred", torch.zeros(size, num_features))
+        size = num_classes * prototypes_per_class if self.borrows else 0
+        self.register_buffer("transferred", rows_with_room(size, num_features))
 
     def prepare(self, change: Change = None) -> None:
         transfer_together([self], change)
@@ -118,23 +122,25 @@ class KnowledgeTransferHead(ClassVectorHead):
     def active(self) -> bool:
         return bool(self.form)
 
-    def compose(self) -> Tensor:
+    def compose(self, classes: slice) -> Tensor:
         if not (form := self.form):
             raise LongTailError(
                 "KnowledgeTransferHead(parts=('classifier',)) has classes without a learned weight, and no other part "
                 "for them: add 'prototype' to parts."
             )
-        vectors = F.normalize(self.classes.prototypes, dim=1)
+        known, rows = self.classes, self.classes.rows_of(classes)
+        vectors = F.normalize(known.vectors[rows], dim=1)
         if self.shrinkage:
-            counts = self.classes.counts[:, None].to(vectors)
-            vectors = F.normalize(torch.lerp(self.transferred, vectors, counts / (counts + self.shrinkage)), dim=1)
+            counts = known.for_each_vector(known.counts[classes])[:, None].to(vectors)
+            own = counts / (counts + self.shrinkage)
+            vectors = F.normalize(torch.lerp(self.transferred[rows], vectors, own), dim=1)
         if "prototype" not in form:
             vectors.zero_()
         if "transfer" in form:
-            vectors += self.transferred
+            vectors += self.transferred[rows]
         if "classifier" in form:
-            vectors += self.classes.directions
-        vectors[~self.classes.present] = 0
+            vectors += known.for_each_vector(known.directions[classes])
+        vectors[~known.filled[rows]] = 0
         return vectors
 
     def donors_of(self, index: int, top: int = 10) -> list[tuple[int, float]]:
@@ -148,17 +154,22 @@ class KnowledgeTransferHead(ClassVectorHead):
         if not 0 <= index < self.num_classes:
             raise LongTailError(f"There is no class {index}: the head has {self.num_classes}.")
         donors = donors_above(self, [self.k])[0]
-        asks, answers = sides_of(self)
-        scores = F.normalize(answers[donors], dim=1) @ F.normalize(asks[index], dim=0)
-        shares = (self.tau * scores.double()).softmax(0)
+        asks, answers = sides_of(self, slice(index, index + 1))
+        asks = asks[self.classes.filled[self.classes.rows_of(slice(index, index + 1))]]
+        scores = F.normalize(asks, dim=1) @ F.normalize(answers[donors], dim=1).T
+        shares = (self.tau * scores.double()).softmax(1).mean(0)
         found = shares.topk(min(top, len(donors)))
         return list(zip(donors[found.indices].tolist(), found.values.tolist()))
 
 
-def sides_of(head: KnowledgeTransferHead) -> tuple[Tensor, Tensor]:
-    """What asks, and what answers and is transferred."""
-    sides = {"p": head.classes.prototypes, "w": head.classes.directions}
-    return sides[head.attention[0]], sides[head.attention[-1]]
+def sides_of(head: KnowledgeTransferHead, classes: slice) -> tuple[Tensor, Tensor]:
+    """What asks for some classes, a row for each of their vectors, and what all classes answer and transfer."""
+    known = head.classes
+    if head.attention[0] == "p":
+        asks = known.vectors[known.rows_of(classes)]
+    else:
+        asks = known.for_each_vector(known.directions[classes])
+    return asks, known.prototypes if head.attention[-1] == "p" else known.directions
 
 
 def donors_above(head: KnowledgeTransferHead, ks: Sequence[int]) -> list[Tensor]:
@@ -200,14 +211,15 @@ def _transferred(group: list[KnowledgeTransferHead], change: Change) -> Iterator
     first, ks = group[0], sorted({head.k for head in group}, reverse=True)
     donors = donors_above(first, ks)
     if isinstance(change, Tensor):
-        yield from ((head, head.transferred[change.to(head.transferred.device)]) for head in group)
+        rows = first.classes.vectors_of(change.to(first.transferred.device))
+        yield from ((head, head.transferred[rows]) for head in group)
         return
-    asks, answers = sides_of(first)
-    asks = asks if change is None else asks[len(asks) - change :]
+    size = first.classes.num_classes
+    asks, answers = sides_of(first, slice(0 if change is None else size - change, size))
     if change is not None and first.attention[0] == "w":
         raise LongTailError(
             f"attention={first.attention!r} asks with learned weights, which a new class does not have: use 'p->w'."
         )
     made = dict(zip(ks, transfer(asks, answers, answers, donors, first.tau)))
     for head in group:
-        yield head, made[head.k].clone() if change is None else torch.cat([head.transferred, made[head.k]])
+        yield head, made[head.k] if change is None else append(head.transferred, made[head.k])

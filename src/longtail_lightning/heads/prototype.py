@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from longtail_lightning.heads._class_vectors import ClassVectorHead
@@ -27,6 +26,7 @@ class PrototypeHead(ClassVectorHead):
         num_features: width of the features.
         num_classes: number of classes.
         scale: factor \(s\) of the logits: changes confidence, not answers.
+        prototypes_per_class: into how many clusters the features of a class are divided; the closest one counts.
 
     Examples:
         >>> import torch
@@ -39,9 +39,9 @@ class PrototypeHead(ClassVectorHead):
 
     **Paper.** Parisot et al., Long-tail Recognition via Compositional Knowledge Transfer, CVPR 2022, eq. 3.
 
-    **Differences from the paper.** None. `NearestClassMeanHead` differs in that it subtracts the mean of all
-    features first.
+    **Differences from the paper.** None with one prototype per class; several are what it leaves to future work.
+    `NearestClassMeanHead` differs in that it subtracts the mean of all features first.
     """
 
-    def compose(self) -> Tensor:
-        return F.normalize(self.classes.prototypes, dim=1)
+    def compose(self, classes: slice) -> Tensor:
+        return self.classes.vectors[self.classes.rows_of(classes)].clone()
