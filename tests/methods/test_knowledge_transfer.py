@@ -13,6 +13,8 @@ from longtail_lightning import (
     CosineHead,
     EnsembleHead,
     FeatureBank,
+    FeCAM,
+    FeCAMHead,
     KnowledgeTransfer,
     KnowledgeTransferHead,
     LinearHead,
@@ -22,6 +24,7 @@ from longtail_lightning import (
     SquareRootSampler,
     fit_head,
 )
+from longtail_lightning._spec import build, spec_of
 from longtail_lightning.features._evaluate import class_accuracy
 from tests.methods.test_methods import COUNTS, bank
 
@@ -69,6 +72,43 @@ def test_tau_is_the_first_best_on_validation_features(stage):
     torch.testing.assert_close(made.head(val.features), again(val.features))
 
 
+@pytest.mark.parametrize("options", [{"k": 20}, {"k": 20, "attention": "p->p", "parts": ("prototype",)}])
+def test_shrinkage_is_chosen_like_tau_and_before_it(stage, options):
+    head, train, val = stage
+    tried = (0.0, 5.0, 500.0)
+    made = KnowledgeTransfer(shrinkage="val", shrinkages=tried, tau="val", taus=(1.0, 5.0), **options)(head, train, val)
+    curve = made.details["shrinkage_curve"]
+    found = [
+        float(class_accuracy(KnowledgeTransfer(shrinkage=m, **options)(head, train).head, val).nanmean()) for m in tried
+    ]
+    assert [torch.tensor(row["per_class"]).nanmean().item() for row in curve["rows"]] == pytest.approx(found)
+    best = made.details["shrinkage"]
+    assert best == made.head.shrinkage == curve["chosen"] == tried[found.index(max(found))]
+    again = KnowledgeTransfer(shrinkage=best, tau=made.details["curve"]["chosen"], **options)(head, train)
+    torch.testing.assert_close(made.head(val.features), again.head(val.features))
+    twin = build(spec_of(made.head))
+    twin.load_state_dict(made.head.state_dict())
+    torch.testing.assert_close(twin(val.features), made.head(val.features), rtol=0, atol=0)
+
+
+def test_several_prototypes(stage):
+    head, train, val = stage
+    made = KnowledgeTransfer(k=(0, 20), prototypes_per_class=3, also=("prototypes", "classifier"))(head, train)
+    assert made.head.shared
+    assert made.head.heads[0].classes.centers.shape == (15, 16)
+    assert made.details["prototypes_per_class"] == 3
+    assert float(class_accuracy(made.head, val).nanmean()) > 0.4
+    several = Prototypes(prototypes_per_class=3)(head, train).head
+    torch.testing.assert_close(several(val.features), made.head.heads[0](val.features))
+
+
+def test_fecam_is_fitted_on_the_training_features(stage):
+    head, train, val = stage
+    made = FeCAM(tukey=1.0, pooled=3.0)(head, train)
+    alone = FeCAMHead(16, 5, tukey=1.0, pooled=3.0).fit(train)
+    torch.testing.assert_close(made.head(val.features), alone(val.features))
+
+
 def test_few_shot_classes_gain_as_the_paper_says(stage):
     head, train, val = stage
     few = {}
@@ -113,6 +153,11 @@ def test_crt_on_a_head_without_anything_to_train_says_what_it_trains(stage):
         (lambda head, train: KnowledgeTransfer(also=("weights",)), "also="),
         (lambda head, train: KnowledgeTransfer(taus=(1.0, -2.0), tau="val"), "tau"),
         (lambda head, train: KnowledgeTransfer(k=2.5), "k"),
+        (lambda head, train: KnowledgeTransfer(shrinkage="best"), "shrinkage='best'"),
+        (lambda head, train: KnowledgeTransfer(shrinkage="val")(head, train), "choose shrinkage on.*fix shrinkage=0"),
+        (lambda head, train: KnowledgeTransfer(shrinkage="val", shrinkages=()), "no value of shrinkage to try"),
+        (lambda head, train: KnowledgeTransfer(prototypes_per_class=0), "prototypes_per_class"),
+        (lambda head, train: FeCAM(gamma1=-1.0), "gamma1"),
         (lambda head, train: KnowledgeTransfer(tau="val")(head, train), "no validation images to choose tau"),
         (lambda head, train: KnowledgeTransfer()(Prototypes()(head, train).head, train), "on a trained CosineHead"),
         (lambda head, train: KnowledgeTransfer()(torch.nn.ReLU(), train), "got a ReLU"),

@@ -252,7 +252,7 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: TauNormalization(bias="of"), "Unknown bias='of'"),
         (lambda: TauNormalization(taus=[]), "at least one"),
         (lambda: TauNormalization(choose="learn", epochs=0), "epochs=0 must be at least 1"),
-        (lambda: as_methods([]), "name at least one of crt, kt, prototypes, adjusted, lws, ncm, tau"),
+        (lambda: as_methods([]), "name at least one of crt, fecam, kt, prototypes, adjusted, lws, ncm, tau"),
         (lambda: TauNormalization(tau=float("nan")), "must be a list of finite"),
         (lambda: CRT(head=nn.Identity()), r"head=Identity\(\.\.\.\) cannot be called with .* head=MLPHead"),
         (lambda: CRT(sampler=InstanceBalancedSampler([0, 1])), r"sampler=Inst.* such as sampler=SquareRootSampler"),
@@ -260,7 +260,7 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: CRT(loss=LogitAdjustedLoss), r"LogitAdjustedLoss is not a module: .* loss=BalancedSoftmaxLoss\(\)"),
         (lambda: as_methods(CRT), r"CRT is a class, not a method: write CRT\(\) for it"),
         (lambda: as_methods([CRT]), r"write CRT\(\) for it"),
-        (lambda: as_methods(["ncm", 3]), "3 is not a method: name one of crt, kt, prototypes, adjusted, lws, ncm, tau"),
+        (lambda: as_methods(["ncm", 3]), "3 is not a method: name one of crt, fecam, kt, prototypes, adjusted, lws, ncm, tau"),
     ],
 )
 def test_wrong_settings_are_told_at_once_and_draw_nothing(make, message):

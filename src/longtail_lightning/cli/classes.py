@@ -40,17 +40,11 @@ def remove(asked: Namespace) -> int:
 
 def list_(asked: Namespace) -> int:
     """Print a line per class."""
-    from longtail_lightning.modules._edit_classes import editable_head
-
     classifier = _load(asked)
     counts, names = classifier.module.class_counts.tolist(), classifier.class_names
     head: Any = getattr(classifier.module, "head", None)
-    try:
-        head = editable_head(classifier.module)
-        knowledge = head.classes if hasattr(head, "classes") else head.heads[0].classes
-        learned = knowledge.learned.tolist()
-    except LongTailError:
-        learned = [True] * len(names)
+    knowledge = getattr(getattr(head, "heads", [head])[0], "classes", None)
+    learned = [True] * len(names) if knowledge is None else knowledge.learned.tolist()
     width = max(map(len, names))
     for name, count, known in zip(names, counts, learned):
         print(f"{name:<{width}}  {count:>8} images{'' if known else '  added'}")

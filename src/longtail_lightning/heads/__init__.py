@@ -3,6 +3,7 @@
 from longtail_lightning.heads._base import Head as Head
 from longtail_lightning.heads.cosine import CosineHead as CosineHead
 from longtail_lightning.heads.ensemble import EnsembleHead as EnsembleHead
+from longtail_lightning.heads.fecam import FeCAMHead as FeCAMHead
 from longtail_lightning.heads.knowledge_transfer import KnowledgeTransferHead as KnowledgeTransferHead
 from longtail_lightning.heads.learnable_scale import LearnableScaleHead as LearnableScaleHead
 from longtail_lightning.heads.linear import LinearHead as LinearHead
@@ -15,6 +16,7 @@ from longtail_lightning.heads.tau_normalized import TauNormalizedHead as TauNorm
 __all__ = [
     "CosineHead",
     "EnsembleHead",
+    "FeCAMHead",
     "Head",
     "KnowledgeTransferHead",
     "LearnableScaleHead",

@@ -47,13 +47,25 @@ def labels_of(bank: Features, owner: str, num_classes: int, device: torch.device
 def blocks_of(bank: Features, labels: Tensor, num_features: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Features, at least in float32, and labels of some inputs at a time, where the labels are."""
     for start in range(0, len(labels), _ROWS):
-        block = torch.as_tensor(bank.features[start : start + _ROWS]).to(labels.device)
-        block = block.to(torch.promote_types(block.dtype, torch.float32))
-        if block.shape[1] != num_features:
-            raise LongTailError(
-                f"The bank's features are {block.shape[1]} wide, this head was made for {num_features}."
-            )
-        yield block, labels[start : start + _ROWS]
+        rows = slice(start, start + _ROWS)
+        yield _features(bank.features[rows], labels.device, num_features), labels[rows]
+
+
+def features_of_classes(
+    bank: Features, labels: Tensor, sizes: Tensor, num_features: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Each class that has inputs, with their features, at least in float32."""
+    order = labels.argsort(stable=True).cpu()
+    for c, rows in enumerate(torch.split(order, sizes.tolist())):
+        if len(rows):
+            yield c, _features(bank.features[rows.numpy()], labels.device, num_features)
+
+
+def _features(part: Any, device: torch.device, num_features: int) -> Tensor:
+    features = torch.as_tensor(part).to(device)
+    if features.shape[1] != num_features:
+        raise LongTailError(f"The bank's features are {features.shape[1]} wide, this head was made for {num_features}.")
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def require_finite_sums(sums: Tensor) -> None:

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from longtail_lightning._number_range import require_whole
+
+
+@runtime_checkable
+class EditableHead(Protocol):
+    """A head that takes new classes, and lets old ones go, without any training."""
+
+    num_classes: int
+
+    def add_classes(self, features: Sequence[Tensor]) -> None:
+        """Append classes.
+
+        Args:
+            features: those of each new class, `(n, num_features)`.
+        """
+
+    def remove_classes(self, indices: Sequence[int]) -> None:
+        """Take classes out; the others keep their order.
+
+        Args:
+            indices: numbers of the classes.
+        """
 
 
 class Head(nn.Module, ABC):

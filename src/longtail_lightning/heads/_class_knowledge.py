@@ -14,7 +14,13 @@ from typing_extensions import Self
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_whole
 from longtail_lightning.counts import ClassCounts, ClassCountsLike
-from longtail_lightning.heads._bank_blocks import Features, blocks_of, labels_of, require_finite_sums
+from longtail_lightning.heads._bank_blocks import (
+    Features,
+    blocks_of,
+    features_of_classes,
+    labels_of,
+    require_finite_sums,
+)
 from longtail_lightning.heads._centers import centers_of
 from longtail_lightning.heads._rows import append, give_room_back, rows_with_room
 
@@ -80,6 +86,11 @@ class ClassKnowledge(nn.Module):
         return len(self.counts)
 
     @property
+    def num_features(self) -> int:
+        """Width of the features."""
+        return self.prototypes.shape[1]
+
+    @property
     def vectors(self) -> Tensor:
         """`(C * per_class, F)`: what stands for the classes."""
         return self.prototypes if self.per_class == 1 else self.centers
@@ -124,7 +135,9 @@ class ClassKnowledge(nn.Module):
         self.prototypes.copy_(sums.div_(sizes.clamp(min=1)[:, None]))
         self.counts.copy_(counts)
         if self.per_class > 1:
-            self.centers.copy_(torch.cat([self._centers(given) for given in _by_class(bank, labels, sizes)]))
+            self.centers.zero_()
+            for c, features in features_of_classes(bank, labels, sizes, width):
+                self.centers[self.rows_of(slice(c, c + 1))] = self._centers(features).to(self.centers)
         if classifier is not None:
             trained = (self.counts > 0)[:, None]
             self.directions.copy_(direction_of(classifier, self.num_classes, width).to(device) * trained)
@@ -214,8 +227,3 @@ def _mean(features: Tensor) -> Tensor:
     total = torch.zeros(1, features.shape[1], dtype=torch.float64, device=features.device)
     where = torch.zeros(len(features), dtype=torch.int64, device=features.device)
     return total.index_add_(0, where, F.normalize(features.double(), dim=1))[0] / len(features)
-
-
-def _by_class(bank: Features, labels: Tensor, sizes: Tensor) -> Iterator[Tensor]:
-    for rows in torch.split(labels.argsort(stable=True).cpu(), sizes.tolist()):
-        yield torch.as_tensor(bank.features[rows.numpy()]).to(labels.device)

@@ -19,6 +19,7 @@ from longtail_lightning.counts import ClassCountsLike
 from longtail_lightning.heads._bank_blocks import Features
 from longtail_lightning.heads._base import Head
 from longtail_lightning.heads._class_knowledge import Classifier, ClassKnowledge
+from longtail_lightning.heads._kept_rows import kept_rows
 from longtail_lightning.heads._rows import append, give_room_back, rows_with_room
 from longtail_lightning.heads.nearest_class_mean import ABSENT
 
@@ -219,13 +220,3 @@ def keep(classes: ClassKnowledge, rows: Tensor) -> Change:
     learned = int(classes.learned.sum())
     classes.keep(rows)
     return rows if int(classes.learned.sum()) == learned else None
-
-
-def kept_rows(number: int, removed: Sequence[int]) -> Tensor:
-    """Which classes stay; refuse to remove all of them, or one that is not there."""
-    if wrong := [index for index in removed if not 0 <= index < number]:
-        raise LongTailError(f"There is no class {wrong[0]}: the head has {number}, from 0 to {number - 1}.")
-    kept = [index for index in range(number) if index not in set(removed)]
-    if not kept:
-        raise LongTailError("These are all classes: a classifier needs at least one.")
-    return torch.tensor(kept)

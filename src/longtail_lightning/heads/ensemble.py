@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.heads._base import Head
 from longtail_lightning.heads._class_knowledge import ClassKnowledge
-from longtail_lightning.heads._class_vectors import Change, ClassVectorHead, keep, kept_rows, told_of_a_new_form
+from longtail_lightning.heads._class_vectors import Change, ClassVectorHead, keep, told_of_a_new_form
+from longtail_lightning.heads._kept_rows import kept_rows
 from longtail_lightning.heads.knowledge_transfer import KnowledgeTransferHead, transfer_together
 
 

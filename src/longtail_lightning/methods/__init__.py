@@ -3,6 +3,7 @@
 from longtail_lightning.methods.base import Retrained as Retrained
 from longtail_lightning.methods.base import Retraining as Retraining
 from longtail_lightning.methods.crt import CRT as CRT
+from longtail_lightning.methods.fecam import FeCAM as FeCAM
 from longtail_lightning.methods.knowledge_transfer import KnowledgeTransfer as KnowledgeTransfer
 from longtail_lightning.methods.knowledge_transfer import Prototypes as Prototypes
 from longtail_lightning.methods.learn_tau import learn_tau as learn_tau
@@ -18,6 +19,7 @@ __all__ = [
     "LWS",
     "NCM",
     "AdjustedLogits",
+    "FeCAM",
     "KnowledgeTransfer",
     "Prototypes",
     "Retrained",

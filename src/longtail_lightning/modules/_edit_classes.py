@@ -13,17 +13,16 @@ from torch import Tensor
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.datasets.pictures import Preparation, find_pictures, read_pictures
 from longtail_lightning.heads import EnsembleHead, KnowledgeTransferHead
-from longtail_lightning.heads._class_vectors import ClassVectorHead
+from longtail_lightning.heads._base import EditableHead
 from longtail_lightning.modules._described_module import DescribedModule
 
-EditableHead = ClassVectorHead | EnsembleHead
 _BATCH = 64
 
 
 def editable_head(module: DescribedModule) -> EditableHead:
     """The head of a module, if classes can be added to it."""
     head = getattr(module, "head", None)
-    if isinstance(head, (ClassVectorHead, EnsembleHead)):
+    if isinstance(head, EditableHead):
         return head
     raise LongTailError(
         f"The model's head is a {type(head).__name__}, which knows no prototypes of its classes: make them once from "
