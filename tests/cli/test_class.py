@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,27 @@ def test_a_folder_of_classes(ltl, prepared):
     assert load("more.ckpt").class_names[-2:] == ["a", "b"]
 
 
+def test_threshold(ltl, prepared):
+    known, others = photos("known", "others", number=8) / "known", Path("new/others")
+    words = ["--ckpt_path", prepared, "--known", known, "--unknown", others, "--keep=0.75", "--plot=roc.png"]
+    status, out, err = ltl("class", "threshold", *words)
+    assert status == 0, err
+    told = dict(line.split(maxsplit=1) for line in out.splitlines() if line)
+    assert told["kept"] == "75.0 % of the known pictures"
+    assert told["rejected"].endswith("% of the others")
+    with Image.open("roc.png") as drawn:
+        assert drawn.size[0] > 100
+    words = told["predict"].split()[1:]
+    words[words.index("PICTURES")] = known
+    status, _, err = ltl(*words)
+    assert status == 0, err
+    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+    assert sum(row["predicted"] == "" for row in rows) in (1, 2), "the line is rounded down"
+    assert all(row["error"] == "" and row["top_1"] for row in rows)
+    out = ltl("class", "threshold", "--ckpt_path", prepared, "--known", known)[1]
+    assert "rejected" not in out
+
+
 def test_the_old_data_test_it_and_so_does_a_folder_that_sorts_the_new_name_first(ltl, prepared):
     new = ["--name=aardvark", "--images", photos("aardvark") / "aardvark"]
     assert ltl("class", "add", "--ckpt_path", prepared, *new, "--out=m.ckpt")[0] == 0
@@ -116,6 +138,9 @@ def test_the_old_data_test_it_and_so_does_a_folder_that_sorts_the_new_name_first
         (["add", "--name=a", "--images=nowhere"], "no such file or folder"),
         (["remove", "--name=nothing"], "no class 'nothing'"),
         (["explain", "--name=nothing"], "no class 'nothing'"),
+        (["threshold", "--known=nowhere"], "--known nowhere: there is no such file or folder"),
+        (["threshold", "--known=.", "--keep=95"], "--keep 95 must be a share above 0"),
+        (["threshold", "--known=.", "--plot=x.png"], "give some of others with --unknown"),
         (["prepare", "--out=x.ckpt", *TINY[:7]], "builds on a trained CosineHead"),
         (["join"], "There is no command `ltl class join`"),
     ],

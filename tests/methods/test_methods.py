@@ -260,7 +260,10 @@ def test_class_accuracy_leaves_out_absent_classes_and_the_mode_alone(stage):
         (lambda: CRT(loss=LogitAdjustedLoss), r"LogitAdjustedLoss is not a module: .* loss=BalancedSoftmaxLoss\(\)"),
         (lambda: as_methods(CRT), r"CRT is a class, not a method: write CRT\(\) for it"),
         (lambda: as_methods([CRT]), r"write CRT\(\) for it"),
-        (lambda: as_methods(["ncm", 3]), "3 is not a method: name one of crt, fecam, kt, prototypes, adjusted, lws, ncm, tau"),
+        (
+            lambda: as_methods(["ncm", 3]),
+            "3 is not a method: name one of crt, fecam, kt, prototypes, adjusted, lws, ncm, tau",
+        ),
     ],
 )
 def test_wrong_settings_are_told_at_once_and_draw_nothing(make, message):

@@ -202,11 +202,10 @@ def test_all_heads_that_take_classes_travel_in_checkpoints(tmp_path, method):
     module.eval().head = method(module.head, bank_of(module)).head
     classifier = Classifier(module, None).add_classes({"new": torch.rand(4, 16)}).remove_classes(["0"])
     again = load(classifier.save(tmp_path / "made.ckpt")).add_classes({"newer": torch.rand(1, 16)})
-    classifier.remove_classes(["1"])
     assert again.class_names == ["1", "2", "3", "4", "5", "new", "newer"]
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(again.module(images)[:, 1:-1], module(images))
+        torch.testing.assert_close(again.module(images)[:, :-1], module(images))
 
 
 def test_a_made_model_is_saved_without_a_file_that_it_came_from():

@@ -228,3 +228,39 @@ def test_training_on_images_of_another_size_tells_the_new_one(trained):
     smaller = DataLoader(TensorDataset(torch.randn(4, 3, 24, 24), torch.arange(4)), batch_size=4)
     tiny_trainer(max_epochs=1, log_every_n_steps=1).fit(model.train(), smaller, smaller)
     assert model.input["shape"] == [3, 24, 24]
+
+
+def test_pictures_with_a_low_score_get_no_name(trained):
+    model, data = trained
+    images, _ = pictures(data, 8)
+    with torch.no_grad():
+        scores = model(data.prepare_batch(images)).amax(1)
+    classifier = load("m.ckpt")
+    plain = classifier.predict(images)
+    assert [p.score for p in plain] == pytest.approx(scores.tolist(), abs=1e-5)
+    line = float(scores.sort().values[3])
+    found = classifier.predict(images, reject_below=line - 1e-4, prior="uniform")
+    assert [p.name is None for p in found] == (scores < line - 1e-4).tolist()
+    assert all(p.error is None and p.probability and p.top for p in found)
+    assert [p.name is None for p in classifier.predict(images)] == [False] * 8
+
+
+def test_a_threshold_is_found_on_pictures_of_known_classes(trained):
+    _, data = trained
+    images, _ = pictures(data, 8)
+    classifier = load("m.ckpt")
+    scores = torch.tensor([p.score for p in classifier.predict(images)])
+    found = classifier.find_threshold(images, torch.zeros(3, 3, 32, 32, dtype=torch.uint8), keep=0.75)
+    assert found.threshold == pytest.approx(float(scores.sort().values[2]))
+    assert found.kept == 0.75
+    assert found.rejected in (0.0, 1.0)
+    kept = classifier.predict(images, reject_below=found.threshold)
+    assert sum(p.name is not None for p in kept) == 6
+    assert classifier.find_threshold(images).auroc is None
+    Path("broken.png").write_bytes(b"no image")
+    with pytest.raises(LongTailError, match=r"broken.png.*leave the picture out"):
+        classifier.find_threshold("broken.png")
+    with pytest.raises(LongTailError, match="keep"):
+        classifier.find_threshold(images, keep=95)
+    with pytest.raises(LongTailError, match="reject_below"):
+        classifier.predict(images, reject_below=float("nan"))

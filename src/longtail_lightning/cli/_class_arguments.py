@@ -24,11 +24,12 @@ def add_class(commands: Any) -> None:
         "  remove     take classes out              ltl class remove --ckpt_path FILE --name axolotl\n"
         "  list       name them                     ltl class list --ckpt_path FILE\n"
         "  explain    who gave a class knowledge    ltl class explain --ckpt_path FILE --name axolotl\n"
+        "  threshold  tell pictures of no class     ltl class threshold --ckpt_path FILE --known photos\n"
         "  prepare    let a model take new classes  ltl class prepare --ckpt_path FILE\n\n"
         "`ltl class COMMAND --help` tells more."
     )
     below = group.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
-    for add in (_add_add, _add_remove, _add_look, _add_prepare):
+    for add in (_add_add, _add_remove, _add_look, _add_threshold, _add_prepare):
         add(below)
 
 
@@ -79,6 +80,27 @@ def _add_look(below: Any) -> None:
     made.add_argument("--top", metavar="N", type=at_least_one, default=10, help="how many classes (default: 10)")
     made.add_argument("--k", metavar="N", type=whole_number, help="which head of an ensemble (default: the smallest k)")
     made.add_argument("--plot", metavar="FILE", help="also draw them, as PNG")
+
+
+def _add_threshold(below: Any) -> None:
+    made = add_command(
+        below,
+        "threshold",
+        "classes.threshold",
+        "--ckpt_path FILE --known PATH [PATH ...] [--unknown PATH [PATH ...]] [--keep SHARE] [--plot FILE]",
+        "Tells below which score, the largest logit, a picture is of none of the model's classes, so that most\n"
+        "pictures of its classes stay: a value for `ltl predict --images PATH --reject_below SCORE`.",
+    )
+    _add_model(made)
+    made.add_argument(
+        "--known", metavar="PATH", nargs="+", action="extend", required=True,
+        help="pictures of the model's classes that it was not trained on, or folders of them",
+    )  # fmt: skip
+    made.add_argument(
+        "--unknown", metavar="PATH", nargs="+", action="extend", help="pictures of others: tells how many are rejected"
+    )
+    made.add_argument("--keep", metavar="SHARE", type=number, default=0.95, help="of the known ones (default: 0.95)")
+    made.add_argument("--plot", metavar="FILE", help="also draw the curve of both shares, as PNG; needs --unknown")
 
 
 def _add_prepare(below: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +64,31 @@ def explain(asked: Namespace) -> int:
         from longtail_lightning.report.plots import plot_shares
 
         print(f"\nplot  {save_figure(Path(asked.plot), plot_shares(found, f'What {asked.name} was given'))}")
+    return 0
+
+
+def threshold(asked: Namespace) -> int:
+    """Print, and draw if asked, below which score a picture is of no known class."""
+    if not 0 < asked.keep <= 1:
+        raise LongTailError(f"--keep {asked.keep:g} must be a share above 0, up to 1.")
+    if asked.plot is not None and asked.unknown is None:
+        raise LongTailError("--plot draws how many pictures of each kind are kept: give some of others with --unknown.")
+    for flag in ("known", "unknown"):
+        for path in getattr(asked, flag) or ():
+            if not Path(path).expanduser().exists():
+                raise LongTailError(f"--{flag} {path}: there is no such file or folder.")
+    classifier = _load(asked)
+    found = classifier.find_threshold(asked.known, asked.unknown, keep=asked.keep, progress=sys.stderr.isatty())
+    line = math.floor(1e4 * found.threshold) / 1e4  # never above what keeps the share
+    print(f"threshold   {line}\nkept        {100 * found.kept:.1f} % of the known pictures")
+    if found.rejected is not None:
+        print(f"rejected    {100 * found.rejected:.1f} % of the others\nAUROC       {found.auroc:.4f}")
+    if asked.plot is not None:
+        from longtail_lightning.report.comparison import save_figure
+        from longtail_lightning.report.rejection import plot_rejection
+
+        print(f"plot        {save_figure(Path(asked.plot), plot_rejection(found))}")
+    print(f"\npredict     ltl predict --ckpt_path {asked.ckpt_path} --images PICTURES --reject_below {line}")
     return 0
 
 

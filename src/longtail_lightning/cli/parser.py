@@ -23,7 +23,7 @@ from longtail_lightning.cli._class_arguments import add_class
 
 TOPICS = (*(room for room in ROOMS if room not in ("backbones", "report")), "backbones", "recipes")
 COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau", "class", "verify")
-_GROUPS = {"data": ("check", "prepare"), "class": ("add", "remove", "list", "explain", "prepare")}
+_GROUPS = {"data": ("check", "prepare"), "class": ("add", "remove", "list", "explain", "threshold", "prepare")}
 _READERS = "processes that read (default: one per core)"
 # Without a word more, these show their help.
 _ASKING = (
@@ -218,6 +218,12 @@ def _add_pictures(commands: Any) -> None:
         help="classes of each (default: 5)",
     )
     made.add_argument("--prior", type=one_of("uniform"), help="uniform: classes are as frequent as each other here")
+    made.add_argument(
+        "--reject_below",
+        metavar="SCORE",
+        type=number,
+        help="pictures with a lower score get no class; `ltl class threshold` tells a good value",
+    )
     made.add_argument(
         "--batch_size", metavar="N", type=at_least_one, default=64, help="pictures at a time (default: 64)"
     )

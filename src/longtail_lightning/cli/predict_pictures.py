@@ -28,11 +28,12 @@ def predict(asked: Namespace) -> int:
         asked.images,
         top_k=asked.top_k,
         prior=asked.prior,
+        reject_below=asked.reject_below,
         batch_size=asked.batch_size,
         progress=sys.stderr.isatty(),
     )
     places = range(1, min(asked.top_k, len(classifier.class_names)) + 1)
-    header = ["item", "predicted", "probability"]
+    header = ["item", "predicted", "probability", "score"]
     header += [f"{column}_{place}" for place in places for column in ("top", "probability")]
     broken = []
 
@@ -43,7 +44,7 @@ def predict(asked: Namespace) -> int:
                 yield [told.file, *("" for _ in header[1:]), told.error]
                 continue
             top = [value for name, probability in told.top for value in (name, round(probability, 6))]
-            yield [told.file, told.name, round(told.probability, 6), *top, ""]
+            yield [told.file, told.name, round(told.probability, 6), told.score, *top, ""]
 
     def write(file: IO[bytes]) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")

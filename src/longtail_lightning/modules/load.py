@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._number_range import require_number
 from longtail_lightning._progress import progress_bar
 from longtail_lightning.datasets.image_transforms import ImageTransforms
 from longtail_lightning.datasets.pictures import Picture, Preparation, find_pictures, read_pictures
@@ -21,6 +22,7 @@ from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.modules._checkpoint import build_module, write_changed
 from longtail_lightning.modules._described_module import DescribedModule
 from longtail_lightning.modules._edit_classes import add_classes, remove_classes, transferring_head
+from longtail_lightning.report.rejection import Rejection, draw_line
 
 Prior = str | Sequence[float] | Mapping[str, float] | None
 
@@ -30,11 +32,12 @@ class Prediction:
     """What a classifier says about one picture.
 
     Args:
-        name: the most probable class; None when there is an error.
-        probability: its probability.
+        name: the most probable class; None when there is an error, or when its score is below `reject_below`.
+        probability: that of the most probable class.
         top: the most probable classes with their probabilities, best first.
         file: the picture's file; None for one from memory.
         error: why there is no class: the picture could not be read, or the model's output for it is not finite.
+        score: the largest logit, before any `prior`: low for pictures of no known class.
 
     Examples:
         >>> Prediction("cat", 0.9, [("cat", 0.9), ("dog", 0.1)], file="tom.jpg").name
@@ -46,6 +49,7 @@ class Prediction:
     top: list[tuple[str, float]] = field(default_factory=list)
     file: str | None = None
     error: str | None = None
+    score: float | None = None
 
 
 class Classifier:
@@ -76,7 +80,14 @@ class Classifier:
         return self.module.class_names or [str(c) for c in range(len(self.module.class_counts))]
 
     def predict(
-        self, inputs: Any, *, top_k: int = 5, prior: Prior = None, batch_size: int = 64, progress: bool = False
+        self,
+        inputs: Any,
+        *,
+        top_k: int = 5,
+        prior: Prior = None,
+        reject_below: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
     ) -> list[Prediction]:
         """Classify pictures.
 
@@ -86,17 +97,30 @@ class Classifier:
             prior: how frequent the classes are among the pictures, where that differs from the training set: a
                 number per class, or by name, or `"uniform"`. It moves the logits of a model that was trained with
                 cross-entropy; one that is balanced already is moved too far by it.
+            reject_below: a picture with a lower score is of no known class: it gets no name. `find_threshold` tells
+                a good value.
             batch_size: pictures at a time.
             progress: show a progress bar.
         """
-        return list(self.stream(inputs, top_k=top_k, prior=prior, batch_size=batch_size, progress=progress))
+        options: dict[str, Any] = {"top_k": top_k, "prior": prior, "reject_below": reject_below}
+        return list(self.stream(inputs, **options, batch_size=batch_size, progress=progress))
 
     def stream(
-        self, inputs: Any, *, top_k: int = 5, prior: Prior = None, batch_size: int = 64, progress: bool = False
+        self,
+        inputs: Any,
+        *,
+        top_k: int = 5,
+        prior: Prior = None,
+        reject_below: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
     ) -> Iterator[Prediction]:
         """The same one by one, for more pictures than the memory should hold predictions of; see `predict`."""
         if min(top_k, batch_size) < 1:
             raise LongTailError(f"top_k={top_k} and batch_size={batch_size} must be at least 1.")
+        if reject_below is not None:
+            require_number("predict", "reject_below", reject_below)
+        line = -math.inf if reject_below is None else float(reject_below)
         pictures = find_pictures(inputs)
         offset = self._offset(prior)
         if self._prepare is None:
@@ -108,7 +132,7 @@ class Classifier:
         with progress_bar("Predicting", len(pictures), shown=progress) as tell:
             done = 0
             while batch := list(islice(read, batch_size)):
-                yield from self._predict(batch, top_k, offset)
+                yield from self._predict(batch, top_k, offset, line)
                 tell(done := done + len(batch), len(pictures))
 
     # -- classes ---------------------------------------------------------------------------------
@@ -146,6 +170,30 @@ class Classifier:
         found = transferring_head(self.module, k).donors_of(names.index(name), top)
         return [(names[donor], share) for donor, share in found]
 
+    def find_threshold(
+        self, known: Any, unknown: Any = None, *, keep: float = 0.95, batch_size: int = 64, progress: bool = False
+    ) -> Rejection:
+        """Where to draw the line between pictures of known classes and others: a value for `reject_below`.
+
+        It holds for the model as it is: look again after classes were added.
+
+        Args:
+            known: pictures of the model's classes that it was not trained on; see `predict` for their forms.
+            unknown: pictures of other classes, to see how many are rejected; the line does not depend on them.
+            keep: share of the known pictures that stay.
+            batch_size: pictures at a time.
+            progress: show a progress bar.
+        """
+        require_number("find_threshold", "keep", keep, 0, 1, above=True)
+
+        def scores(inputs: Any) -> Tensor:
+            told = self.predict(inputs, batch_size=batch_size, progress=progress)
+            if broken := [prediction.error for prediction in told if prediction.error is not None]:
+                raise LongTailError(f"{broken[0]}: leave the picture out.")
+            return torch.tensor([prediction.score for prediction in told])
+
+        return draw_line(scores(known), None if unknown is None else scores(unknown), keep=keep)
+
     def save(self, path: str | Path) -> Path:
         """Write the model as it is now: a checkpoint like that of a training, without the state of its optimizer.
 
@@ -157,25 +205,26 @@ class Classifier:
         return write_changed(self.module, self._path, path)
 
     @torch.inference_mode()
-    def _predict(self, pictures: Sequence[Picture], top_k: int, offset: Tensor) -> Iterator[Prediction]:
+    def _predict(self, pictures: Sequence[Picture], top_k: int, offset: Tensor, line: float) -> Iterator[Prediction]:
         good = [picture.image for picture in pictures if picture.image is not None]
         found: Iterator[Prediction] = iter(())
         if good:
             logits = self.module.predict_step([torch.stack(good).to(self.module.device)], 0)["logits"]
             top = (logits + offset.to(logits)).softmax(1).topk(min(top_k, logits.shape[1]), dim=1)
-            found = map(self._named, top.values.tolist(), top.indices.tolist())
+            found = map(self._named, top.values.tolist(), top.indices.tolist(), logits.amax(1).tolist())
         for picture in pictures:
             if picture.image is None:
                 yield Prediction(None, None, file=picture.file, error=picture.error)
             elif math.isfinite((told := next(found)).top[0][1]):
-                yield Prediction(told.name, told.probability, told.top, file=picture.file)
+                name = told.name if told.score is None or told.score >= line else None
+                yield replace(told, name=name, file=picture.file)
             else:
                 where = "" if picture.file is None else f"{picture.file}: "
                 yield Prediction(None, None, file=picture.file, error=f"{where}the model's output is not finite")
 
-    def _named(self, probabilities: Sequence[float], classes: Sequence[int]) -> Prediction:
+    def _named(self, probabilities: Sequence[float], classes: Sequence[int], score: float) -> Prediction:
         top = [(self.class_names[c], probability) for c, probability in zip(classes, probabilities)]
-        return Prediction(*top[0], top)
+        return Prediction(*top[0], top, score=score)
 
     def _offset(self, prior: Prior) -> Tensor:
         """What is added to the logits, so that the classes are as frequent as `prior` says."""
