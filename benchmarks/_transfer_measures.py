@@ -13,7 +13,7 @@ from longtail_lightning.features._evaluate import class_accuracy
 from longtail_lightning.heads import EnsembleHead, KnowledgeTransferHead, PrototypeHead
 from longtail_lightning.methods import FeCAM, KnowledgeTransfer, Prototypes
 from longtail_lightning.report.attention import mismatches, share_of_kin, sharpness
-from longtail_lightning.report.rejection import draw_line
+from longtail_lightning.report.rejection import find_threshold
 
 ATTENTIONS = ("p->w", "w->p", "w->w", "p->p")
 SHOTS = (1, 3, 5, None)
@@ -95,7 +95,7 @@ def beyond(banks: dict[str, FeatureBank], head: Any, counts: ClassCounts) -> dic
     if banks["train"].num_features <= 256:  # a matrix for each class
         methods["FeCAM, as published"] = FeCAM(pooled=0.0)
         methods["FeCAM, pooled 10"] = FeCAM()
-        methods["FeCAM, one covariance"] = FeCAM(pooled=float("inf"))
+        methods["FeCAM, one covariance"] = FeCAM(pooled=1e9)
     found = {}
     for name, method in methods.items():
         made = method(head, banks["train"], banks["val"])
@@ -134,9 +134,9 @@ def rejection(banks: dict[str, FeatureBank], head: Any, counts: ClassCounts) -> 
                 values = (logits if score == "logit" else logits.softmax(1)).amax(1).double()
                 new = unseen[banks[split].require_labels("this benchmark")]
                 known[split], others[split] = values[~new], values[new]
-            line = draw_line(known["val"]).threshold
+            line = find_threshold(known["val"]).threshold
             found[f"{name}, {score}"] = {
-                "AUROC": round(float(draw_line(known["test"], others["test"]).auroc or 0), 4),
+                "AUROC": round(float(find_threshold(known["test"], others["test"]).auroc or 0), 4),
                 "known ones kept": round(100 * float((known["test"] >= line).double().mean()), 2),
                 "others rejected": round(100 * float((others["test"] < line).double().mean()), 2),
             }

@@ -34,5 +34,5 @@ def test_each_can_be_planted(bugs):
 def test_there_are_many_in_every_room(bugs):
     rooms = Counter(bug.file.partition("/")[0] for bug in bugs)
     assert len(bugs) >= 60
-    assert set(rooms) == {"losses", "samplers", "heads", "metrics", "features", "methods", "modules"}
-    assert min(rooms.values()) >= 8
+    named = ("losses", "samplers", "heads", "metrics", "features", "methods", "modules")
+    assert min(rooms[room] for room in named) >= 8

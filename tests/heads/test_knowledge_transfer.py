@@ -105,6 +105,22 @@ def test_donors_have_more_than_k_images_and_were_learned():
     assert {donor for donor, _ in head.donors_of(7)} == {0, 1, 2, 3}, "an added class was never learned"
 
 
+@pytest.mark.parametrize("per_class", [1, 2])
+def test_donors_are_told_with_the_shares_of_the_attention(per_class):
+    head = fitted(k=20, tau=2.0, prototypes_per_class=per_class)
+    w = [row / paper.norm(row) for row in weight()]
+    asks = [head.classes.prototypes[3]] if per_class == 1 else head.classes.centers[6:8]
+    for top in (2, 10):
+        expected = {}
+        for asking in asks:
+            given = [(2.0 * (asking / paper.norm(asking) * w[j]).sum()).exp() for j in range(4)]
+            for j in range(4):
+                expected[j] = expected.get(j, 0.0) + float(given[j] / sum(given)) / per_class
+        found = head.donors_of(3, top=top)
+        assert [donor for donor, _ in found] == sorted(expected, key=expected.get, reverse=True)[:top]
+        assert [share for _, share in found] == pytest.approx([expected[donor] for donor, _ in found], rel=1e-6)
+
+
 def test_added_classes_put_all_classes_into_the_continual_form():
     head, continual = fitted(), fitted(parts=("transfer", "prototype"))
     learned = head(queries()).detach()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 def transformed(feature: Tensor, exponent: float) -> Tensor:
     """Tukey's ladder of powers, then norm 1."""
-    power = torch.stack([value**exponent if exponent != 1 else value for value in feature])
+    power = torch.stack([value**exponent if value > 0 else -((-value) ** exponent) for value in feature])
     return power / (power * power).sum() ** 0.5
 
 
@@ -49,11 +49,8 @@ def correlation(covariance: Tensor) -> Tensor:
 def logit(x: Tensor, samples: list[Tensor], common: Tensor, gamma1: float, gamma2: float, pooled: float) -> Tensor:
     """Minus the squared Mahalanobis distance to a class."""
     freedom = len(samples) - 1
-    if pooled == float("inf") or freedom == 0:
-        covariance = common
-    else:
-        own = scatter(samples) / freedom
-        covariance = (freedom * own + pooled * common) / (freedom + pooled)
+    own = scatter(samples) / freedom if freedom else torch.zeros_like(common)
+    covariance = (freedom * own + pooled * common) / (freedom + pooled) if freedom + pooled else common
     inverse = torch.linalg.inv(correlation(shrunk(covariance, gamma1, gamma2)))
     difference = x - mean_of(samples)
     return -(difference @ inverse @ difference)

@@ -9,7 +9,7 @@ import torch
 
 from longtail_lightning import LongTailError
 from longtail_lightning.report.comparison import save_figure
-from longtail_lightning.report.rejection import Rejection, draw_line, plot_rejection
+from longtail_lightning.report.rejection import Rejection, find_threshold, plot_rejection
 
 
 def scores(seed, number, shift=0.0):
@@ -21,7 +21,7 @@ def scores(seed, number, shift=0.0):
 @pytest.mark.parametrize(("known", "unknown"), [(40, 30), (7, 1), (1, 5)])
 def test_counted(known, unknown, keep):
     a, b = scores(1, known, 0.7), scores(2, unknown)
-    found = draw_line(a, b, keep=keep)
+    found = find_threshold(a, b, keep=keep)
     kept = [sum(x >= line for x in a.tolist()) / known for line in a.tolist()]
     assert found.threshold == max(line for line, share in zip(a.tolist(), kept) if share >= keep)
     assert found.kept == pytest.approx(sum(x >= found.threshold for x in a.tolist()) / known)
@@ -38,29 +38,29 @@ def test_counted(known, unknown, keep):
 
 
 def test_large_logits_are_told_apart():
-    assert draw_line(torch.tensor([1000.0, 1001.0]), torch.tensor([999.0, 999.5])).auroc == 1.0
+    assert find_threshold(torch.tensor([1000.0, 1001.0]), torch.tensor([999.0, 999.5])).auroc == 1.0
 
 
 def test_the_line_does_not_depend_on_the_others():
     a = scores(1, 30)
-    alone = draw_line(a)
-    assert alone == Rejection(draw_line(a, scores(2, 9)).threshold, alone.kept)
+    alone = find_threshold(a)
+    assert alone == Rejection(find_threshold(a, scores(2, 9)).threshold, alone.kept)
 
 
 def test_drawn(tmp_path):
-    figure = plot_rejection(draw_line(scores(1, 30, 1.0), scores(2, 30)))
+    figure = plot_rejection(find_threshold(scores(1, 30, 1.0), scores(2, 30)))
     assert save_figure(tmp_path / "x.png", figure).stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: draw_line(torch.tensor([])), "scores of known pictures, got none"),
-        (lambda: draw_line(torch.tensor([1.0, torch.nan])), "of known pictures, got NaN"),
-        (lambda: draw_line(torch.ones(2), torch.tensor([])), "of other pictures, got none"),
-        (lambda: draw_line(torch.ones(2), keep=0.0), "keep above 0 and up to 1"),
-        (lambda: draw_line(torch.ones(2), keep=95), "keep"),
-        (lambda: plot_rejection(draw_line(torch.ones(2))), "no curve to draw"),
+        (lambda: find_threshold(torch.tensor([])), "scores of known pictures, got none"),
+        (lambda: find_threshold(torch.tensor([1.0, torch.nan])), "of known pictures, got NaN"),
+        (lambda: find_threshold(torch.ones(2), torch.tensor([])), "of other pictures, got none"),
+        (lambda: find_threshold(torch.ones(2), keep=0.0), "keep above 0 and up to 1"),
+        (lambda: find_threshold(torch.ones(2), keep=95), "keep"),
+        (lambda: plot_rejection(find_threshold(torch.ones(2))), "no curve to draw"),
     ],
 )
 def test_bad_input(act, message):

@@ -43,12 +43,12 @@ class FeCAMHead(Head):
     Args:
         num_features: width of the features.
         num_classes: number of classes; `add_classes` and `remove_classes` change it.
-        tukey: exponent \(\lambda\), which makes features after a ReLU look more like a normal distribution; 1 leaves
-            them as they are, and only then they may be negative.
+        tukey: exponent \(\lambda\), which makes features after a ReLU look more like a normal distribution; negative
+            ones keep their sign. 1 leaves features as they are.
         gamma1: \(\gamma_1\), how much of the mean variance is added to each variance.
         gamma2: \(\gamma_2\), how much of the mean covariance is added to each covariance.
         pooled: the covariance of \(n\) images counts as \(n - 1\), the one that all classes share as `pooled`, and
-            \(\Sigma_c\) is their weighted mean. 0 is the paper's; `inf` its variant with a common covariance.
+            \(\Sigma_c\) is their weighted mean. 0 is the paper's; 1e9 is its variant with a common covariance.
         scale: factor \(s\) of the logits: changes confidence, not answers.
 
     Examples:
@@ -62,7 +62,8 @@ class FeCAMHead(Head):
     **Paper.** Goswami et al., FeCAM, NeurIPS 2023. Parisot et al. (2022) leave distributions in the place of prototypes
     to future work.
 
-    **Differences from the paper.** `pooled`: on a long tail most classes have too few images for a covariance.
+    **Differences from the paper.** `pooled`: on a long tail most classes have too few images for a covariance. The
+    paper's features are never negative.
 
     **Differences from the authors' code.** None in the steps, which are those of their script for a pretrained encoder,
     with Tukey's transformation before the normalization. They invert with a pseudo-inverse; here a matrix that has
@@ -93,8 +94,7 @@ class FeCAMHead(Head):
         require_number(self, "tukey", tukey, 0, above=True)
         require_number(self, "gamma1", gamma1, 0)
         require_number(self, "gamma2", gamma2, 0)
-        if pooled != float("inf"):
-            require_number(self, "pooled", pooled, 0)
+        require_number(self, "pooled", pooled, 0)
         require_number(self, "scale", scale, 0, above=True)
         self.tukey = float(tukey)
         self.gamma1 = float(gamma1)
@@ -187,12 +187,9 @@ class FeCAMHead(Head):
 
     def _map(self, features: Tensor) -> Tensor:
         if self.tukey != 1.0:
-            if bool((features < 0).any()):
-                raise LongTailError(
-                    "FeCAMHead got negative features, of which there is no power: give tukey=1, which leaves them."
-                )
             # The gradient of a power is infinite at 0.
-            features = torch.where(features > 0, features.clamp(min=1e-30) ** self.tukey, 0.0)
+            power = features.abs().clamp(min=torch.finfo(features.dtype).tiny) ** self.tukey
+            features = torch.where(features == 0, 0.0, features.sign() * power)
         return F.normalize(features, dim=1)
 
     def _describe(self, features: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,7 +197,7 @@ class FeCAMHead(Head):
         if not bool(features.isfinite().all()):
             raise LongTailError("The features of a class hold NaN or infinity: look at its pictures.")
         x = self._map(features.double())
-        weight = 0.0 if self.pooled == float("inf") else (len(x) - 1) / max(1e-9, len(x) - 1 + self.pooled)
+        weight = (len(x) - 1) / max(1e-9, len(x) - 1 + self.pooled)
         own = _scatter(x) / max(1, len(x) - 1)
         covariance = weight * own + (1 - weight) * shared
         size = len(covariance)

@@ -22,7 +22,7 @@ from longtail_lightning.features._encoding import choose_device
 from longtail_lightning.modules._checkpoint import build_module, write_changed
 from longtail_lightning.modules._described_module import DescribedModule
 from longtail_lightning.modules._edit_classes import add_classes, remove_classes, transferring_head
-from longtail_lightning.report.rejection import Rejection, draw_line
+from longtail_lightning.report.rejection import Rejection, find_threshold
 
 Prior = str | Sequence[float] | Mapping[str, float] | None
 
@@ -192,7 +192,7 @@ class Classifier:
                 raise LongTailError(f"{broken[0]}: leave the picture out.")
             return torch.tensor([prediction.score for prediction in told])
 
-        return draw_line(scores(known), None if unknown is None else scores(unknown), keep=keep)
+        return find_threshold(scores(known), None if unknown is None else scores(unknown), keep=keep)
 
     def save(self, path: str | Path) -> Path:
         """Write the model as it is now: a checkpoint like that of a training, without the state of its optimizer.

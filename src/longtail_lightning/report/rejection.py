@@ -40,7 +40,7 @@ class Rejection:
     curve: tuple[tuple[float, float], ...] = ()
 
 
-def draw_line(known: Tensor, unknown: Tensor | None = None, *, keep: float = 0.95) -> Rejection:
+def find_threshold(known: Tensor, unknown: Tensor | None = None, *, keep: float = 0.95) -> Rejection:
     """The highest line that keeps a share of the pictures of known classes.
 
     Args:
@@ -49,11 +49,11 @@ def draw_line(known: Tensor, unknown: Tensor | None = None, *, keep: float = 0.9
         keep: share of the known ones that stay.
 
     Examples:
-        >>> found = draw_line(torch.arange(1.0, 11.0), torch.tensor([0.5, 1.5, 9.5]), keep=0.9)
+        >>> found = find_threshold(torch.arange(1.0, 11.0), torch.tensor([0.5, 1.5, 9.5]), keep=0.9)
         >>> found.threshold, found.kept, round(found.rejected, 2), round(found.auroc, 2)
         (2.0, 0.9, 0.67, 0.67)
     """
-    require_number("draw_line", "keep", keep, 0, 1, above=True)
+    require_number("find_threshold", "keep", keep, 0, 1, above=True)
     known = _scores(known, "known")
     line = known[len(known) - math.ceil(round(keep * len(known), 9))]
     kept = float((known >= line).double().mean())
