@@ -124,11 +124,12 @@ def head_of_two_processes():
     model = model_for(data, keep="kt")
     with torch.no_grad():
         model.head.weight.copy_(torch.randn(model.head.weight.shape))
-    from longtail_lightning import KnowledgeTransfer, extract_features
+    from longtail_lightning import FeCAM, KnowledgeTransfer, extract_features
 
     bank = extract_features(model.backbone.eval(), data, split="train", progress=False)
-    made = KnowledgeTransfer(k=(0, 4))(model.head, bank).head
-    return {name: value.tolist() for name, value in made.state_dict().items()}
+    methods = (KnowledgeTransfer(k=(0, 4)), KnowledgeTransfer(k=4, prototypes_per_class=2), FeCAM())
+    made = [method(model.head, bank).head for method in methods]
+    return [{name: value.tolist() for name, value in head.state_dict().items()} for head in made]
 
 
 def test_two_processes_have_the_prototypes_of_one():
