@@ -136,7 +136,7 @@ def rejection(banks: dict[str, FeatureBank], head: Any, counts: ClassCounts) -> 
                 known[split], others[split] = values[~new], values[new]
             line = find_threshold(known["val"]).threshold
             found[f"{name}, {score}"] = {
-                "AUROC": round(float(find_threshold(known["test"], others["test"]).auroc or 0), 4),
+                "AUROC": round(100 * float(find_threshold(known["test"], others["test"]).auroc or 0), 2),
                 "known ones kept": round(100 * float((known["test"] >= line).double().mean()), 2),
                 "others rejected": round(100 * float((others["test"] < line).double().mean()), 2),
             }
