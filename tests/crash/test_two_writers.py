@@ -15,7 +15,7 @@ from tests.crash.kill import DONE, FAULT, TOLD
 from tests.crash.writers import WRITERS
 from tests.features.data import encoder, images
 
-BOTH = {writer.name: writer for writer in WRITERS if writer.name in ("bank", "shards", "checkpoint", "text")}
+BOTH = {writer.name: writer for writer in WRITERS if writer.name in ("bank", "shards", "checkpoint", "text", "memory")}
 
 
 def start(write, delay):

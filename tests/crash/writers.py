@@ -17,6 +17,7 @@ from longtail_lightning import (
     IdentityBackbone,
     PredictionWriter,
     PrototypeHead,
+    RetrievalMemory,
     SyntheticLongTail,
     extract_features,
     load,
@@ -121,6 +122,27 @@ def changed_classes(folder: Path) -> list[str]:
     return load(folder / "x.ckpt", verify=True).class_names
 
 
+def memory(folder: Path, version: int) -> None:
+    RetrievalMemory.build(bank(version), path=folder / "memory")
+
+
+def edited_memory(folder: Path, version: int) -> None:
+    if version == 0:
+        memory(folder, 0)
+        return
+    found = RetrievalMemory.load(folder / "memory")
+    if "more" not in found.sources:
+        found.add_source("more", FeatureBank.from_arrays(torch.ones(2, 4)), ["x", "y"])
+        found.remove(["b"]).relabel("c", "z")
+    found.save()
+
+
+def read_memory(folder: Path) -> Any:
+    found = RetrievalMemory.load(folder / "memory", verify=True)
+    near = found.search(torch.ones(1, found.num_features), len(found))
+    return found.sources, sorted(zip(near.sources[0], map(str, near.ids[0]), near.texts[0]))
+
+
 WRITERS = [
     Writer("text", lambda folder, version: write_text(folder / "x", f"{version}" * 9), file("x")),
     Writer("json", lambda folder, version: write_json(folder / FINISHED, {"a": version}), file(FINISHED)),
@@ -135,5 +157,7 @@ WRITERS = [
     Writer("data report", lambda folder, version: DataReport({"train": version}).save(folder / "x"), file("x")),
     Writer("comparison", comparison, file("x.json")),
     Writer("plot", figure, file("x.png")),
+    Writer("memory", memory, read_memory),
+    Writer("edited memory", edited_memory, read_memory),
     Writer("changed model", changed_model, changed_classes),
 ]
