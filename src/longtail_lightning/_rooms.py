@@ -16,6 +16,7 @@ ROOMS = (
     "datasets",
     "features",
     "methods",
+    "retrieval",
     "data",
     "curation",
     "report",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from longtail_lightning import FeatureBank, LongTailError
 from longtail_lightning.retrieval import FaissIndex, RetrievalMemory
@@ -59,7 +61,7 @@ class Model:
         return sorted(found, reverse=True)[:k]
 
 
-def assert_alike(memory, model, draw):
+def assert_alike(memory, model, draw, exact):
     assert len(memory) == len(model.items)
     assert sum(memory.sources.values()) == len(model.items)
     for key, (_, text) in draw.sample(list(model.items.items()), min(3, len(model.items))):
@@ -72,16 +74,20 @@ def assert_alike(memory, model, draw):
     exclude = [None, draw.choice(keys), draw.choice(keys)[1], "nobody"] if draw.random() < 0.6 else None
     found = memory.search(queries, k, exclude)
     for row, query in enumerate(queries.double()):
-        expected = model.best(query, k, exclude[row] if exclude else None)
+        expected = model.best(query, k if exact else len(model.items), exclude[row] if exclude else None)
+        if not exact:  # a graph may miss some; what it finds is there
+            by_key = {(name, item): (score, name, item, text) for score, name, item, text in expected}
+            expected = [by_key[key] for key in zip(found.sources[row], found.ids[row])]
         assert found.scores[row].tolist() == pytest.approx([score for score, *_ in expected], abs=1e-4)
         told = list(zip(found.sources[row], found.ids[row], found.texts[row]))
         assert told == [(name, item, text) for _, name, item, text in expected]
 
 
-@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("kind", INDEXES)
-def test_any_sequence_of_edits_gives_what_is_left(kind, seed, tmp_path):
-    draw = random.Random(seed)
+@given(draw=st.randoms(use_true_random=False))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_sequence_of_edits_gives_what_is_left(kind, draw, tmp_path):
+    seed = draw.randint(0, 10**6)
     like = INDEXES[kind]
     memory, model = RetrievalMemory(like), Model(like.metric)
     for step in range(25):
@@ -111,7 +117,7 @@ def test_any_sequence_of_edits_gives_what_is_left(kind, seed, tmp_path):
             memory = RetrievalMemory.load(path, mmap=draw.random() < 0.5, verify=draw.choice([None, True, False]))
         else:
             memory.compact()
-        assert_alike(memory, model, draw)
+        assert_alike(memory, model, draw, exact=kind != "hnsw")
 
 
 def test_texts_are_those_given_those_of_the_bank_or_the_names_of_classes():

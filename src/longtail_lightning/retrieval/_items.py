@@ -1,0 +1,84 @@
+"""The items of a memory: its sources, and the texts that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.retrieval._source import Source
+from longtail_lightning.retrieval.index import NOBODY
+
+
+class Items:
+    """Sources by name, in their order, and the different texts.
+
+    Args:
+        sources: name -> source.
+        texts: each once; the sources name them by their numbers.
+    """
+
+    def __init__(self, sources: dict[str, Source], texts: Sequence[str]) -> None:
+        self.sources = sources
+        self.texts = texts
+        self._new: list[str] = []
+        self._number_of: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources.values()))
+
+    def source(self, name: str) -> Source:
+        """The source of a name."""
+        if name not in self.sources:
+            raise LongTailError(f"There is no source {name!r}. {did_you_mean(str(name), self.sources)}")
+        return self.sources[name]
+
+    def only(self, item: Any) -> tuple[Source, int]:
+        """Source and row of the one item that is meant."""
+        wanted, name = _named(item)
+        sources = list(self.sources.values()) if wanted is None else [self.source(wanted)]
+        found = [(source, row) for source in sources if (row := source.row(name)) is not None]
+        if not found:
+            where = "memory" if wanted is None else f"source {wanted!r}"
+            raise LongTailError(f"There is no item {name!r} in the {where}.")
+        if len(found) > 1:
+            names = " and ".join(repr(source.name) for source, _ in found)
+            raise LongTailError(f"There is an item {name!r} in {names}: say which one, (source, id).")
+        return found[0]
+
+    def rows_of(self, items: Sequence[Any]) -> np.ndarray:
+        """`(sources, items)`: row in each source of an item, which a bare id names in all; `NOBODY` where it is not."""
+        rows = np.full((len(self.sources), len(items)), NOBODY, np.int64)
+        for place, item in enumerate(items):
+            if item is None:
+                continue
+            wanted, name = _named(item)
+            for number, source in enumerate(self.sources.values()):
+                if wanted in (None, source.name) and (row := source.row(name)) is not None:
+                    rows[number, place] = row
+        return rows
+
+    def number(self, text: str) -> int:
+        """Number of a text; a new one comes to their end."""
+        if self._number_of is None:
+            self.texts = self._new = list(self.texts)
+            self._number_of = {known: number for number, known in enumerate(self.texts)}
+        if text not in self._number_of:
+            self._number_of[text] = len(self.texts)
+            self._new.append(text)
+        return self._number_of[text]
+
+    def compacted(self) -> Items:
+        """The same items, without a trace of those that were removed."""
+        sources = {name: source.compacted() for name, source in self.sources.items() if len(source)}
+        used = np.unique(np.concatenate([np.empty(0, np.int64), *(s.text_numbers for s in sources.values())]))
+        for source in sources.values():
+            source.text_numbers = np.searchsorted(used, source.text_numbers)
+        return Items(sources, [self.texts[number] for number in used.tolist()])
+
+
+def _named(item: Any) -> tuple[str | None, Any]:
+    """Source and id; no source for a bare id."""
+    return item if isinstance(item, tuple) and len(item) == 2 else (None, item)

@@ -1,0 +1,181 @@
+"""What finds the nearest vectors: one small protocol for all engines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from typing_extensions import Self
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_whole
+
+Metric = Literal["cosine", "l2"]
+NOBODY = -1
+"""In the place of an id: for a query that excludes nothing, and for a neighbor that there is not."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest vectors of each query, nearest first.
+
+    Args:
+        ids: `(queries, k)`, int64; `NOBODY` where there are fewer than k.
+        scores: `(queries, k)`, float32: the cosine, or minus the squared distance; minus infinity where there are
+            fewer.
+
+    Examples:
+        >>> from longtail_lightning import FaissIndex
+        >>> found = FaissIndex().add(np.eye(2), [3, 8]).search([[1.0, 0.2]], k=2)
+        >>> found.ids.tolist(), found.scores.round(2).tolist()
+        ([[3, 8]], [[0.9800000190734863, 0.20000000298023224]])
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+
+
+class VectorIndex(ABC):
+    """Vectors with whole numbers as ids. A child answers five questions; what it is given is checked here.
+
+    Args:
+        metric: what is near: `"cosine"`, or `"l2"`, the Euclidean distance.
+    """
+
+    def __init__(self, metric: Metric = "cosine") -> None:
+        if metric not in ("cosine", "l2"):
+            raise LongTailError(f"Unknown metric={metric!r}: choose 'cosine' or 'l2'.")
+        self.metric: Metric = metric
+
+    # -- what a child answers --------------------------------------------------------------------
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Plain values that make an empty index like this one."""
+
+    @abstractmethod
+    def put(self, vectors: np.ndarray, ids: np.ndarray) -> None:
+        """Take vectors in, which are float32, of norm 1 for cosines, and have new ids."""
+
+    @abstractmethod
+    def drop(self, ids: np.ndarray) -> None:
+        """Forget vectors, all of which are there."""
+
+    @abstractmethod
+    def nearest(self, queries: np.ndarray, k: int, exclude: np.ndarray | None) -> Found:
+        """The nearest vectors; of each query's `exclude`, an id or `NOBODY`, nothing is found."""
+
+    @abstractmethod
+    def ids(self) -> np.ndarray:
+        """The ids that are there, in no particular order."""
+
+    @abstractmethod
+    def save(self, path: str | Path) -> Any:
+        """Write the index to a file."""
+
+    @abstractmethod
+    def load(self, path: str | Path, *, mmap: bool = True) -> Self:
+        """Take over what `save` has written.
+
+        Args:
+            path: the file.
+            mmap: read it as it is needed; processes of a machine share one copy then.
+        """
+
+    # -- what users call -------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.ids())
+
+    def new(self) -> Self:
+        """An empty index with the same settings."""
+        return type(self)(**self.settings())
+
+    def add(self, vectors: Any, ids: Any) -> Self:
+        """Add vectors.
+
+        Args:
+            vectors: `(n, features)`, tensor or array.
+            ids: one whole number of at least 0 each; none of them is there already.
+        """
+        numbers, prepared = _ids(ids), self._prepared(vectors)
+        if len(numbers) != len(prepared):
+            raise LongTailError(f"There are {len(prepared)} vectors and {len(numbers)} ids.")
+        if len(numbers) and int(numbers.min()) < 0:
+            raise LongTailError(f"An id is a number of at least 0, got {int(numbers.min())}.")
+        if len(np.unique(numbers)) < len(numbers) or np.isin(numbers, self.ids()).any():
+            raise LongTailError("An id is added twice: remove the old vector first.")
+        if len(numbers):
+            self.put(prepared, numbers)
+        return self
+
+    def remove(self, ids: Any) -> Self:
+        """Remove vectors.
+
+        Args:
+            ids: theirs; all must be there.
+        """
+        numbers = np.unique(_ids(ids))
+        if (absent := numbers[~np.isin(numbers, self.ids())]).size:
+            raise LongTailError(f"There is no vector with the id {int(absent[0])}.")
+        if len(numbers):
+            self.drop(numbers)
+        return self
+
+    def search(self, queries: Any, k: int, exclude: Any = None) -> Found:
+        """The k nearest vectors of each query.
+
+        Args:
+            queries: `(queries, features)`.
+            k: how many.
+            exclude: an id for each query that it must not find, such as its own; -1 for none.
+        """
+        require_whole("search", "k", k, 1)
+        prepared = self._prepared(queries)
+        excluded = None if exclude is None else _ids(exclude)
+        if excluded is not None and len(excluded) != len(prepared):
+            raise LongTailError(f"exclude has {len(excluded)} ids for {len(prepared)} queries.")
+        if not len(prepared):
+            return Found(np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+        return self.nearest(prepared, k, excluded)
+
+    def _prepared(self, vectors: Any) -> np.ndarray:
+        if hasattr(vectors, "detach"):
+            vectors = vectors.detach().float().cpu().numpy()
+        made = np.ascontiguousarray(vectors, np.float32)
+        if made.ndim != 2:
+            raise LongTailError(f"Vectors are (n, features), got an array of shape {made.shape}.")
+        if not np.isfinite(made).all():
+            raise LongTailError("The vectors hold NaN or infinity, of which nothing is near.")
+        if self.metric == "l2":
+            return made
+        norms: np.ndarray = np.linalg.norm(made, axis=1, keepdims=True)
+        directions: np.ndarray = made / np.maximum(norms, 1e-12)
+        return directions
+
+
+def without_excluded(found: Found, k: int, exclude: np.ndarray) -> Found:
+    """Drop what a query must not find from more than k neighbors.
+
+    Args:
+        found: at least `k + 1` neighbors of each query.
+        k: how many stay.
+        exclude: an id per query.
+    """
+    unwanted = (found.ids == exclude[:, None]) & (exclude[:, None] != NOBODY)
+    order = np.argsort(unwanted, axis=1, kind="stable")[:, :k]  # the unwanted ones go to the end
+    ids, scores = (np.take_along_axis(values, order, 1) for values in (found.ids, found.scores))
+    left = np.take_along_axis(unwanted, order, 1)  # nothing else was there
+    return Found(np.where(left, NOBODY, ids), np.where(left, -np.inf, scores).astype(np.float32))
+
+
+def _ids(ids: Any) -> np.ndarray:
+    found = np.asarray(ids.cpu() if hasattr(ids, "cpu") else ids)
+    if found.size == 0:
+        return np.empty(0, np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise LongTailError(f"ids are one whole number each, got an array of {found.dtype}, {found.shape}.")
+    return found.astype(np.int64)

@@ -1,0 +1,292 @@
+"""The external memory: named sources of items with texts, found by their features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_whole
+from longtail_lightning.features import FeatureBank
+from longtail_lightning.features._fingerprint import require_equal
+from longtail_lightning.retrieval._items import Items
+from longtail_lightning.retrieval._memory_files import open_memory, write_memory
+from longtail_lightning.retrieval._memory_manifest import verify_memory
+from longtail_lightning.retrieval._source import Source, require_distinct_ids, texts_of
+from longtail_lightning.retrieval.faiss_index import FaissIndex
+from longtail_lightning.retrieval.index import NOBODY, Metric, VectorIndex
+from longtail_lightning.retrieval.neighbors import Neighbors
+
+_NAMED = ("exact", "hnsw", "ivf")
+
+
+class RetrievalMemory:
+    """Items with features and texts, which can be added, removed and renamed while a model uses them.
+
+    A source is a bank with one text for each item. Sources come and go as a whole; single items are removed or get
+    another text by their ids, which are those of the bank. Features never change, and nothing is trained.
+
+    `build` and `load` make one. Changes are in memory until `save`.
+
+    Args:
+        index: an empty index; that of each source gets its settings.
+
+    Examples:
+        >>> bank = FeatureBank.from_arrays(torch.eye(3), [0, 1, 1], ["a", "b", "c"], class_names=["cat", "dog"])
+        >>> memory = RetrievalMemory.build(bank)
+        >>> memory.relabel("c", "wolf")
+        >>> memory.search(torch.tensor([[0.0, 0.3, 0.9]]), k=2).texts
+        [['wolf', 'dog']]
+        >>> memory.search(torch.tensor([[0.0, 0.3, 0.9]]), k=2, exclude=["c"]).ids
+        [['b', 'a']]
+
+    **Paper.** Long et al., Retrieval Augmented Classification for Long-Tail Visual Recognition, CVPR 2022, section 3.4.
+    """
+
+    def __init__(self, index: VectorIndex) -> None:
+        self._like = index
+        self._items = Items({}, [])
+        self.fingerprint: dict[str, Any] = {}
+        """What made the features: that of the first source's encoder."""
+        self.path: Path | None = None
+        """Folder that the memory was loaded from, or last saved to."""
+        self._edits: str | None = None
+
+    @classmethod
+    def build(
+        cls,
+        bank: FeatureBank,
+        texts: Sequence[str] | None = None,
+        *,
+        path: str | Path | None = None,
+        name: str = "train",
+        index: str | VectorIndex = "exact",
+        metric: Metric = "cosine",
+    ) -> RetrievalMemory:
+        """A memory with one source.
+
+        Args:
+            bank: features and ids of the items.
+            texts: one for each; by default those of the bank, or the names of the items' classes.
+            path: folder to write it to.
+            name: of the source.
+            index: `"exact"`, `"hnsw"`, `"ivf"`, or an empty index, whose settings all sources get.
+            metric: what is near, for an index given by name: `"cosine"` or `"l2"`.
+        """
+        if isinstance(index, str):
+            if index not in _NAMED:
+                raise LongTailError(f"Unknown index={index!r}: choose {', '.join(map(repr, _NAMED))}, or give one.")
+            index = FaissIndex(index, metric=metric)  # type: ignore[arg-type]
+        memory = cls(index).add_source(name, bank, texts)
+        if path is not None:
+            memory.save(path)
+        return memory
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """Name of each source, and how many items of it are there."""
+        return {name: len(source) for name, source in self._items.sources.items()}
+
+    @property
+    def metric(self) -> Metric:
+        """What is near."""
+        return self._like.metric
+
+    @property
+    def num_features(self) -> int:
+        """Width of the features."""
+        return next(iter(self._items.sources.values())).bank.num_features if self._items.sources else 0
+
+    @property
+    def different_texts(self) -> Sequence[str]:
+        """The texts, each once; `Neighbors.text_numbers` counts in it."""
+        return self._items.texts
+
+    def text(self, item: Any) -> str:
+        """The text of an item.
+
+        Args:
+            item: its id, or (source, id).
+        """
+        source, row = self._items.only(item)
+        return self._items.texts[int(source.text_numbers[row])]
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}: {number}" for name, number in self.sources.items())
+        return f"RetrievalMemory({told or 'no source'}; {self.num_features} features, {self.metric})"
+
+    # -- edits -----------------------------------------------------------------------------------
+
+    def add_source(self, name: str, bank: FeatureBank, texts: Sequence[str] | None = None) -> RetrievalMemory:
+        """Add a bank of items; those of before are not touched.
+
+        Args:
+            name: of the source.
+            bank: features and ids; of the encoder that made those before.
+            texts: one for each item; by default those of the bank, or the names of the items' classes.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise LongTailError(f"The name of a source is a text, got {name!r}.")
+        if name in self._items.sources:
+            raise LongTailError(f"There is a source {name!r} already: give another name, or remove that one first.")
+        if len(bank) == 0:
+            raise LongTailError(f"The bank of {name!r} is empty: there is nothing to add.")
+        if self._items.sources and bank.num_features != self.num_features:
+            raise LongTailError(
+                f"The features of {name!r} are {bank.num_features} wide, those of the memory {self.num_features}: "
+                "extract them with the memory's encoder."
+            )
+        encoder, made = self.fingerprint.get("encoder"), bank.fingerprint.get("encoder")
+        if encoder and made:
+            require_equal(
+                {"encoder": encoder}, bank.fingerprint, f"The bank of {name!r}", "extract it with the memory's"
+            )
+        require_distinct_ids(bank, name)
+        given = texts_of(bank, texts, name)
+        numbers = np.fromiter(map(self._items.number, given), np.int64, len(bank))
+        self._items.sources[name] = Source.of(name, bank, numbers, self._like)
+        if made and not encoder:
+            self.fingerprint = {"encoder": made}
+        return self
+
+    def remove_source(self, name: str) -> RetrievalMemory:
+        """Take a source out.
+
+        Args:
+            name: of the source.
+        """
+        del self._items.sources[self._items.source(name).name]
+        return self
+
+    def remove(self, ids: Iterable[Any]) -> RetrievalMemory:
+        """Remove items.
+
+        Args:
+            ids: theirs; (source, id) where several sources have an item of the id.
+        """
+        found: dict[str, list[int]] = {}
+        for item in _listed(ids):
+            source, row = self._items.only(item)
+            found.setdefault(source.name, []).append(row)
+        for name, rows in found.items():
+            self._items.sources[name].remove(sorted(set(rows)))
+        return self
+
+    def relabel(self, item: Any, text: str) -> None:
+        """Give an item another text.
+
+        Args:
+            item: its id, or (source, id).
+            text: the new one.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise LongTailError(f"The text of an item is not empty, got {text!r}.")
+        source, row = self._items.only(item)
+        source.relabel(row, self._items.number(text))
+
+    def compact(self) -> RetrievalMemory:
+        """Forget what was removed: features, index and texts of it; the memory finds the same as before."""
+        self._items = self._items.compacted()
+        return self
+
+    # -- search ----------------------------------------------------------------------------------
+
+    def search(self, queries: Any, k: int, exclude: Sequence[Any] | None = None) -> Neighbors:
+        """The k nearest items of each query, nearest first.
+
+        Args:
+            queries: `(queries, features)`, of the memory's encoder.
+            k: how many.
+            exclude: for each query an item that it must not find, such as itself: an id, (source, id), or None. A
+                bare id is that of every source which has it.
+        """
+        require_whole("search", "k", k, 1)
+        width = getattr(queries, "shape", (0, 0))[-1]
+        if width != self.num_features:
+            raise LongTailError(
+                f"The queries are {width} wide, the features of the memory {self.num_features}: take those of its "
+                "encoder."
+            )
+        if exclude is not None and len(exclude) != len(queries):
+            raise LongTailError(
+                f"exclude names {len(exclude)} items for {len(queries)} queries: give one or None for each."
+            )
+        sources = list(self._items.sources.values())
+        excluded = None if exclude is None else self._items.rows_of(exclude)
+        self._require_enough(k, excluded)
+        parts = []
+        for place, source in enumerate(sources):
+            own = None if excluded is None else excluded[place]
+            found = (
+                source.index.search(queries, min(k, len(source)) if own is None else k, own) if len(source) else None
+            )
+            if found is not None:
+                numbers = np.where(found.ids == NOBODY, 0, found.ids)
+                parts.append((found.scores, np.full_like(numbers, place), numbers, source.text_numbers[numbers]))
+        scores, places, rows, texts = (torch.from_numpy(np.concatenate(part, 1)) for part in zip(*parts))
+        best = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+        scores, places, rows, texts = (values.gather(1, best) for values in (scores, places, rows, texts))
+        banks = [(source.name, source.bank) for source in sources]
+        return Neighbors(scores, places, rows, texts, banks, self._items.texts)
+
+    def _require_enough(self, k: int, excluded: np.ndarray | None) -> None:
+        taken = 0 if excluded is None or not excluded.size else int((excluded != NOBODY).sum(0).max())
+        if k > (most := len(self) - taken):
+            left = f", {most} without what is excluded" if taken else ""
+            raise LongTailError(f"k={k}: the memory has {len(self)} items{left}; ask for at most {most}.")
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write the memory to a folder. Stopped anywhere, the folder is the memory that it was before, or this one.
+
+        Args:
+            path: the folder; by default the one that the memory was loaded from.
+        """
+        if path is None and self.path is None:
+            raise LongTailError("This memory was never written: say where, save(path).")
+        folder = Path(path if path is not None else self.path)  # type: ignore[arg-type]
+        known = self._edits if self.path is not None and folder.resolve() == self.path.resolve() else None
+        self._edits = write_memory(folder, self._items.sources, self._items.texts, self._like, self.fingerprint, known)
+        self.path = folder
+        return folder
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, mmap: bool = True, verify: bool | None = None, index: VectorIndex | None = None
+    ) -> RetrievalMemory:
+        """Open a memory.
+
+        Args:
+            path: its folder.
+            mmap: read features, texts and index as they are needed; all processes of a machine share one copy.
+            verify: compare every file with its checksum; by default the index alone, up to 2 GB, for a damaged one
+                finds wrong items in silence.
+            index: an index with the settings of the memory's, for one that is not of this library.
+        """
+        found = open_memory(Path(path), mmap=mmap, verify=verify, like=index)
+        memory = cls(found.like)
+        memory._items = Items(found.sources, found.texts)
+        memory.fingerprint, memory.path, memory._edits = found.fingerprint, Path(path), found.edits
+        return memory
+
+    def verify(self) -> dict[str, str]:
+        """What is wrong with each damaged file of the memory's folder; empty when all are as they were written."""
+        if self.path is None:
+            raise LongTailError("This memory was never written: there is no file to verify.")
+        return verify_memory(self.path)
+
+
+def _listed(ids: Iterable[Any]) -> list[Any]:
+    if isinstance(ids, (str, tuple)) or not isinstance(ids, Iterable):
+        raise LongTailError(f"ids are a list, of one for each item to remove; got {ids!r}: write [{ids!r}].")
+    return list(ids)
