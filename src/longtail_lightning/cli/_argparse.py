@@ -152,7 +152,9 @@ def some_of(*names: str) -> Callable[[str], list[str]]:
 
 def add_command(commands: Any, name: str, run: str, usage: str, description: str, **options: Any) -> Parser:
     """Add a small command; `run` names the module and function that it calls."""
-    full = {"data": f"data {name}", "classes": f"class {name}"}.get(run.partition(".")[0], name)
+    full = {"data": f"data {name}", "classes": f"class {name}", "memory": f"memory {name}"}.get(
+        run.partition(".")[0], name
+    )
     usage = "\n       ".join(f"ltl {full} {line}" for line in usage.splitlines())
     made: Parser = commands.add_parser(name, prog=f"ltl {full}", usage=usage, description=description, **options)
     made.set_defaults(run=run)

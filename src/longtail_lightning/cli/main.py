@@ -25,6 +25,8 @@ usage: ltl COMMAND [options]
   features   keep the features of images  ltl features --ckpt_path FILE --out bank
   tau        even out a classifier        ltl tau --ckpt_path FILE
   class      add or remove classes        ltl class add --ckpt_path FILE --name N --images photos
+  memory     items that a model looks up  ltl memory build MEMORY --ckpt_path FILE --images photos
+  knn        nearest neighbors of banks   ltl knn features/train features/test
 
   list       name what there is           ltl list losses
   show       describe one of them         ltl show LogitAdjustedLoss

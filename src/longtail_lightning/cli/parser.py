@@ -20,16 +20,22 @@ from longtail_lightning.cli._argparse import (
     whole_number,
 )
 from longtail_lightning.cli._class_arguments import add_class
+from longtail_lightning.cli._memory_arguments import MEMORY, add_memory
 
 TOPICS = (*(room for room in ROOMS if room not in ("backbones", "report")), "backbones", "recipes")
-COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau", "class", "verify")
-_GROUPS = {"data": ("check", "prepare"), "class": ("add", "remove", "list", "explain", "threshold", "prepare")}
+COMMANDS = ("list", "show", "cp", "counts", "data", "features", "tau", "class", "memory", "knn", "verify")
+_GROUPS = {
+    "data": ("check", "prepare"),
+    "class": ("add", "remove", "list", "explain", "threshold", "prepare"),
+    "memory": MEMORY,
+}
 _READERS = "processes that read (default: one per core)"
 # Without a word more, these show their help.
 _ASKING = (
     ["counts"],
     ["features"],
     ["tau"],
+    ["knn"],
     ["verify"],
     *([group] for group in _GROUPS),
     *([group, name] for group in _GROUPS for name in _GROUPS[group]),
@@ -81,6 +87,7 @@ def build_parser() -> Parser:
     _add_data_check(below)
     _add_data_prepare(below)
     add_class(commands)
+    add_memory(commands)
     return parser
 
 

@@ -44,7 +44,7 @@ def items(path: Path) -> Iterator[Path]:
 
 
 def _is_item(path: Path) -> bool:
-    return path.suffix in _TORCH if path.is_file() else _is_bank(path) or _is_shards(path)
+    return path.suffix in _TORCH if path.is_file() else _is_bank(path) or _is_shards(path) or _is_memory(path)
 
 
 def _is_bank(path: Path) -> bool:
@@ -59,13 +59,24 @@ def _is_shards(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+def _is_memory(path: Path) -> bool:
+    from longtail_lightning.retrieval._memory_manifest import MANIFEST
+
+    return (path / MANIFEST).is_file()
+
+
 def _state(path: Path) -> str:
     """What to say of a thing that is whole."""
     if path.is_dir():
         from longtail_lightning.datasets import verify_shards
         from longtail_lightning.features import verify_bank
 
-        _require_whole(path, verify_bank(path) if _is_bank(path) else verify_shards(path))
+        if _is_memory(path):
+            from longtail_lightning.retrieval._memory_manifest import verify_memory
+
+            _require_whole(path, verify_memory(path))
+        else:
+            _require_whole(path, verify_bank(path) if _is_bank(path) else verify_shards(path))
         return "is whole"
     from longtail_lightning._torch_checksum import check_checksum
     from longtail_lightning._torch_files import read_torch_file

@@ -4,8 +4,8 @@ from longtail_lightning.modules._described_module import DescribedModule as Desc
 from longtail_lightning.modules.base_classifier import BaseClassifier as BaseClassifier
 from longtail_lightning.modules.decoupled import Decoupled as Decoupled
 from longtail_lightning.modules.load import Classifier as Classifier
-from longtail_lightning.modules.load import Prediction as Prediction
 from longtail_lightning.modules.load import load as load
+from longtail_lightning.modules.prediction import Prediction as Prediction
 from longtail_lightning.modules.prototype_transfer import PrototypeTransfer as PrototypeTransfer
 from longtail_lightning.modules.schedule import WarmupCosine as WarmupCosine
 from longtail_lightning.modules.schedule import WarmupMultiStep as WarmupMultiStep

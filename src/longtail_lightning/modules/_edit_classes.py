@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning._progress import progress_bar
 from longtail_lightning.datasets.pictures import Preparation, find_pictures, read_pictures
 from longtail_lightning.heads import EnsembleHead, KnowledgeTransferHead
 from longtail_lightning.heads._base import EditableHead
@@ -98,17 +99,45 @@ def features_of(module: DescribedModule, name: str, given: Any, prepare: Prepara
     pictures = find_pictures(given)
     if not pictures:
         raise LongTailError(f"There is no picture of {name!r}: a new class needs at least one.")
+    return encode_pictures(module, pictures, prepare, of=name)
+
+
+def encode_pictures(
+    module: DescribedModule,
+    pictures: Sequence[Any],
+    prepare: Preparation | None,
+    *,
+    of: str = "",
+    progress: bool = False,
+) -> Tensor:
+    """Features of pictures, all of which must be readable.
+
+    Args:
+        module: whose backbone makes them.
+        pictures: as `find_pictures` lists them.
+        prepare: what is done to them; None when nobody knows.
+        of: the class that they are of, for messages.
+        progress: show a progress bar.
+    """
+    read, made = read_pictures(pictures, require_preparation(prepare)), []
+    with progress_bar("Encoding", len(pictures), shown=progress) as tell:
+        while batch := list(islice(read, _BATCH)):
+            if broken := [picture.error for picture in batch if picture.image is None]:
+                where = f" ({of!r})" if of else ""
+                raise LongTailError(f"{broken[0]}{where}: leave the file out, or give it again.")
+            made.append(_encode(module, torch.stack([picture.image for picture in batch if picture.image is not None])))
+            tell(sum(map(len, made)), len(pictures))
+    return torch.cat(made)
+
+
+def require_preparation(prepare: Preparation | None) -> Preparation:
+    """Refuse pictures for a model of which nobody knows how its images were prepared."""
     if prepare is None:
         raise LongTailError(
-            "The checkpoint does not say how its images were prepared: say it with load(path, transforms=...), or give "
-            "features instead of pictures."
+            "The checkpoint does not say how its images were prepared, as it was trained on loaders or transforms of "
+            "your own: say it with load(path, transforms=ResizedCropTransforms(...)), or give features."
         )
-    read, made = read_pictures(pictures, prepare), []
-    while batch := list(islice(read, _BATCH)):
-        if broken := [picture.error for picture in batch if picture.image is None]:
-            raise LongTailError(f"{broken[0]} ({name!r}): leave the file out, or give it again.")
-        made.append(_encode(module, torch.stack([picture.image for picture in batch if picture.image is not None])))
-    return torch.cat(made)
+    return prepare
 
 
 @torch.no_grad()

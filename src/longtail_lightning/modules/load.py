@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,38 +18,22 @@ from longtail_lightning._number_range import require_number
 from longtail_lightning._progress import progress_bar
 from longtail_lightning.datasets.image_transforms import ImageTransforms
 from longtail_lightning.datasets.pictures import Picture, Preparation, find_pictures, read_pictures
+from longtail_lightning.features import FeatureBank
 from longtail_lightning.features._encoding import choose_device
+from longtail_lightning.features._fingerprint import encoder_fingerprint
 from longtail_lightning.modules._checkpoint import build_module, write_changed
 from longtail_lightning.modules._described_module import DescribedModule
-from longtail_lightning.modules._edit_classes import add_classes, remove_classes, transferring_head
+from longtail_lightning.modules._edit_classes import (
+    add_classes,
+    encode_pictures,
+    remove_classes,
+    require_preparation,
+    transferring_head,
+)
+from longtail_lightning.modules.prediction import Prediction
 from longtail_lightning.report.rejection import Rejection, find_threshold
 
 Prior = str | Sequence[float] | Mapping[str, float] | None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says about one picture.
-
-    Args:
-        name: the most probable class; None when there is an error, or when its score is below `reject_below`.
-        probability: that of the most probable class.
-        top: the most probable classes with their probabilities, best first.
-        file: the picture's file; None for one from memory.
-        error: why there is no class: the picture could not be read, or the model's output for it is not finite.
-        score: the largest logit, before any `prior`: low for pictures of no known class.
-
-    Examples:
-        >>> Prediction("cat", 0.9, [("cat", 0.9), ("dog", 0.1)], file="tom.jpg").name
-        'cat'
-    """
-
-    name: str | None
-    probability: float | None
-    top: list[tuple[str, float]] = field(default_factory=list)
-    file: str | None = None
-    error: str | None = None
-    score: float | None = None
 
 
 class Classifier:
@@ -123,17 +107,30 @@ class Classifier:
         line = -math.inf if reject_below is None else float(reject_below)
         pictures = find_pictures(inputs)
         offset = self._offset(prior)
-        if self._prepare is None:
-            raise LongTailError(
-                "The checkpoint does not say how its images were prepared, as it was trained on loaders or transforms "
-                "of your own: say it with load(path, transforms=ResizedCropTransforms(...))."
-            )
-        read = read_pictures(pictures, self._prepare)
+        read = read_pictures(pictures, require_preparation(self._prepare))
         with progress_bar("Predicting", len(pictures), shown=progress) as tell:
             done = 0
             while batch := list(islice(read, batch_size)):
                 yield from self._predict(batch, top_k, offset, line)
                 tell(done := done + len(batch), len(pictures))
+
+    def features(self, inputs: Any, *, texts: Sequence[str] | None = None, progress: bool = False) -> FeatureBank:
+        """What the backbone sees in pictures, as a bank whose ids are their files.
+
+        Args:
+            inputs: pictures in any form that `predict` takes.
+            texts: one for each.
+            progress: show a progress bar.
+        """
+        pictures = find_pictures(inputs)
+        if not pictures:
+            raise LongTailError("There is no picture to encode.")
+        features = encode_pictures(self.module, pictures, self._prepare, progress=progress)
+        files = [str(picture) if isinstance(picture, (str, Path)) else None for picture in pictures]
+        ids = None if None in files else files
+        backbone: Any = self.module.backbone
+        made = {"encoder": encoder_fingerprint(backbone)}
+        return FeatureBank.from_arrays(features, ids=ids, texts=texts, fingerprint=made)
 
     # -- classes ---------------------------------------------------------------------------------
 

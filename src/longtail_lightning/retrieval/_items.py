@@ -29,6 +29,11 @@ class Items:
     def __len__(self) -> int:
         return sum(map(len, self.sources.values()))
 
+    @property
+    def num_features(self) -> int:
+        """Width of the features; 0 without a source."""
+        return next(iter(self.sources.values())).bank.num_features if self.sources else 0
+
     def source(self, name: str) -> Source:
         """The source of a name."""
         if name not in self.sources:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._number_range import require_whole
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.features._fingerprint import require_equal
 from longtail_lightning.retrieval._items import Items
 from longtail_lightning.retrieval._memory_files import open_memory, write_memory
 from longtail_lightning.retrieval._memory_manifest import verify_memory
+from longtail_lightning.retrieval._search import search_items
 from longtail_lightning.retrieval._source import Source, require_distinct_ids, texts_of
 from longtail_lightning.retrieval.faiss_index import FaissIndex
 from longtail_lightning.retrieval.index import NOBODY, Metric, VectorIndex
@@ -104,12 +104,47 @@ class RetrievalMemory:
     @property
     def num_features(self) -> int:
         """Width of the features."""
-        return next(iter(self._items.sources.values())).bank.num_features if self._items.sources else 0
+        return self._items.num_features
 
     @property
     def different_texts(self) -> Sequence[str]:
         """The texts, each once; `Neighbors.text_numbers` counts in it."""
         return self._items.texts
+
+    @property
+    def index_settings(self) -> dict[str, Any]:
+        """Those of the indexes of all sources."""
+        return self._like.settings()
+
+    def has(self, item: Any) -> bool:
+        """Whether there is an item.
+
+        Args:
+            item: its id, or (source, id).
+        """
+        return bool((self._items.rows_of([item]) != NOBODY).any())
+
+    def features(self, item: Any) -> Tensor:
+        """`(1, features)`: those of an item.
+
+        Args:
+            item: its id, or (source, id).
+        """
+        source, row = self._items.only(item)
+        return source.bank.features[row : row + 1]
+
+    def check(self, bank: FeatureBank) -> RetrievalMemory:
+        """Refuse features of another encoder than that of the memory.
+
+        Args:
+            bank: the features.
+        """
+        encoder = self.fingerprint.get("encoder")
+        if encoder and bank.fingerprint.get("encoder"):
+            named = f"The memory {self.path or ''}".rstrip()
+            wanted = {"encoder": bank.fingerprint["encoder"]}
+            require_equal(wanted, self.fingerprint, named, "give the model that has encoded its items")
+        return self
 
     def text(self, item: Any) -> str:
         """The text of an item.
@@ -209,40 +244,7 @@ class RetrievalMemory:
             exclude: for each query an item that it must not find, such as itself: an id, (source, id), or None. A
                 bare id is that of every source which has it.
         """
-        require_whole("search", "k", k, 1)
-        width = getattr(queries, "shape", (0, 0))[-1]
-        if width != self.num_features:
-            raise LongTailError(
-                f"The queries are {width} wide, the features of the memory {self.num_features}: take those of its "
-                "encoder."
-            )
-        if exclude is not None and len(exclude) != len(queries):
-            raise LongTailError(
-                f"exclude names {len(exclude)} items for {len(queries)} queries: give one or None for each."
-            )
-        sources = list(self._items.sources.values())
-        excluded = None if exclude is None else self._items.rows_of(exclude)
-        self._require_enough(k, excluded)
-        parts = []
-        for place, source in enumerate(sources):
-            own = None if excluded is None else excluded[place]
-            found = (
-                source.index.search(queries, min(k, len(source)) if own is None else k, own) if len(source) else None
-            )
-            if found is not None:
-                numbers = np.where(found.ids == NOBODY, 0, found.ids)
-                parts.append((found.scores, np.full_like(numbers, place), numbers, source.text_numbers[numbers]))
-        scores, places, rows, texts = (torch.from_numpy(np.concatenate(part, 1)) for part in zip(*parts))
-        best = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-        scores, places, rows, texts = (values.gather(1, best) for values in (scores, places, rows, texts))
-        banks = [(source.name, source.bank) for source in sources]
-        return Neighbors(scores, places, rows, texts, banks, self._items.texts)
-
-    def _require_enough(self, k: int, excluded: np.ndarray | None) -> None:
-        taken = 0 if excluded is None or not excluded.size else int((excluded != NOBODY).sum(0).max())
-        if k > (most := len(self) - taken):
-            left = f", {most} without what is excluded" if taken else ""
-            raise LongTailError(f"k={k}: the memory has {len(self)} items{left}; ask for at most {most}.")
+        return search_items(self._items, queries, k, exclude)
 
     # -- files -----------------------------------------------------------------------------------
 
