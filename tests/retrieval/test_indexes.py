@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtail_lightning import LongTailError
-from longtail_lightning.retrieval import FaissIndex
+from longtail_lightning.retrieval import FaissIndex, QdrantIndex
 from longtail_lightning.retrieval.index import NOBODY
 
 WIDTH = 6
 INDEXES = {
     "exact": lambda **options: FaissIndex(**options),
     "hnsw": lambda **options: FaissIndex("hnsw", links=8, **options),
+    "qdrant": lambda **options: QdrantIndex(**options),
     "ivf": lambda **options: FaissIndex("ivf", cells=4, probes=4, codec="Flat", **options),
 }
 each_index = pytest.mark.parametrize("make", INDEXES.values(), ids=INDEXES)
@@ -58,7 +59,7 @@ def assert_finds(index, held, metric, k, exclude=None):
     ):
         there = ids != NOBODY
         assert there.sum() == min(k, len(row)), query
-        if index.kind == "hnsw":  # it may miss some; what it finds is there, and in its order
+        if getattr(index, "kind", "") == "hnsw":  # it may miss some; what it finds is there, and in its order
             assert list(scores[there]) == sorted(scores[there], reverse=True)
             assert len(set(ids[there].tolist())) == there.sum()
             score_of = {name: score for score, name in row}
@@ -71,7 +72,7 @@ def assert_finds(index, held, metric, k, exclude=None):
 @each_index
 @each_metric
 @given(draw=st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_sequence_of_changes_gives_what_is_left(make, metric, draw, tmp_path):
     index = make(metric=metric)
     held, fresh, seed = {}, 0, draw.randint(0, 10**6)

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtail_lightning import FeatureBank, LongTailError
-from longtail_lightning.retrieval import FaissIndex, RetrievalMemory
+from longtail_lightning.retrieval import FaissIndex, QdrantIndex, RetrievalMemory
 from tests.ddp.pool import Pool
 
 WIDTH = 6
 INDEXES = {
     "exact": FaissIndex(),
     "hnsw": FaissIndex("hnsw", links=8),
+    "qdrant": QdrantIndex(),
     "ivf": FaissIndex("ivf", cells=3, probes=3, codec="Flat", metric="l2"),
 }
 
@@ -85,7 +86,7 @@ def assert_alike(memory, model, draw, exact):
 
 @pytest.mark.parametrize("kind", INDEXES)
 @given(draw=st.randoms(use_true_random=False))
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_sequence_of_edits_gives_what_is_left(kind, draw, tmp_path):
     seed = draw.randint(0, 10**6)
     like = INDEXES[kind]

@@ -5,5 +5,6 @@ from longtail_lightning.retrieval.index import Found as Found
 from longtail_lightning.retrieval.index import VectorIndex as VectorIndex
 from longtail_lightning.retrieval.memory import RetrievalMemory as RetrievalMemory
 from longtail_lightning.retrieval.neighbors import Neighbors as Neighbors
+from longtail_lightning.retrieval.qdrant_index import QdrantIndex as QdrantIndex
 
-__all__ = ["FaissIndex", "Found", "Neighbors", "RetrievalMemory", "VectorIndex"]
+__all__ = ["FaissIndex", "Found", "Neighbors", "QdrantIndex", "RetrievalMemory", "VectorIndex"]

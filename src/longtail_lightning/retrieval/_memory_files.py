@@ -35,8 +35,9 @@ from longtail_lightning.retrieval._memory_manifest import (
 from longtail_lightning.retrieval._source import Source
 from longtail_lightning.retrieval.faiss_index import FaissIndex
 from longtail_lightning.retrieval.index import VectorIndex
+from longtail_lightning.retrieval.qdrant_index import QdrantIndex
 
-_INDEXES: dict[str, type[VectorIndex]] = {"FaissIndex": FaissIndex}
+_INDEXES: dict[str, type[VectorIndex]] = {"FaissIndex": FaissIndex, "QdrantIndex": QdrantIndex}
 _CHECKED = 2 * 10**9
 """Bytes of index files that are compared with their checksums whenever a memory is opened."""
 
@@ -94,6 +95,8 @@ def write_memory(
         told = []
         for number, source in enumerate(sources.values()):
             if source.folder not in kept:
+                if source.folder is not None and source.index.external:  # that one is of the other folder
+                    source.index = source.indexed_anew()
                 source.folder, source.index_file = f"source-{os.urandom(4).hex()}", None
                 source.bank.save(folder / source.folder / "bank")
             told.append(_write_source(folder, edits, number, source, files))
@@ -108,6 +111,8 @@ def write_memory(
         # From here on the folder is the new memory.
         write_json(folder / MANIFEST, {**manifest, "sha256": manifest_checksum(manifest)})
         _remove_the_rest(folder, manifest)
+    for source in sources.values():
+        source.index.settle()
     return edits
 
 

@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.features import FeatureBank
@@ -71,6 +72,13 @@ class Source:
         """Give an item another text."""
         self.text_numbers = self.text_numbers.copy()  # it may be mapped from a file
         self.text_numbers[row] = text_number
+
+    def indexed_anew(self) -> VectorIndex:
+        """Another index of what is there."""
+        rows = np.flatnonzero(self.alive)
+        index = self.index.new()
+        index.add(self.bank.features[torch.from_numpy(rows)].float(), rows)
+        return index
 
     def compacted(self) -> Source:
         """The source without a trace of removed items."""

@@ -45,6 +45,9 @@ class VectorIndex(ABC):
         metric: what is near: `"cosine"`, or `"l2"`, the Euclidean distance.
     """
 
+    external: bool = False
+    """Whether vectors lie outside of the file that `save` writes."""
+
     def __init__(self, metric: Metric = "cosine") -> None:
         if metric not in ("cosine", "l2"):
             raise LongTailError(f"Unknown metric={metric!r}: choose 'cosine' or 'l2'.")
@@ -84,6 +87,14 @@ class VectorIndex(ABC):
             path: the file.
             mmap: read it as it is needed; processes of a machine share one copy then.
         """
+
+    def settle(self) -> None:
+        """The memory was saved: what was removed is not wanted any more."""
+        return
+
+    def discard(self) -> None:
+        """The memory was saved without this index."""
+        return
 
     # -- what users call -------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class RetrievalMemory:
     def __init__(self, index: VectorIndex) -> None:
         self._like = index
         self._items = Items({}, [])
+        self._retired: list[VectorIndex] = []
         self.fingerprint: dict[str, Any] = {}
         """What made the features: that of the first source's encoder."""
         self.path: Path | None = None
@@ -199,7 +200,8 @@ class RetrievalMemory:
         Args:
             name: of the source.
         """
-        del self._items.sources[self._items.source(name).name]
+        self._retired.append(self._items.source(name).index)
+        del self._items.sources[name]
         return self
 
     def remove(self, ids: Iterable[Any]) -> RetrievalMemory:
@@ -230,7 +232,11 @@ class RetrievalMemory:
 
     def compact(self) -> RetrievalMemory:
         """Forget what was removed: features, index and texts of it; the memory finds the same as before."""
+        before = {id(source.index): source.index for source in self._items.sources.values()}
         self._items = self._items.compacted()
+        for source in self._items.sources.values():
+            before.pop(id(source.index), None)
+        self._retired += before.values()
         return self
 
     # -- search ----------------------------------------------------------------------------------
@@ -259,6 +265,9 @@ class RetrievalMemory:
         folder = Path(path if path is not None else self.path)  # type: ignore[arg-type]
         known = self._edits if self.path is not None and folder.resolve() == self.path.resolve() else None
         self._edits = write_memory(folder, self._items.sources, self._items.texts, self._like, self.fingerprint, known)
+        if known is not None or self.path is None:
+            while self._retired:
+                self._retired.pop().discard()
         self.path = folder
         return folder
 
