@@ -61,10 +61,10 @@ class FaissIndex(VectorIndex):
         *,
         metric: Metric = "cosine",
         links: int = 32,
-        ef_construction: int = 80,
-        ef_search: int = 128,
+        ef_construction: int = 40,
+        ef_search: int = 48,
         cells: int | None = None,
-        probes: int = 32,
+        probes: int = 16,
         codec: str = "SQfp16",
         seed: int = 0,
     ) -> None:

@@ -109,7 +109,7 @@ class RetrievalMemory:
 
     @property
     def different_texts(self) -> Sequence[str]:
-        """The texts, each once; `Neighbors.text_numbers` counts in it."""
+        """The texts, each once, as `Neighbors.text_numbers` counts them."""
         return self._items.texts
 
     @property
@@ -232,11 +232,10 @@ class RetrievalMemory:
 
     def compact(self) -> RetrievalMemory:
         """Forget what was removed: features, index and texts of it; the memory finds the same as before."""
-        before = {id(source.index): source.index for source in self._items.sources.values()}
+        before = [source.index for source in self._items.sources.values()]
         self._items = self._items.compacted()
-        for source in self._items.sources.values():
-            before.pop(id(source.index), None)
-        self._retired += before.values()
+        kept = {id(source.index) for source in self._items.sources.values()}
+        self._retired += [index for index in before if id(index) not in kept]
         return self
 
     # -- search ----------------------------------------------------------------------------------
