@@ -81,6 +81,10 @@ def indexes(number: int, width: int, kinds: dict[str, dict[str, Any]], repeats: 
         found |= {"megabytes": round(told["bytes"] / 1e6, 1), "mapped load, seconds": round(loaded, 3)}
         results[name] = found
         print(number, width, name, found, flush=True)
+        if index.kind == "ivf":
+            index.probes = 4
+            results[f"{name}, 4 probes"] = search(index, items, queries, repeats)
+            print(number, width, "4 probes", results[f"{name}, 4 probes"], flush=True)
         (folder / name).unlink()
     return results
 

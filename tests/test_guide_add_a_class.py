@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from longtail_lightning._rooms import ROOT
-from longtail_lightning.cli.main import main
+from tests.guide import REPOSITORY, draw_pictures, run_commands, run_python, text_of
 
-REPOSITORY = ROOT.parent.parent
-GUIDE = (REPOSITORY / "docs" / "guides" / "add_a_class.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
+GUIDE = text_of("add_a_class")
+QUIET = "--trainer.enable_progress_bar=false"
 SMALL = {
-    "fit": ["--data.max_count=6", "--data.imbalance_factor=2", "--trainer.max_epochs=1"],
+    "fit": ["--data.max_count=6", "--data.imbalance_factor=2", "--trainer.max_epochs=1", QUIET],
     "prepare": ["--k=0,4"],
-    "test": ["--data.test_per_class=2"],
+    "test": ["--data.test_per_class=2", QUIET],
 }
-QUIET = ["--trainer.enable_progress_bar=false"]
-
-
-def pictures(folder, number):
-    Path(folder).mkdir(parents=True)
-    for i in range(number):
-        pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(f"{folder}/{i}.png")
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_commands_and_python(capsys):
-    pictures("new/checkerboard", 3)
-    pictures("photos", 2)
-    pictures("known", 3)
-    for command in COMMANDS:
-        program, *words = shlex.split(command)
-        assert program == "ltl"
-        name = words[1] if words[0] == "class" else words[0]
-        assert main([*words, *SMALL.get(name, []), *(QUIET if name in ("fit", "test") else [])]) == 0, command
-    out = capsys.readouterr().out
-    assert "classes     50 -> 51\ncheckpoint  more.ckpt" in out
-    names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL):
-        exec(compile(block, "add_a_class.md", "exec"), names)
+    for folder, number in (("new/checkerboard", 3), ("photos", 2), ("known", 3)):
+        draw_pictures(*(f"{folder}/{i}.png" for i in range(number)))
+    run_commands(GUIDE, SMALL)
+    assert "classes     50 -> 51\ncheckpoint  more.ckpt" in capsys.readouterr().out
+    run_python(GUIDE)
     assert Path("m2.ckpt").exists()
 
 

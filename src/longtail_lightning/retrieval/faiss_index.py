@@ -19,6 +19,8 @@ from longtail_lightning.retrieval.index import NOBODY, Found, Metric, VectorInde
 Kind = Literal["exact", "hnsw", "ivf"]
 _KINDS = ("exact", "hnsw", "ivf")
 _END = b"ltl ids\n"
+_LARGE = 100_000
+_SAMPLE = 64  # vectors for each cell, which the cells are found with
 _MOST_DEAD = 0.5
 """Share of removed vectors in a graph from which it is built anew: searches wade through them."""
 
@@ -37,7 +39,8 @@ class FaissIndex(VectorIndex):
         metric: what is near: `"cosine"` or `"l2"`.
         links: of each vector in the graph; the paper of RAC takes 32.
         ef_construction: how widely the graph is searched while it is built.
-        ef_search: how widely it is searched: more finds more, and takes longer.
+        ef_search: how widely it is searched: more finds more, and takes longer. By default 48, and 128 from 100,000
+            vectors on.
         cells: of `"ivf"`, or as many as there are vectors; by default four times the square root of their number.
         probes: how many cells are looked into.
         codec: how `"ivf"` keeps vectors: `"SQfp16"`, `"Flat"`, `"PQ32"`, ... as FAISS writes it.
@@ -62,21 +65,20 @@ class FaissIndex(VectorIndex):
         metric: Metric = "cosine",
         links: int = 32,
         ef_construction: int = 40,
-        ef_search: int = 48,
+        ef_search: int | None = None,
         cells: int | None = None,
-        probes: int = 16,
+        probes: int = 8,
         codec: str = "SQfp16",
         seed: int = 0,
     ) -> None:
         super().__init__(metric)
         if kind not in _KINDS:
             raise LongTailError(f"Unknown kind={kind!r}: choose one of {', '.join(map(repr, _KINDS))}.")
-        named = {"links": links, "ef_construction": ef_construction, "ef_search": ef_search, "probes": probes}
-        for name, value in named.items():
+        named = {"links": links, "ef_construction": ef_construction, "probes": probes}
+        optional = {"ef_search": ef_search, "cells": cells}
+        for name, value in {**named, **{key: each for key, each in optional.items() if each is not None}}.items():
             require_whole(self, name, value, 1)
         require_whole(self, "seed", seed, 0)
-        if cells is not None:
-            require_whole(self, "cells", cells, 1)
         self.kind: Kind = kind
         self.links = links
         self.ef_construction = ef_construction
@@ -181,7 +183,7 @@ class FaissIndex(VectorIndex):
         cells = min(number, self.cells or max(1, min(int(4 * math.sqrt(number)), number // 39)))
         try:
             index = faiss.index_factory(width, f"IVF{cells},{self.codec}", metric)
-            index.cp.seed, index.cp.min_points_per_centroid = self.seed, 1
+            index.cp.seed, index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = self.seed, 1, _SAMPLE
             index.train(vectors)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
@@ -205,7 +207,9 @@ class FaissIndex(VectorIndex):
             self._selector = faiss.IDSelectorBitmap(np.packbits(self._alive, bitorder="little"))
         chosen = {} if self._selector is None else {"sel": self._selector}
         if self.kind == "hnsw":
-            return faiss.SearchParametersHNSW(efSearch=max(self.ef_search, k), **chosen)
+            return faiss.SearchParametersHNSW(
+                efSearch=max(self.ef_search or (48 if len(self._ids) < _LARGE else 128), k), **chosen
+            )
         if self.kind == "ivf":
             return faiss.SearchParametersIVF(nprobe=self.probes, **chosen)
         return faiss.SearchParameters(**chosen) if chosen else None

@@ -21,8 +21,6 @@ from longtail_lightning.retrieval.faiss_index import FaissIndex
 from longtail_lightning.retrieval.index import NOBODY, Metric, VectorIndex
 from longtail_lightning.retrieval.neighbors import Neighbors
 
-_NAMED = ("exact", "hnsw", "ivf")
-
 
 class RetrievalMemory:
     """Items with features and texts, which can be added, removed and renamed while a model uses them.
@@ -79,8 +77,8 @@ class RetrievalMemory:
             metric: what is near, for an index given by name: `"cosine"` or `"l2"`.
         """
         if isinstance(index, str):
-            if index not in _NAMED:
-                raise LongTailError(f"Unknown index={index!r}: choose {', '.join(map(repr, _NAMED))}, or give one.")
+            if index not in (named := ("exact", "hnsw", "ivf")):
+                raise LongTailError(f"Unknown index={index!r}: choose {', '.join(map(repr, named))}, or give one.")
             index = FaissIndex(index, metric=metric)  # type: ignore[arg-type]
         memory = cls(index).add_source(name, bank, texts)
         if path is not None:
