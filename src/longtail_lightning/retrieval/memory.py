@@ -34,6 +34,7 @@ class RetrievalMemory:
         index: an empty index; that of each source gets its settings.
 
     Examples:
+        >>> import torch
         >>> bank = FeatureBank.from_arrays(torch.eye(3), [0, 1, 1], ["a", "b", "c"], class_names=["cat", "dog"])
         >>> memory = RetrievalMemory.build(bank)
         >>> memory.relabel("c", "wolf")
@@ -49,11 +50,11 @@ class RetrievalMemory:
         self._like = index
         self._items = Items({}, [])
         self._retired: list[VectorIndex] = []
+        self._edits: str | None = None
         self.fingerprint: dict[str, Any] = {}
         """What made the features: that of the first source's encoder."""
         self.path: Path | None = None
         """Folder that the memory was loaded from, or last saved to."""
-        self._edits: str | None = None
 
     @classmethod
     def build(
@@ -92,7 +93,7 @@ class RetrievalMemory:
 
     @property
     def sources(self) -> dict[str, int]:
-        """Name of each source, and how many items of it are there."""
+        """Name of each source -> how many items of it are there."""
         return {name: len(source) for name, source in self._items.sources.items()}
 
     @property
@@ -262,9 +263,8 @@ class RetrievalMemory:
         folder = Path(path if path is not None else self.path)  # type: ignore[arg-type]
         known = self._edits if self.path is not None and folder.resolve() == self.path.resolve() else None
         self._edits = write_memory(folder, self._items.sources, self._items.texts, self._like, self.fingerprint, known)
-        if known is not None or self.path is None:
-            while self._retired:
-                self._retired.pop().discard()
+        while self._retired and (known is not None or self.path is None):
+            self._retired.pop().discard()
         self.path = folder
         return folder
 
