@@ -30,6 +30,7 @@ METHODS = ("tests/methods",)
 CLASSIFIER = ("tests/modules/test_base_classifier.py",)
 DECOUPLED = ("tests/modules/test_decoupled.py",)
 REPORT = ("tests/report",)
+RETRIEVAL = ("tests/retrieval",)
 
 BUGS = [
     # -- losses
@@ -815,5 +816,97 @@ BUGS = [
         "told.score > line else None",
         "a picture on the line is rejected",
         ("tests/modules/test_load.py",),
+    ),
+    # -- retrieval
+    Bug(
+        "retrieval/index.py",
+        "(exclude[:, None] != NOBODY)",
+        "(exclude[:, None] == NOBODY)",
+        "what is excluded is found",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/index.py",
+        "return Found(np.where(left, NOBODY, ids)",
+        "return Found(ids",
+        "what is excluded stands at the end, where nothing else is left",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/faiss_index.py",
+        "scores if self.metric == \"cosine\" else -scores",
+        "scores",
+        "the farthest items are merged as the nearest ones",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/faiss_index.py",
+        "self._alive, self._selector = self._alive & ~np.isin(self._ids, ids), None",
+        "self._alive = self._alive & ~np.isin(self._ids, ids)",
+        "an old selection is searched after a removal",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/faiss_index.py",
+        "after_in_child=lambda: faiss.omp_set_num_threads(1)",
+        "after_in_child=lambda: None",
+        "a forked process waits for threads that it does not have",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/_search.py",
+        "descending=True, stable=True",
+        "descending=False, stable=True",
+        "the worst of all sources come first",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/_search.py",
+        "taken = 0 if excluded is None or not excluded.size else int((excluded != NOBODY).sum(0).max())",
+        "taken = 0",
+        "more is promised than is left without the excluded",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/_source.py",
+        "self.text_numbers = self.text_numbers.copy()  # it may be mapped from a file",
+        "pass",
+        "a change of a text shows in what was found before",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/_memory_files.py",
+        "if known is not None and before.get(\"edits\") != known:",
+        "if False:",
+        "the later of two writers wins in silence",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/_memory_files.py",
+        "        if len(gone := there[~alive[there]]):\n            index.remove(gone)\n",
+        "",
+        "removed items are back after loading",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/_memory_files.py",
+        "        _remove_the_rest(folder, manifest)\n",
+        "",
+        "files of old states stay",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/qdrant_index.py",
+        "limit=k + len(gone), filter",
+        "limit=k, filter",
+        "what was removed takes the place of neighbors",
+        RETRIEVAL,
+    ),
+    Bug(
+        "retrieval/vote.py",
+        "1 + _TIE * near",
+        "1 + 0 * near",
+        "ties go to the class with the lower number",
+        RETRIEVAL,
     ),
 ]

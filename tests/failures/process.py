@@ -37,8 +37,9 @@ def sentence(status, err):
     """The one sentence that a command ended with."""
     assert status in (1, 2), err
     assert "Traceback" not in err
-    (told,) = [line for line in err.splitlines() if line.startswith("ltl: error: ")]
-    return told.removeprefix("ltl: error: ")
+    # Processes that die may write into the same line.
+    (told,) = [line for line in err.splitlines() if "ltl: error: " in line]
+    return told.partition("ltl: error: ")[2]
 
 
 def with_own_mounts(*commands):
