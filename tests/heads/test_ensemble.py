@@ -154,10 +154,31 @@ def test_a_learned_member_is_silent_while_there_are_unlearned_classes():
         (lambda: EnsembleHead([LinearHead(2, 3), LinearHead(2, 4)]), r"\(2, 3\), \(2, 4\)"),
         (
             lambda: EnsembleHead([LinearHead(WIDTH, 7), *ensemble().heads]).add_classes([torch.ones(2, WIDTH)]),
-            "holds a LinearHead, whose classes are fixed",
+            "holds a LinearHead, whose classes cannot change",
         ),
     ],
 )
 def test_bad_input(act, message):
     with pytest.raises(LongTailError, match=message):
         act()
+
+
+def test_heads_that_know_different_things_lose_a_donor():
+    """One of them has nothing to compute anew, the other has."""
+    heads = [PrototypeHead(WIDTH, 7).double().fit(bank()), KnowledgeTransferHead(WIDTH, 7, k=0).double()]
+    heads[1].fit(bank(), classifier=weight())
+    EnsembleHead(heads).remove_classes([0])
+    alone = KnowledgeTransferHead(WIDTH, 7, k=0).double().fit(bank(), classifier=weight())
+    alone.remove_classes([0])
+    torch.testing.assert_close(heads[1](queries()), alone(queries()), rtol=0, atol=1e-13)
+
+
+def test_a_head_whose_knowledge_was_edited_through_another_one_says_so():
+    first, second = PrototypeHead(WIDTH, 7).double().fit(bank()), PrototypeHead(WIDTH, 7).double()
+    second.classes = first.classes
+    second.refit()
+    first.add_classes([bank([2]).features])
+    for act in (lambda: second(queries()), lambda: second.add_classes([bank([2]).features])):
+        with pytest.raises(LongTailError, match=r"8: call head\.refit"):
+            act()
+    assert second.refit()(queries()).shape == (4, 8)

@@ -106,6 +106,15 @@ def test_under_autocast():
         assert head(features.bfloat16()).dtype == torch.float32
 
 
+def test_a_fit_that_fails_leaves_the_head_as_it_was():
+    head = fitted()
+    before, broken = head(queries()).detach(), bank()
+    broken.features[-1] = torch.nan
+    with pytest.raises(LongTailError, match="NaN or infinity"):
+        head.fit(broken)
+    torch.testing.assert_close(head(queries()), before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [
@@ -119,6 +128,7 @@ def test_under_autocast():
         (lambda: fitted().add_classes([torch.zeros(0, WIDTH)]), r"needs features \(n, 5\)"),
         (lambda: fitted().add_classes([torch.full((2, WIDTH), torch.nan)]), "NaN or infinity"),
         (lambda: fitted().remove_classes(range(7)), "needs at least one"),
+        (lambda: fitted().add_classes([]), "No class is given"),
     ],
 )
 def test_bad_input(act, message):

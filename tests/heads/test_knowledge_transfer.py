@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from longtail_lightning import CosineHead, KnowledgeTransferHead, LinearHead, LongTailError, PrototypeHead
+from longtail_lightning import CosineHead, FeCAMHead, KnowledgeTransferHead, LinearHead, LongTailError, PrototypeHead
 from longtail_lightning.heads import _transfer
 from longtail_lightning.heads.knowledge_transfer import transfer_together
 from tests.heads.knowledge import COUNTS, WIDTH, bank, queries, weight
@@ -201,6 +201,8 @@ def test_state_travels_without_the_data():
         (lambda: fitted().remove_classes([7]), "There is no class 7"),
         (lambda: fitted(k=50).remove_classes([0]), "k=50: no learned class"),
         (lambda: fitted().donors_of(9), "There is no class 9"),
+        (lambda: fitted().donors_of(1, top=0), "top"),
+        (lambda: fitted().add_classes([]), "No class is given"),
     ],
 )
 def test_bad_input(act, message):
@@ -224,3 +226,32 @@ def test_linear_classifiers_are_taken_by_direction():
     head = KnowledgeTransferHead(WIDTH, 7).fit(bank(), classifier=linear)
     scaled = KnowledgeTransferHead(WIDTH, 7).fit(bank(), classifier=5 * linear.weight)
     torch.testing.assert_close(head(queries().float()), scaled(queries().float()))
+
+
+@pytest.mark.parametrize("classifier", [weight(6), None], ids=["of other classes", "missing"])
+def test_a_fit_that_fails_leaves_the_head_as_it_was(classifier):
+    fresh, head = KnowledgeTransferHead(WIDTH, 7).double(), fitted()
+    before = head(queries()).detach()
+    for each in (fresh, head):
+        with pytest.raises(LongTailError):
+            each.fit(bank(seed=9), classifier=classifier)
+    with pytest.raises(LongTailError, match="knows no class yet"):
+        fresh(queries())
+    head._composed = None
+    torch.testing.assert_close(head(queries()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make", [fitted, lambda **_: FeCAMHead(WIDTH, 7).double().fit(bank())])
+def test_what_was_edited_in_inference_mode_can_be_trained_through(make):
+    head = make(parts=("transfer", "prototype"))
+    with torch.inference_mode():
+        head.add_classes([bank([3], seed=5).features])
+        head.remove_classes([1])
+    head(queries()).sum().backward()
+    head.load_state_dict(copy.deepcopy(head.state_dict()))
+
+
+def test_a_class_that_nobody_has_seen_is_given_nothing():
+    head = KnowledgeTransferHead(WIDTH, 8).double()
+    head.fit(bank(), classifier=torch.cat([weight(), torch.ones(1, WIDTH)]))
+    assert head.donors_of(7) == []

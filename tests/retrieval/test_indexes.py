@@ -17,6 +17,7 @@ from longtail_lightning import LongTailError
 from longtail_lightning.retrieval import FaissIndex, QdrantIndex
 from longtail_lightning.retrieval.index import NOBODY
 
+pytestmark = pytest.mark.filterwarnings("ignore:This memory's Qdrant lives in this process alone")
 WIDTH = 6
 INDEXES = {
     "exact": lambda **options: FaissIndex(**options),
@@ -185,6 +186,13 @@ def test_a_damaged_file(make, damage, tmp_path):
         make().load(path)
 
 
+@pytest.mark.parametrize("other", [{"kind": "hnsw"}, {"metric": "l2"}, {"kind": "ivf"}])
+def test_an_index_of_another_kind_is_refused(other, tmp_path):
+    FaissIndex().add(vectors(50), range(50)).save(tmp_path / "x")
+    with pytest.raises(LongTailError, match="of another kind"):
+        FaissIndex(**other).load(tmp_path / "x")
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [
@@ -199,6 +207,7 @@ def test_a_damaged_file(make, damage, tmp_path):
         (lambda: FaissIndex().add(vectors(2), ["a", "b"]), "one whole number each"),
         (lambda: FaissIndex().add(vectors(1)[0], [1]), r"Vectors are \(n, features\)"),
         (lambda: FaissIndex().add(vectors(1) * np.nan, [1]), "NaN or infinity"),
+        (lambda: FaissIndex(metric="l2").add(vectors(1) * 1e20, [1]), "squares are infinite"),
         (lambda: FaissIndex().add(vectors(2), [1, 2]).add(np.ones((1, 3)), [5]), "6 wide, got 3"),
         (lambda: FaissIndex().add(vectors(2), [1, 2]).search(np.ones((1, 3)), 1), "6 wide, got queries 3"),
         (lambda: FaissIndex().add(vectors(2), [1, 2]).remove([3]), "no vector with the id 3"),

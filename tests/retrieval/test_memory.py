@@ -7,6 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from longtail_lightning import FeatureBank, LongTailError
 from longtail_lightning.retrieval import FaissIndex, QdrantIndex, RetrievalMemory
 from tests.ddp.pool import Pool
 
+pytestmark = pytest.mark.filterwarnings("ignore:This memory's Qdrant lives in this process alone")
 WIDTH = 6
 INDEXES = {
     "exact": FaissIndex(),
@@ -190,6 +192,54 @@ def test_who_was_overtaken_is_told(tmp_path):
     first.remove(["s0/2"]).save()
 
 
+def test_other_things_in_the_folder_stay(tmp_path):
+    (tmp_path / "source-images").mkdir()
+    (tmp_path / "source-notes.txt").write_text("mine")
+    for _ in range(2):
+        RetrievalMemory.build(bank(5), texts(5), path=tmp_path)
+    assert (tmp_path / "source-images").is_dir()
+    assert (tmp_path / "source-notes.txt").read_text() == "mine"
+    assert len(list(tmp_path.glob("source-*"))) == 3
+
+
+def test_the_folder_is_the_same_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RetrievalMemory.build(bank(5), texts(5), path="m")
+    memory = RetrievalMemory.load("m").remove(["s0/1"])
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir("below")
+    memory.save()
+    assert len(RetrievalMemory.load("../m")) == 4
+
+
+def test_items_are_named_by_numbers_of_any_kind():
+    memory = RetrievalMemory.build(bank(5, ids="numbers"), texts(5))
+    own = memory.features(torch.tensor(2))
+    for exclude in ([2], torch.tensor([2]), np.array([2]), [np.int64(2)], [("train", 2)]):
+        assert memory.search(own, np.int64(1), exclude=exclude).ids[0][0] != 2
+    assert memory.has(np.int32(3))
+    assert len(memory.remove(torch.tensor([0, 1]))) == 3
+
+
+def test_what_cannot_be_added_leaves_nothing():
+    memory = RetrievalMemory(FaissIndex("ivf", codec="nonsense"))
+    with pytest.raises(LongTailError, match="codec='nonsense'"):
+        memory.add_source("x", bank(4), texts(4))
+    assert memory.sources == {}
+    assert list(memory.different_texts) == []
+
+
+def test_without_a_source_any_encoder_is_welcome():
+    memory = small().remove_source("train").add_source("new", bank(3, encoder="bbb"), texts(3))
+    assert memory.fingerprint["encoder"]["checksum"] == "bbb"
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_cosines_of_very_small_and_very_large_vectors(size):
+    memory = RetrievalMemory.build(FeatureBank.from_arrays(size * torch.eye(3), texts=list("abc")))
+    assert memory.search(size * torch.eye(3), 1).scores.flatten().tolist() == pytest.approx([1.0] * 3)
+
+
 def damaged(folder: Path):
     """Ways of damage, and what an error says; each for a copy of its own."""
     memory = json.loads((folder / "memory.json").read_text())
@@ -275,6 +325,11 @@ def small():
         (lambda: small().search(torch.ones(2, WIDTH), 1, ["s0/1"]), "exclude names 1 items for 2 queries"),
         (lambda: small().search(torch.ones(2, 3), 1), "queries are 3 wide, the features of the memory 6"),
         (lambda: small().search(torch.full((2, WIDTH), torch.nan), 1), "NaN or infinity"),
+        (lambda: small().search(torch.ones(2, WIDTH), 1, [["train", "s0/1"], None]), "named by its id, or"),
+        (lambda: small().search(torch.ones(1, WIDTH), 1, [("web", "s0/1")]), "no source 'web'"),
+        (lambda: small().search(torch.ones(2, WIDTH), 1, "s0/1"), "exclude names an item, or None, for each query"),
+        (lambda: small().search(torch.ones(WIDTH), 1), r"Queries are \(queries, features\)"),
+        (lambda: small().remove([["s0/1"]]), "named by its id, or"),
         (lambda: small().save(), "never written"),
         (lambda: small().verify(), "never written"),
         (lambda: RetrievalMemory.load("nowhere"), "is not a memory"),

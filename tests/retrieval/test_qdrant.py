@@ -13,6 +13,8 @@ from longtail_lightning import FeatureBank, LongTailError
 from longtail_lightning.retrieval import QdrantIndex, RetrievalMemory
 from longtail_lightning.retrieval.qdrant_index import _client
 
+pytestmark = pytest.mark.filterwarnings("ignore:This memory's Qdrant lives in this process alone")
+
 
 def bank(number=6, seed=0):
     features = torch.randn(number, 4, generator=torch.Generator().manual_seed(seed))
@@ -64,6 +66,25 @@ def test_a_copy_has_collections_of_its_own(tmp_path, alone):
     one.remove(["0/1"]).save()
     other.save()
     assert len(RetrievalMemory.load(tmp_path / "b").search(bank().features, 6)) == 6
+
+
+def test_what_a_copy_does_without_stays_in_the_first_one(tmp_path):
+    memory = RetrievalMemory.build(bank(), index=QdrantIndex()).add_source("web", bank(3, 1))
+    memory.save(tmp_path / "a")
+    other = RetrievalMemory.load(tmp_path / "a").remove_source("web")
+    other.save(tmp_path / "b")
+    other.save()
+    assert RetrievalMemory.load(tmp_path / "a").sources == {"train": 6, "web": 3}
+
+
+def test_a_save_can_be_repeated_when_the_database_was_away(tmp_path, monkeypatch):
+    memory = RetrievalMemory.build(bank(), index=QdrantIndex(), path=tmp_path / "m").remove(["0/2"])
+    monkeypatch.setattr(QdrantIndex, "settle", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        memory.save()
+    monkeypatch.undo()
+    memory.save()
+    assert len(RetrievalMemory.load(tmp_path / "m")) == 5
 
 
 def test_what_is_compacted_is_moved(tmp_path, alone):

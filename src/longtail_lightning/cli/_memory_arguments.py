@@ -106,7 +106,7 @@ def _add_search(below: Any) -> None:
     made.add_argument("--ckpt_path", metavar="FILE", help="the model whose backbone has encoded the items")
     made.add_argument("--item", metavar="ID", help="an item of the memory, in place of a picture")
     made.add_argument("--source", metavar="NAME", help="that the item is of")
-    made.add_argument("--k", metavar="N", type=at_least_one, default=10, help="how many (default: 10)")
+    made.add_argument("--k", metavar="N", type=at_least_one, help="how many (default: 10)")
     made.add_argument("--plot", metavar="FILE", help="also draw them, as PNG, when ids are files")
     made.add_argument("--root", metavar="FOLDER", default=".", help="where the files of the ids are (default: here)")
     made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")

@@ -15,6 +15,7 @@ def knn(asked: Namespace) -> int:
     import torch
 
     from longtail_lightning.features import FeatureBank
+    from longtail_lightning.features._fingerprint import require_equal
     from longtail_lightning.report import Comparison
     from longtail_lightning.retrieval import FaissIndex
     from longtail_lightning.retrieval.vote import vote
@@ -25,6 +26,12 @@ def knn(asked: Namespace) -> int:
         raise LongTailError(
             f"The banks do not fit: {asked.train} has {train.num_features} features and {train.num_classes} classes, "
             f"{asked.test} {test.num_features} and {test.num_classes}."
+        )
+    if None not in (train.given_names, test.given_names) and train.class_names[: test.num_classes] != test.class_names:
+        raise LongTailError("The banks have other classes, or in another order: extract both from one data module.")
+    if (encoder := train.fingerprint.get("encoder")) and test.fingerprint.get("encoder"):
+        require_equal(
+            {"encoder": encoder}, test.fingerprint, f"The bank {asked.test}", "extract it with that of the other"
         )
     if asked.k > len(train):
         raise LongTailError(f"--k {asked.k}: {asked.train} holds {len(train)} items.")

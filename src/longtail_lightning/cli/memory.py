@@ -71,8 +71,9 @@ def relabel(asked: Namespace) -> int:
 def info(asked: Namespace) -> int:
     """Print what is in a memory."""
     memory = _load(asked)
-    encoder = memory.fingerprint.get("encoder")
-    made = f"{encoder['class']} {encoder['checksum'][:12]}" if encoder else "unknown"
+    encoder: Any = memory.fingerprint.get("encoder")
+    known = isinstance(encoder, dict) and {"class", "checksum"} <= encoder.keys()
+    made = f"{encoder['class']} {encoder['checksum'][:12]}" if known else encoder or "unknown"
     print(f"items       {len(memory)}, {len(memory.different_texts)} different texts")
     for name, number in memory.sources.items():
         print(f"source      {name}: {number}")
@@ -89,13 +90,13 @@ def search(asked: Namespace) -> int:
     memory = _load(asked)
     if asked.item is not None:
         item = _item(memory, asked.item, asked.source)
-        found = memory.search(memory.features(item), asked.k, exclude=[item])
+        found = memory.search(memory.features(item), asked.k or min(10, len(memory) - 1), exclude=[item])
         query = asked.item
     else:
         query = asked.image
         bank = _encoded([asked.image], None, asked)
         memory.check(bank)
-        found = memory.search(bank.features, asked.k)
+        found = memory.search(bank.features, asked.k or min(10, len(memory)))
     rows = list(zip(found.scores[0].tolist(), found.texts[0], found.sources[0], found.ids[0]))
     width = max(len(text) for _, text, _, _ in rows)
     for score, text, source, name in rows:
@@ -158,7 +159,7 @@ def _items(asked: Namespace) -> tuple[FeatureBank, Sequence[str] | None]:
     if asked.texts is None:
         return bank, None
     try:
-        lines = Path(asked.texts).read_text(encoding="utf-8").splitlines()
+        lines = Path(asked.texts).read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise LongTailError(f"--texts {asked.texts} cannot be read: give a text file in UTF-8.") from error
     return bank, lines
@@ -183,7 +184,8 @@ def _encoded(images: Sequence[str], text: str | None, asked: Namespace) -> Featu
 
 def _item(memory: RetrievalMemory, name: str, source: str | None) -> Any:
     """The item of a word of the command line: ids may be numbers."""
-    for item in (name, int(name)) if name.isdecimal() else (name,):
+    number = int(name) if name.removeprefix("-").isdecimal() else name
+    for item in (name, number):
         if memory.has(item if source is None else (source, item)):
             return item if source is None else (source, item)
     return name if source is None else (source, name)

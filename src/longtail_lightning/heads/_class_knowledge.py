@@ -112,6 +112,8 @@ class ClassKnowledge(nn.Module):
         """What each class has, for each of its vectors."""
         return values if self.per_class == 1 else values.repeat_interleave(self.per_class, 0)
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def fit(
         self, bank: Features, class_counts: ClassCountsLike | None = None, classifier: Classifier | None = None
     ) -> Self:
@@ -120,7 +122,8 @@ class ClassKnowledge(nn.Module):
         Args:
             bank: training features and labels.
             class_counts: training images per class; by default those of the bank.
-            classifier: a head with a `weight`, or the weight itself, `(num_classes, num_features)`.
+            classifier: a head with a `weight`, or the weight itself, `(num_classes, num_features)`; without one no
+                class has a learned direction.
         """
         device, width = self.prototypes.device, self.prototypes.shape[1]
         labels = labels_of(bank, "A class prototype", self.num_classes, device)
@@ -132,18 +135,23 @@ class ClassKnowledge(nn.Module):
         counts = sizes if class_counts is None else ClassCounts(class_counts).tensor.to(device)
         if len(counts) != self.num_classes:
             raise LongTailError(f"class_counts are of {len(counts)} classes, the bank's labels of {self.num_classes}.")
-        self.prototypes.copy_(sums.div_(sizes.clamp(min=1)[:, None]))
-        self.counts.copy_(counts)
-        if self.per_class > 1:
-            self.centers.zero_()
-            for c, features in features_of_classes(bank, labels, sizes, width):
-                self.centers[self.rows_of(slice(c, c + 1))] = self._centers(features).to(self.centers)
+        directions = torch.zeros_like(sums)
         if classifier is not None:
-            trained = (self.counts > 0)[:, None]
-            self.directions.copy_(direction_of(classifier, self.num_classes, width).to(device) * trained)
+            directions = direction_of(classifier, self.num_classes, width).to(sums) * (counts > 0)[:, None]
+        # New tensors, when nothing can fail any more: what was known before may be wanted again.
+        if self.per_class > 1:
+            centers = rows_with_room(len(self.centers), width, self.prototypes)
+            for c, features in features_of_classes(bank, labels, sizes, width):
+                centers[self.rows_of(slice(c, c + 1))] = self._centers(features).to(centers)
+            self.centers = centers
+        self.prototypes = _with_room(sums.div_(sizes.clamp(min=1)[:, None]), self.prototypes)
+        self.directions = _with_room(directions, self.prototypes)
+        self.counts = counts.clone()
         self._see()
         return self
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def add(self, features: Sequence[Tensor]) -> None:
         """Append classes, of which nobody has learned anything.
 
@@ -151,6 +159,8 @@ class ClassKnowledge(nn.Module):
             features: those of each class, `(n, F)`.
         """
         width = self.prototypes.shape[1]
+        if not len(features):
+            raise LongTailError("No class is given: add_classes takes the features of each new class.")
         for given in features:
             if given.ndim != 2 or given.shape[1] != width or len(given) == 0:
                 raise LongTailError(f"A new class needs features (n, {width}), got shape {tuple(given.shape)}.")
@@ -167,6 +177,8 @@ class ClassKnowledge(nn.Module):
         self.filled = torch.cat([self.filled, vectors.any(1)])
         self.learned = torch.cat([self.learned, self.learned.new_zeros(len(here))])
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def keep(self, rows: Tensor) -> None:
         """Keep these classes, in this order."""
         rows = rows.to(self.counts.device)
@@ -221,6 +233,12 @@ def direction_of(classifier: Classifier, num_classes: int, num_features: int) ->
     if not bool(weight.isfinite().all()):
         raise LongTailError("The weight of the classifier holds NaN or infinity: its training has diverged.")
     return F.normalize(weight.detach().to(torch.promote_types(weight.dtype, torch.float32)), dim=1)
+
+
+def _with_room(rows: Tensor, like: Tensor) -> Tensor:
+    made = rows_with_room(len(rows), rows.shape[1], like)
+    made.copy_(rows)
+    return made
 
 
 def _mean(features: Tensor) -> Tensor:

@@ -99,8 +99,11 @@ class ClassVectorHead(Head):
             class_counts: training images per class; by default those of the bank.
             classifier: a head with a `weight`, or the weight itself, `(num_classes, num_features)`.
         """
-        self.classes.fit(bank, class_counts, classifier)
-        return self.refit()
+        with self.classes.restored_on_error():
+            self.classes.fit(bank, class_counts, classifier)
+            self.prepare()
+        self.follow()
+        return self
 
     def refit(self) -> Self:
         """Compose the vectors anew after a change of `classes`, which several heads may share."""
@@ -147,7 +150,7 @@ class ClassVectorHead(Head):
     # -- logits ----------------------------------------------------------------------------------
 
     def forward(self, features: Tensor) -> Tensor:
-        if self._composed is None:
+        if self._composed is None or self.num_classes != self.classes.num_classes:
             self._compose_all()
         if features.shape[-1] != self.num_features:
             raise LongTailError(
@@ -190,6 +193,11 @@ class ClassVectorHead(Head):
         self.absent, self._some_absent = absent, bool(absent.any())
 
     def _require_fitted(self) -> None:
+        if self.num_classes != self.classes.num_classes:
+            raise LongTailError(
+                f"The {type(self).__name__} has {self.num_classes} classes, what it shares with another head has "
+                f"{self.classes.num_classes}: call head.refit() after the other one was edited."
+            )
         if not bool(self.classes.prototypes.any()):
             raise LongTailError(f"{type(self).__name__} knows no class yet: call head.fit(bank, ...) first.")
 

@@ -125,15 +125,16 @@ class EnsembleHead(Head):
         if len(heads) < len(self.heads):
             other = next(head for head in self.heads if not isinstance(head, ClassVectorHead))
             raise LongTailError(
-                f"No class can be {done}: the ensemble holds a {type(other).__name__}, whose classes are fixed."
+                f"No class can be {done}: the ensemble holds a {type(other).__name__}, whose classes cannot change."
             )
         with ExitStack() as stack:
             changes: list[Change] = []
             for classes in {id(head.classes): head.classes for head in heads}.values():
                 stack.enter_context(classes.restored_on_error())
                 changes.append(edit(classes))
-            self._prepare(changes[0])
-        self._follow(changes[0])
+            change = None if any(each is None for each in changes) else changes[0]
+            self._prepare(change)
+        self._follow(change)
 
     def _prepare(self, change: Change) -> None:
         transfer_together([head for head in self._vector_heads() if isinstance(head, KnowledgeTransferHead)], change)

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_number
 from longtail_lightning.counts import ClassCountsLike
-from longtail_lightning.heads._bank_blocks import Features, features_of_classes, labels_of
+from longtail_lightning.heads._bank_blocks import Features, features_of_classes, labels_of, require_finite_sums
 from longtail_lightning.heads._base import Head
 from longtail_lightning.heads._kept_rows import kept_rows
 from longtail_lightning.heads.nearest_class_mean import ABSENT
@@ -106,6 +106,8 @@ class FeCAMHead(Head):
         self.register_buffer("class_sizes", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("shared_covariance", torch.zeros(num_features, num_features))
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def fit(self, bank: Features, class_counts: ClassCountsLike | None = None) -> Self:
         """Take means and covariances from training features.
 
@@ -118,19 +120,22 @@ class FeCAMHead(Head):
         sizes = torch.bincount(labels, minlength=self.num_classes)
         within = torch.zeros(width, width, dtype=torch.float64, device=device)
         for _, features in features_of_classes(bank, labels, sizes, width):
-            within += _scatter(self._map(features))
+            within += _scatter(self._map(features.double()))
+        require_finite_sums(within)
         free = int((sizes - 1).clamp(min=0).sum())
         # Without two images of any class there is no covariance: all directions are alike.
         shared = within / free if bool(within.any()) else torch.eye(width, dtype=torch.float64, device=device)
-        self.shared_covariance.copy_(shared)
-        shared = self.shared_covariance.double()  # as classes that are added later find it
-        self.class_means.zero_()
-        self.whitening.zero_()
+        common = shared.to(self.shared_covariance)
+        means, whitening = torch.zeros_like(self.class_means), torch.zeros_like(self.whitening)
         for c, features in features_of_classes(bank, labels, sizes, width):
-            self.class_means[c], self.whitening[c] = self._describe(features, shared)
-        self.class_sizes.copy_(sizes)
+            # In the precision in which classes that are added later find it.
+            means[c], whitening[c] = self._describe(features, common.double())
+        # When nothing can fail any more.
+        self.shared_covariance, self.class_means, self.whitening, self.class_sizes = common, means, whitening, sizes
         return self
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def add_classes(self, features: Sequence[Tensor]) -> None:
         """Append classes, without any training.
 
@@ -138,6 +143,8 @@ class FeCAMHead(Head):
             features: those of each new class, `(n, num_features)`.
         """
         self._require_fitted()
+        if not len(features):
+            raise LongTailError("No class is given: add_classes takes the features of each new class.")
         for given in features:
             if given.ndim != 2 or given.shape[1] != self.num_features or len(given) == 0:
                 raise LongTailError(
@@ -151,6 +158,8 @@ class FeCAMHead(Head):
         self.class_sizes = torch.cat([self.class_sizes, self.class_sizes.new_tensor(list(map(len, features)))])
         self.num_classes = len(self.class_sizes)
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def remove_classes(self, indices: Sequence[int]) -> None:
         """Take classes out; the others keep their order.
 

@@ -153,9 +153,12 @@ class KnowledgeTransferHead(ClassVectorHead):
         self._require_fitted()
         if not 0 <= index < self.num_classes:
             raise LongTailError(f"There is no class {index}: the head has {self.num_classes}.")
+        require_whole("donors_of", "top", top, 1)
         donors = donors_above(self, [self.k])[0]
         asks, answers = sides_of(self, slice(index, index + 1))
         asks = asks[self.classes.filled[self.classes.rows_of(slice(index, index + 1))]]
+        if not len(asks):  # nobody knows what the class looks like
+            return []
         scores = F.normalize(asks, dim=1) @ F.normalize(answers[donors], dim=1).T
         shares = (self.tau * scores.double()).softmax(1).mean(0)
         found = shares.topk(min(top, len(donors)))

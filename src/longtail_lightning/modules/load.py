@@ -187,7 +187,7 @@ class Classifier:
             told = self.predict(inputs, batch_size=batch_size, progress=progress)
             if broken := [prediction.error for prediction in told if prediction.error is not None]:
                 raise LongTailError(f"{broken[0]}: leave the picture out.")
-            return torch.tensor([prediction.score for prediction in told])
+            return torch.tensor([prediction.score for prediction in told], dtype=torch.float64)
 
         return find_threshold(scores(known), None if unknown is None else scores(unknown), keep=keep)
 

@@ -28,8 +28,6 @@ def sharpness(known: ClassKnowledge, top: int = 50) -> Tensor:
         top: how many of them.
     """
     cosines = _cosines(known)
-    if not len(cosines):
-        raise LongTailError("No class has both a prototype and a learned weight: fit the head with a classifier.")
     return cosines.sort(1, descending=True).values.mean(0)[:top]
 
 
@@ -87,4 +85,6 @@ def plot_sharpness(curves: Mapping[str, Tensor]) -> Figure:
 def _cosines(known: ClassKnowledge) -> Tensor:
     """Of the prototypes with the learned weights, of classes that have both."""
     both = known.learned & known.present
+    if not bool(both.any()):
+        raise LongTailError("No class has both a prototype and a learned weight: fit the head with a classifier.")
     return F.normalize(known.prototypes[both].double(), dim=1) @ known.directions[both].double().T

@@ -55,7 +55,7 @@ def find_threshold(known: Tensor, unknown: Tensor | None = None, *, keep: float 
     """
     require_number("find_threshold", "keep", keep, 0, 1, above=True)
     known = _scores(known, "known")
-    line = known[len(known) - math.ceil(round(keep * len(known), 9))]
+    line = known[len(known) - max(1, math.ceil(round(keep * len(known), 9)))]
     kept = float((known >= line).double().mean())
     if unknown is None:
         return Rejection(float(line), kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Items:
             if item is None:
                 continue
             wanted, name = _named(item)
+            if wanted is not None:
+                self.source(wanted)  # refuses one that is not there
             for number, source in enumerate(self.sources.values()):
                 if wanted in (None, source.name) and (row := source.row(name)) is not None:
                     rows[number, place] = row
@@ -86,4 +88,16 @@ class Items:
 
 def _named(item: Any) -> tuple[str | None, Any]:
     """Source and id; no source for a bare id."""
-    return item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+    if hasattr(item, "item"):  # a number of numpy or torch
+        item = item.item()
+    wanted, name = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+    if not isinstance(name, Hashable) or not (wanted is None or isinstance(wanted, str)):
+        raise LongTailError(f"An item is named by its id, or (source, id), got {item!r}.")
+    return wanted, name
+
+
+def listed(ids: Iterable[Any]) -> list[Any]:
+    """Items that are named one by one."""
+    if isinstance(ids, (str, tuple)) or not isinstance(ids, Iterable):
+        raise LongTailError(f"ids are a list, of one for each item to remove; got {ids!r}: write [{ids!r}].")
+    return ids.tolist() if hasattr(ids, "tolist") else list(ids)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from longtail_lightning.retrieval.index import VectorIndex
 from longtail_lightning.retrieval.qdrant_index import QdrantIndex
 
 _INDEXES: dict[str, type[VectorIndex]] = {"FaissIndex": FaissIndex, "QdrantIndex": QdrantIndex}
+_OURS = re.compile("(source|edits)-[0-9a-f]{8}")
 _CHECKED = 2 * 10**9
 """Bytes of index files that are compared with their checksums whenever a memory is opened."""
 
@@ -110,9 +113,8 @@ def write_memory(
         }
         # From here on the folder is the new memory.
         write_json(folder / MANIFEST, {**manifest, "sha256": manifest_checksum(manifest)})
-        _remove_the_rest(folder, manifest)
-    for source in sources.values():
-        source.index.settle()
+        with suppress(OSError):  # the next one who saves can do it
+            _remove_the_rest(folder, manifest)
     return edits
 
 
@@ -135,7 +137,8 @@ def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
 def _remove_the_rest(folder: Path, manifest: Mapping[str, Any]) -> None:
     named = {told["folder"]: told["index"]["name"] for told in manifest["sources"]}
     for path in folder.iterdir():
-        if path.name.startswith(("source-", "edits-")) and path.name not in (*named, manifest["edits"]):
+        # Other things may lie in the folder, even ones with such a name.
+        if _OURS.fullmatch(path.name) and path.is_dir() and path.name not in (*named, manifest["edits"]):
             shutil.rmtree(path)
     for name, index in named.items():
         for path in (folder / name).glob("index-*"):

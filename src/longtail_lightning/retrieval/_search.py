@@ -18,11 +18,17 @@ from longtail_lightning.retrieval.neighbors import Neighbors
 def search_items(items: Items, queries: Any, k: int, exclude: Sequence[Any] | None) -> Neighbors:
     """See `RetrievalMemory.search`."""
     require_whole("search", "k", k, 1)
-    width, own = getattr(queries, "shape", (0, 0))[-1], items.num_features
-    if width != own:
+    queries, k, own = torch.as_tensor(queries), int(k), items.num_features
+    if queries.ndim != 2:
+        raise LongTailError(f"Queries are (queries, features), got a tensor of shape {tuple(queries.shape)}.")
+    if (width := queries.shape[1]) != own:
         raise LongTailError(
             f"The queries are {width} wide, the features of the memory {own}: take those of its encoder."
         )
+    if exclude is not None:
+        exclude = exclude.tolist() if hasattr(exclude, "tolist") else exclude
+        if isinstance(exclude, str) or not hasattr(exclude, "__len__"):
+            raise LongTailError(f"exclude names an item, or None, for each query, got {exclude!r}: give a list.")
     if exclude is not None and len(exclude) != len(queries):
         raise LongTailError(
             f"exclude names {len(exclude)} items for {len(queries)} queries: give one or None for each."

@@ -19,6 +19,7 @@ from longtail_lightning.retrieval.index import NOBODY, Found, Metric, VectorInde
 Kind = Literal["exact", "hnsw", "ivf"]
 _KINDS = ("exact", "hnsw", "ivf")
 _END = b"ltl ids\n"
+_CLASSES = {"exact": "IndexFlat", "hnsw": "IndexHNSW", "ivf": "IndexIVF"}
 _LARGE = 100_000
 _SAMPLE = 64  # vectors for each cell, which the cells are found with
 _MOST_DEAD = 0.5
@@ -158,6 +159,9 @@ class FaissIndex(VectorIndex):
             if len(self._ids):
                 # Old releases of FAISS map nothing.
                 self._index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if mmap else 0)
+                metric = faiss.METRIC_INNER_PRODUCT if self.metric == "cosine" else faiss.METRIC_L2
+                if not type(self._index).__name__.startswith(_CLASSES[self.kind]) or self._index.metric_type != metric:
+                    raise ValueError(f"no {self.kind} index for {self.metric}")
                 if self._index.ntotal != len(self._ids):
                     raise ValueError(f"{self._index.ntotal} vectors and {len(self._ids)} ids")
         except (OSError, RuntimeError, ValueError) as error:

@@ -14,6 +14,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_whole
 
 Metric = Literal["cosine", "l2"]
+_LARGEST = 1e15
 NOBODY = -1
 """In the place of an id: for a query that excludes nothing, and for a neighbor that there is not."""
 
@@ -145,7 +146,7 @@ class VectorIndex(ABC):
             exclude: an id for each query that it must not find, such as its own; -1 for none.
         """
         require_whole("search", "k", k, 1)
-        prepared = self._prepared(queries)
+        k, prepared = int(k), self._prepared(queries)
         excluded = None if exclude is None else _ids(exclude)
         if excluded is not None and len(excluded) != len(prepared):
             raise LongTailError(f"exclude has {len(excluded)} ids for {len(prepared)} queries.")
@@ -161,10 +162,14 @@ class VectorIndex(ABC):
             raise LongTailError(f"Vectors are (n, features), got an array of shape {made.shape}.")
         if not np.isfinite(made).all():
             raise LongTailError("The vectors hold NaN or infinity, of which nothing is near.")
+        largest: np.ndarray = np.abs(made).max(axis=1, keepdims=True, initial=0)
         if self.metric == "l2":
+            if (largest > _LARGEST).any():
+                raise LongTailError("The vectors hold numbers whose squares are infinite: scale them.")
             return made
-        norms: np.ndarray = np.linalg.norm(made, axis=1, keepdims=True)
-        directions: np.ndarray = made / np.maximum(norms, 1e-12)
+        # Squares of very large and very small numbers are no numbers any more.
+        scaled = made / np.where(largest > 0, largest, 1)
+        directions: np.ndarray = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
         return directions
 
 

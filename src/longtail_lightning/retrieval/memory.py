@@ -12,7 +12,7 @@ from torch import Tensor
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.features._fingerprint import require_equal
-from longtail_lightning.retrieval._items import Items
+from longtail_lightning.retrieval._items import Items, listed
 from longtail_lightning.retrieval._memory_files import open_memory, write_memory
 from longtail_lightning.retrieval._memory_manifest import verify_memory
 from longtail_lightning.retrieval._search import search_items
@@ -72,7 +72,7 @@ class RetrievalMemory:
         Args:
             bank: features and ids of the items.
             texts: one for each; by default those of the bank, or the names of the items' classes.
-            path: folder to write it to.
+            path: folder to write it to; a memory that is there is replaced.
             name: of the source.
             index: `"exact"`, `"hnsw"`, `"ivf"`, or an empty index, whose settings all sources get.
             metric: what is near, for an index given by name: `"cosine"` or `"l2"`.
@@ -82,7 +82,7 @@ class RetrievalMemory:
                 raise LongTailError(f"Unknown index={index!r}: choose {', '.join(map(repr, named))}, or give one.")
             index = FaissIndex(index, metric=metric)  # type: ignore[arg-type]
         memory = cls(index).add_source(name, bank, texts)
-        if path is not None:
+        if path:
             memory.save(path)
         return memory
 
@@ -153,7 +153,7 @@ class RetrievalMemory:
             item: its id, or (source, id).
         """
         source, row = self._items.only(item)
-        return self._items.texts[int(source.text_numbers[row])]
+        return str(self._items.texts[source.text_numbers[row]])
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}: {number}" for name, number in self.sources.items())
@@ -180,6 +180,8 @@ class RetrievalMemory:
                 f"The features of {name!r} are {bank.num_features} wide, those of the memory {self.num_features}: "
                 "extract them with the memory's encoder."
             )
+        if not self._items.sources:
+            self.fingerprint = {}
         encoder, made = self.fingerprint.get("encoder"), bank.fingerprint.get("encoder")
         if encoder and made:
             require_equal(
@@ -187,8 +189,9 @@ class RetrievalMemory:
             )
         require_distinct_ids(bank, name)
         given = texts_of(bank, texts, name)
-        numbers = np.fromiter(map(self._items.number, given), np.int64, len(bank))
-        self._items.sources[name] = Source.of(name, bank, numbers, self._like)
+        added = Source.of(name, bank, np.zeros(len(bank), np.int64), self._like)
+        added.text_numbers = np.fromiter(map(self._items.number, given), np.int64, len(bank))
+        self._items.sources[name] = added
         if made and not encoder:
             self.fingerprint = {"encoder": made}
         return self
@@ -210,7 +213,7 @@ class RetrievalMemory:
             ids: theirs; (source, id) where several sources have an item of the id.
         """
         found: dict[str, list[int]] = {}
-        for item in _listed(ids):
+        for item in listed(ids):
             source, row = self._items.only(item)
             found.setdefault(source.name, []).append(row)
         for name, rows in found.items():
@@ -237,8 +240,6 @@ class RetrievalMemory:
         self._retired += [index for index in before if id(index) not in kept]
         return self
 
-    # -- search ----------------------------------------------------------------------------------
-
     def search(self, queries: Any, k: int, exclude: Sequence[Any] | None = None) -> Neighbors:
         """The k nearest items of each query, nearest first.
 
@@ -256,16 +257,21 @@ class RetrievalMemory:
         """Write the memory to a folder. Stopped anywhere, the folder is the memory that it was before, or this one.
 
         Args:
-            path: the folder; by default the one that the memory was loaded from.
+            path: the folder, where a memory that is there is replaced; by default that which it was loaded from.
         """
-        if path is None and self.path is None:
+        if (place := path or self.path) is None:
             raise LongTailError("This memory was never written: say where, save(path).")
-        folder = Path(path if path is not None else self.path)  # type: ignore[arg-type]
-        known = self._edits if self.path is not None and folder.resolve() == self.path.resolve() else None
+        folder = Path(place).absolute()
+        own = self.path is not None and folder.resolve() == self.path.resolve()
+        known = self._edits if own else None
         self._edits = write_memory(folder, self._items.sources, self._items.texts, self._like, self.fingerprint, known)
-        while self._retired and (known is not None or self.path is None):
-            self._retired.pop().discard()
-        self.path = folder
+        # Indexes of another folder are still needed there.
+        retired = self._retired if own or self.path is None else []
+        self.path, self._retired = folder, []
+        for source in self._items.sources.values():
+            source.index.settle()
+        for index in retired:
+            index.discard()
         return folder
 
     @classmethod
@@ -284,7 +290,7 @@ class RetrievalMemory:
         found = open_memory(Path(path), mmap=mmap, verify=verify, like=index)
         memory = cls(found.like)
         memory._items = Items(found.sources, found.texts)
-        memory.fingerprint, memory.path, memory._edits = found.fingerprint, Path(path), found.edits
+        memory.fingerprint, memory.path, memory._edits = found.fingerprint, Path(path).absolute(), found.edits
         return memory
 
     def verify(self) -> dict[str, str]:
@@ -292,9 +298,3 @@ class RetrievalMemory:
         if self.path is None:
             raise LongTailError("This memory was never written: there is no file to verify.")
         return verify_memory(self.path)
-
-
-def _listed(ids: Iterable[Any]) -> list[Any]:
-    if isinstance(ids, (str, tuple)) or not isinstance(ids, Iterable):
-        raise LongTailError(f"ids are a list, of one for each item to remove; got {ids!r}: write [{ids!r}].")
-    return list(ids)

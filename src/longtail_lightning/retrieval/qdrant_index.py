@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -149,6 +150,11 @@ class QdrantIndex(VectorIndex):
         Args:
             path: the file.
         """
+        if self.url is None and self.path is None:
+            warnings.warn(
+                "This memory's Qdrant lives in this process alone, and so does the saved memory: give url or path.",
+                stacklevel=2,
+            )
         told = {"format": _FORMAT, "collection": self._name, "width": self._width, "removed": self._pending.tolist()}
         return replace_file_with_checksum(path, lambda file: file.write(json.dumps(told).encode()))
 
