@@ -890,8 +890,8 @@ BUGS = [
     ),
     Bug(
         "retrieval/_memory_files.py",
-        "        _remove_the_rest(folder, manifest)\n",
-        "",
+        "            _remove_the_rest(folder, manifest)\n",
+        "            pass\n",
         "files of old states stay",
         RETRIEVAL,
     ),
