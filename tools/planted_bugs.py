@@ -826,15 +826,8 @@ BUGS = [
         RETRIEVAL,
     ),
     Bug(
-        "retrieval/index.py",
-        "return Found(np.where(left, NOBODY, ids)",
-        "return Found(ids",
-        "what is excluded stands at the end, where nothing else is left",
-        RETRIEVAL,
-    ),
-    Bug(
         "retrieval/faiss_index.py",
-        "scores if self.metric == \"cosine\" else -scores",
+        'scores if self.metric == "cosine" else -scores',
         "scores",
         "the farthest items are merged as the nearest ones",
         RETRIEVAL,
@@ -844,13 +837,6 @@ BUGS = [
         "self._alive, self._selector = self._alive & ~np.isin(self._ids, ids), None",
         "self._alive = self._alive & ~np.isin(self._ids, ids)",
         "an old selection is searched after a removal",
-        RETRIEVAL,
-    ),
-    Bug(
-        "retrieval/faiss_index.py",
-        "after_in_child=lambda: faiss.omp_set_num_threads(1)",
-        "after_in_child=lambda: None",
-        "a forked process waits for threads that it does not have",
         RETRIEVAL,
     ),
     Bug(
@@ -868,15 +854,8 @@ BUGS = [
         RETRIEVAL,
     ),
     Bug(
-        "retrieval/_source.py",
-        "self.text_numbers = self.text_numbers.copy()  # it may be mapped from a file",
-        "pass",
-        "a change of a text shows in what was found before",
-        RETRIEVAL,
-    ),
-    Bug(
         "retrieval/_memory_files.py",
-        "if known is not None and before.get(\"edits\") != known:",
+        'if known is not None and before.get("edits") != known:',
         "if False:",
         "the later of two writers wins in silence",
         RETRIEVAL,

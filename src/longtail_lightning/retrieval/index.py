@@ -177,15 +177,13 @@ def without_excluded(found: Found, k: int, exclude: np.ndarray) -> Found:
     """Drop what a query must not find from more than k neighbors.
 
     Args:
-        found: at least `k + 1` neighbors of each query.
+        found: `k + 1` neighbors of each query.
         k: how many stay.
         exclude: an id per query.
     """
     unwanted = (found.ids == exclude[:, None]) & (exclude[:, None] != NOBODY)
-    order = np.argsort(unwanted, axis=1, kind="stable")[:, :k]  # the unwanted ones go to the end
-    ids, scores = (np.take_along_axis(values, order, 1) for values in (found.ids, found.scores))
-    left = np.take_along_axis(unwanted, order, 1)  # nothing else was there
-    return Found(np.where(left, NOBODY, ids), np.where(left, -np.inf, scores).astype(np.float32))
+    order = np.argsort(unwanted, axis=1, kind="stable")[:, :k]  # the unwanted one goes to the end, and is cut off
+    return Found(np.take_along_axis(found.ids, order, 1), np.take_along_axis(found.scores, order, 1))
 
 
 def _ids(ids: Any) -> np.ndarray:
