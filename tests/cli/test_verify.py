@@ -93,7 +93,10 @@ def test_files_of_others(ltl):
 
 def test_what_is_nothing_of_these(ltl):
     Path("empty").mkdir()
-    for path, words in (("empty", "is no checkpoint, no feature bank and no folder of shards"), ("x", "no such file")):
+    for path, words in (
+        ("empty", "is no checkpoint, no feature bank, no folder of shards and no memory"),
+        ("x", "no such file"),
+    ):
         status, _, err = ltl("verify", path)
         assert status == 2
         assert words in err

@@ -30,15 +30,17 @@ def verify(asked: Namespace) -> int:
 
 
 def items(path: Path) -> Iterator[Path]:
-    """The checkpoints, banks and folders of shards at a path, and below it."""
+    """The checkpoints, banks, folders of shards and memories at a path, and below it."""
     if not path.exists():
         raise LongTailError(f"{path}: there is no such file or folder.")
     below = sorted(path.rglob("*")) if path.is_dir() else []
     found = [each for each in (path, *below) if _is_item(each)]
+    memories = {each for each in found if each.is_dir() and _is_memory(each)}
+    found = [each for each in found if memories.isdisjoint(each.parents)]  # a memory looks after its own banks
     if not found:
         raise LongTailError(
-            f"{path} is no checkpoint, no feature bank and no folder of shards, and holds none: give what `ltl fit`, "
-            "`ltl features` or `ltl data prepare` wrote."
+            f"{path} is no checkpoint, no feature bank, no folder of shards and no memory, and holds none: give what "
+            "`ltl fit`, `ltl features`, `ltl data prepare` or `ltl memory build` wrote."
         )
     yield from found
 

@@ -13,7 +13,7 @@ def centers_of(features: Tensor, number: int) -> Tensor:
 
     Args:
         features: `(n, F)` of norm 1.
-        number: how many centers; no more than features.
+        number: how many centers.
 
     Returns:
         `(min(n, number), F)`, float64.

@@ -198,7 +198,7 @@ class ClassVectorHead(Head):
                 f"The {type(self).__name__} has {self.num_classes} classes, what it shares with another head has "
                 f"{self.classes.num_classes}: call head.refit() after the other one was edited."
             )
-        if not bool(self.classes.prototypes.any()):
+        if not bool(self.classes.filled.any()):
             raise LongTailError(f"{type(self).__name__} knows no class yet: call head.fit(bank, ...) first.")
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

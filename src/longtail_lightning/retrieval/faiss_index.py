@@ -29,9 +29,9 @@ _MOST_DEAD = 0.5
 class FaissIndex(VectorIndex):
     """An index in the memory of this machine, or mapped from a file.
 
-    `"exact"` compares with every vector. `"hnsw"` walks a graph: many times faster from some ten thousand vectors on,
-    and it finds nearly all neighbors. `"ivf"` looks into the nearest cells; its vectors take half the memory, or far
-    less with a `codec` such as `"PQ32"`, which also finds less.
+    `"exact"` compares with every vector. `"hnsw"` walks a graph: several times faster from some ten thousand vectors
+    on, and the more there are, the more neighbors it misses. `"ivf"` looks into the nearest cells; its vectors take
+    half the memory, or far less with a `codec` such as `"PQ32"`.
 
     What is removed stays in the structure, unseen; a graph is built anew before half of it is dead.
 
