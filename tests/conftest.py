@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 
@@ -9,6 +11,10 @@ from tests.ddp.pool import Pool
 
 # Tests run in several processes at once: one thread each, or they wait for each other.
 torch.set_num_threads(1)
+
+# A shell that starts a job in the background lets it ignore Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
