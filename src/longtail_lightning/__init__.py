@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from longtail_lightning.metrics import *  # noqa: F403
     from longtail_lightning.modules import *  # noqa: F403
     from longtail_lightning.samplers import *  # noqa: F403
+    from longtail_lightning.text import *  # noqa: F403
 
 __version__ = "0.1.0"
 

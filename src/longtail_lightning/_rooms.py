@@ -13,6 +13,7 @@ ROOMS = (
     "heads",
     "metrics",
     "backbones",
+    "text",
     "datasets",
     "features",
     "methods",

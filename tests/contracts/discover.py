@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 import longtail_lightning
+from longtail_lightning import IdentityBackbone
 from longtail_lightning._rooms import exports
 from longtail_lightning.heads import CosineHead, LinearHead
 
@@ -28,6 +29,7 @@ REQUIRED: dict[str, Any] = {
     "head": LinearHead(8, NUM_CLASSES),
     "heads": [LinearHead(8, NUM_CLASSES), CosineHead(8, NUM_CLASSES)],
     "name": "resnet10t",
+    "backbone": IdentityBackbone(3 * 64 * 64),
 }
 BY_CLASS: dict[str, dict[str, Any]] = {
     "TorchvisionBackbone": {"name": "resnet18"},

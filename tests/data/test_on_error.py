@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import warnings
 from functools import partial
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +20,8 @@ from torchvision.datasets import ImageFolder
 from longtail_lightning import BaseClassifier, CIFARResNet, ImageList, LongTailDataModule, labels_of
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.decode import UnreadableImageError
+from longtail_lightning.datasets.loader import ResumableLoader
+from longtail_lightning.datasets.seeded_dataset import SeededDataset
 from tests.tiny import tiny_trainer
 
 LABELS = [0] * 12 + [1] * 6 + [2]
@@ -98,6 +102,57 @@ def test_replacements_do_not_depend_on_workers_and_change_from_epoch_to_epoch(wr
     assert epoch(0, workers=2) == epoch(0)
     replaced = {tuple(sorted(epoch(number))) for number in range(4)}
     assert len(replaced) > 1
+
+
+@pytest.mark.filterwarnings(ASIDE)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_items_of_a_batch_are_the_images_that_were_read(write, workers):
+    root = write()
+    loader = Files(root, num_workers=workers, on_error="skip").train_dataloader()
+    wanted, places = list(loader._index_sampler), []
+    for (images, _, items), asked in zip(loader, wanted, strict=True):
+        assert items[:, 0].tolist() == (images[:, 0, 0, 0] // 10).tolist()
+        assert items[:, 1].tolist() == asked[:, 1].tolist(), "the views are those that were asked for"
+        readable = ~np.isin(asked[:, 0], BROKEN)
+        assert (items[readable] == asked[readable]).all()
+        places += items[:, 0].tolist()
+    assert not set(places) & set(BROKEN)
+
+
+def noisy(image):
+    """What the global generators give, in the place of the pixels but for the first, which tells the index."""
+    drawn = [torch.rand(1).item(), random.random(), np.random.rand()]
+    return torch.tensor([image[0, 0, 0].item() // 10, *drawn], dtype=torch.float64)
+
+
+@pytest.mark.filterwarnings(ASIDE)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_stands_in_for_another_image_is_augmented_as_itself(write, workers):
+    root = write()
+    images = ImageList([name(i) for i in range(len(LABELS))], LABELS, root=root)
+    skipping = SeededDataset(images, seed=5, view=3, transform=noisy, on_error="skip")
+    (shown, _, items) = next(iter(ResumableLoader(skipping, batch_size=len(LABELS), num_workers=workers)))
+    alone = SeededDataset(images, seed=5, view=3, transform=noisy)
+    assert not set(items[:, 0].tolist()) & set(BROKEN)
+    for image, (index, _) in zip(shown, items.tolist()):
+        assert torch.equal(image, alone[index][0])
+
+
+@pytest.mark.filterwarnings(ASIDE)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_module_gets_the_index_of_the_image_that_was_read(write, workers):
+    told = []
+
+    class Model(BaseClassifier):
+        def training_step(self, batch, batch_idx):
+            images, target, index = batch
+            told.extend(zip((images[:, 0, 0, 0] * 255 / 10).round().int().tolist(), index.tolist()))
+            return super().training_step((images, target), batch_idx)
+
+    data = Files(write(), num_workers=workers, on_error="skip", with_index=True)
+    tiny_trainer(max_epochs=1).fit(Model(data.class_counts, backbone=CIFARResNet(8, width=4)), data)
+    assert len(told) == len(LABELS)
+    assert all(shown == index for shown, index in told)
 
 
 def test_a_class_without_any_readable_image_is_replaced_by_others(write):

@@ -4,6 +4,7 @@ from longtail_lightning.backbones._base import Backbone as Backbone
 from longtail_lightning.backbones.cifar_resnet import CIFARResNet as CIFARResNet
 from longtail_lightning.backbones.factory import create_backbone as create_backbone
 from longtail_lightning.backbones.identity import IdentityBackbone as IdentityBackbone
+from longtail_lightning.backbones.prepared import PreparedBackbone as PreparedBackbone
 from longtail_lightning.backbones.resnet10 import ResNet10 as ResNet10
 from longtail_lightning.backbones.resnext import ResNeXt as ResNeXt
 from longtail_lightning.backbones.timm import TimmBackbone as TimmBackbone
@@ -16,6 +17,7 @@ __all__ = [
     "CIFARResNet",
     "IdentityBackbone",
     "LoadedWeights",
+    "PreparedBackbone",
     "ResNeXt",
     "ResNet10",
     "TimmBackbone",

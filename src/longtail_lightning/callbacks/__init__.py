@@ -1,5 +1,6 @@
 """Callbacks for any LightningModule."""
 
+from longtail_lightning.callbacks.branch_report import BranchReport as BranchReport
 from longtail_lightning.callbacks.classifier_retraining import ClassifierRetraining as ClassifierRetraining
 from longtail_lightning.callbacks.deferred_resampling import DeferredResampling as DeferredResampling
 from longtail_lightning.callbacks.deferred_reweighting import DeferredReweighting as DeferredReweighting
@@ -12,6 +13,7 @@ from longtail_lightning.callbacks.prediction_writer import PredictionWriter as P
 from longtail_lightning.callbacks.tau_sweep import TauSweep as TauSweep
 
 __all__ = [
+    "BranchReport",
     "ClassifierRetraining",
     "DeferredResampling",
     "DeferredReweighting",

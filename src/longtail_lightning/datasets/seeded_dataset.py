@@ -39,7 +39,8 @@ class SeededDataset(Dataset[Any]):
             own, which `ResumableLoader` then gives.
         transform: applied to each image.
         on_error: `"raise"`, or `"skip"` to put another image of the same class in the place of one
-            that cannot be decoded (of any class, when its own has none left); `unreadable` lists those.
+            that cannot be decoded (of any class, when its own has none left); `unreadable` lists those. The items
+            of a batch name the image that was read, and it is augmented as itself.
         whole_batches: ask for whole batches where the data set can give them.
     """
 
@@ -102,17 +103,22 @@ class SeededDataset(Dataset[Any]):
         if self.whole_batches and (batch := whole_batch(self.dataset, rows[:, 0].copy())) is not None:
             return Fetched(batch, rows, whole=True)
         keys = item_keys(rows, seed=self.seed).tolist()
+        samples, read = [], rows.copy()
         with _generators_kept():
-            return Fetched([self._item(index, view, key) for (index, view), key in zip(rows.tolist(), keys)], rows)
+            for place, ((index, view), key) in enumerate(zip(rows.tolist(), keys)):
+                sample, read[place, 0] = self._item(index, view, key)
+                samples.append(sample)
+        return Fetched(samples, read)
 
-    def _item(self, index: int, view: int, key: int) -> Any:
+    def _item(self, index: int, view: int, key: int) -> tuple[Any, int]:
+        """A sample, and the place of the image that it shows."""
         _seed_generators(key)
-        item = self._readable(index, view) if self.on_error == "skip" else self._read(index)
+        item, index = self._readable(index, view) if self.on_error == "skip" else (self._read(index), index)
         if self.transform is None:
-            return item
+            return item, index
         if isinstance(item, (tuple, list)):
-            return (self._transformed(item[0], index), *item[1:])
-        return self._transformed(item, index)
+            return (self._transformed(item[0], index), *item[1:]), index
+        return self._transformed(item, index), index
 
     def _transformed(self, image: Any, index: int) -> Any:
         assert self.transform is not None
@@ -127,10 +133,12 @@ class SeededDataset(Dataset[Any]):
         except OSError as error:  # data sets from elsewhere, for example torchvision's with Pillow
             raise UnreadableImageError(f"{item_name(self.dataset, index)} cannot be read ({error}).") from error
 
-    def _readable(self, index: int, view: int) -> Any:
+    def _readable(self, index: int, view: int) -> tuple[Any, int]:
         for other in islice(self._in_place_of(index, view), _ATTEMPTS):
+            if other != index:  # what is random for an image is its own, also when it stands in for another one
+                _seed_generators(int(item_keys(np.array([[other, view]]), seed=self.seed)[0]))
             try:
-                return self._read(other)
+                return self._read(other), other
             except UnreadableImageError:
                 self._unreadable[other] = True
         raise UnreadableImageError(
@@ -154,7 +162,7 @@ class Fetched(list[Any]):
 
     Args:
         samples: one per item, or the images and labels of the whole batch.
-        items: int64, `(batch, 2)`: index and view of each item.
+        items: int64, `(batch, 2)`: index of the image that was read, and view, of each item.
         whole: whether `samples` are a whole batch.
         error: what went wrong in a loading process.
     """

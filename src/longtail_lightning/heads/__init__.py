@@ -4,6 +4,10 @@ from longtail_lightning.heads._base import Head as Head
 from longtail_lightning.heads.cosine import CosineHead as CosineHead
 from longtail_lightning.heads.ensemble import EnsembleHead as EnsembleHead
 from longtail_lightning.heads.fecam import FeCAMHead as FeCAMHead
+from longtail_lightning.heads.fusion import Fusion as Fusion
+from longtail_lightning.heads.fusion import GatedSum as GatedSum
+from longtail_lightning.heads.fusion import NormalizedSum as NormalizedSum
+from longtail_lightning.heads.fusion import PlainSum as PlainSum
 from longtail_lightning.heads.knowledge_transfer import KnowledgeTransferHead as KnowledgeTransferHead
 from longtail_lightning.heads.learnable_scale import LearnableScaleHead as LearnableScaleHead
 from longtail_lightning.heads.linear import LinearHead as LinearHead
@@ -17,6 +21,8 @@ __all__ = [
     "CosineHead",
     "EnsembleHead",
     "FeCAMHead",
+    "Fusion",
+    "GatedSum",
     "Head",
     "KnowledgeTransferHead",
     "LearnableScaleHead",
@@ -24,6 +30,8 @@ __all__ = [
     "LogitAdjustedHead",
     "MLPHead",
     "NearestClassMeanHead",
+    "NormalizedSum",
+    "PlainSum",
     "PrototypeHead",
     "TauNormalizedHead",
 ]

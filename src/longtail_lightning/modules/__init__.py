@@ -7,6 +7,7 @@ from longtail_lightning.modules.load import Classifier as Classifier
 from longtail_lightning.modules.load import load as load
 from longtail_lightning.modules.prediction import Prediction as Prediction
 from longtail_lightning.modules.prototype_transfer import PrototypeTransfer as PrototypeTransfer
+from longtail_lightning.modules.retrieval_augmented import RetrievalAugmented as RetrievalAugmented
 from longtail_lightning.modules.schedule import WarmupCosine as WarmupCosine
 from longtail_lightning.modules.schedule import WarmupMultiStep as WarmupMultiStep
 
@@ -17,6 +18,7 @@ __all__ = [
     "DescribedModule",
     "Prediction",
     "PrototypeTransfer",
+    "RetrievalAugmented",
     "WarmupCosine",
     "WarmupMultiStep",
     "load",

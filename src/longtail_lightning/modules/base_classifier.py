@@ -16,9 +16,8 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._lightning import SHARDED, from_command_line, is_compiled
+from longtail_lightning._lightning import SHARDED, is_compiled
 from longtail_lightning._random import mix
-from longtail_lightning._spec import plain_items
 from longtail_lightning.backbones import Backbone, create_backbone, load_weights
 from longtail_lightning.callbacks.non_finite_loss import NonFiniteLossGuard
 from longtail_lightning.counts import ClassCounts, Convention
@@ -28,6 +27,7 @@ from longtail_lightning.metrics import ExpectedCalibrationError, ShotAccuracy
 from longtail_lightning.metrics._mean_loss import MeanLoss
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._described_module import DescribedModule
+from longtail_lightning.modules._hyper_parameters import not_plain
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, when_to_step
 
 HeadCallable = Callable[[int, int], Head]
@@ -94,7 +94,7 @@ class BaseClassifier(DescribedModule):
         super().__init__()
         self.class_counts = ClassCounts(class_counts)
         class_counts = self.class_counts.tolist()  # save_hyperparameters reads this local: keep it plain
-        self.save_hyperparameters(ignore=_not_plain(locals()))
+        self.save_hyperparameters(ignore=not_plain(self))
         self.backbone: nn.Module = (
             create_backbone(backbone, pretrained=pretrained) if isinstance(backbone, str) else backbone
         )
@@ -274,13 +274,6 @@ class BaseClassifier(DescribedModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._bind_parts()
-
-
-def _not_plain(arguments: dict[str, Any]) -> list[str]:
-    """Arguments that cannot be hyper-parameters: modules and callables. None in the CLI, where the config is plain."""
-    if from_command_line():
-        return []
-    return sorted(arguments.keys() - plain_items(arguments).keys())
 
 
 def _reset(metrics: MetricCollection, mean_loss: MeanLoss) -> None:

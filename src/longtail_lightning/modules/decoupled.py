@@ -25,7 +25,7 @@ from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
-from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_backbone
+from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_parts
 
 WrapCallable = Callable[[Head], Head]
 
@@ -172,7 +172,7 @@ class Decoupled(BaseClassifier):
                 f"{type(self.head).__name__} has nothing to train: fit it with head.fit(bank), or give "
                 "another head, such as LinearHead or LearnableScaleHead."
             )
-        return with_slow_backbone(self, self.optimizer, self.backbone_lr_factor)
+        return with_slow_parts(self, self.optimizer, [self.backbone], self.backbone_lr_factor)
 
     # -- hooks -----------------------------------------------------------------------------------
 

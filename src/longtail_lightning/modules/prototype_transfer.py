@@ -22,7 +22,7 @@ from longtail_lightning.heads.knowledge_transfer import Attention
 from longtail_lightning.losses import LongTailLoss
 from longtail_lightning.methods import AdjustedLogits, KnowledgeTransfer, Prototypes, Retraining
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
-from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_backbone
+from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_parts
 
 
 class PrototypeTransfer(BaseClassifier):
@@ -138,7 +138,7 @@ class PrototypeTransfer(BaseClassifier):
         """With a learning rate of its own for the backbone, if asked."""
         if self.backbone_lr_factor == 1.0:
             return super().build_optimizer()
-        return with_slow_backbone(self, self.optimizer, self.backbone_lr_factor)
+        return with_slow_parts(self, self.optimizer, [self.backbone], self.backbone_lr_factor)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The comparison at the end of a fit, unless the trainer has one already."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -149,15 +149,18 @@ class WarmupMultiStep(LRScheduler):
         return [float(base) * factor for base in self.base_lrs]
 
 
-def with_slow_backbone(module: Any, optimizer: Callable[..., Optimizer], factor: float) -> Optimizer:
-    """An optimizer over what is trained, with a group and a learning rate of its own for the backbone.
+def with_slow_parts(
+    module: Any, optimizer: Callable[..., Optimizer], parts: Sequence[nn.Module], factor: float
+) -> Optimizer:
+    """An optimizer over what is trained, with a group and a learning rate of its own for some parts.
 
     Args:
-        module: has a `backbone`.
+        module: whose parameters are trained.
         optimizer: from parameter groups to optimizer.
-        factor: learning rate of the backbone over that of everything else.
+        parts: the slow ones.
+        factor: their learning rate over that of everything else.
     """
-    slow = [p for p in module.backbone.parameters() if p.requires_grad]
+    slow = [p for part in parts for p in part.parameters() if p.requires_grad]
     ids = {id(p) for p in slow}
     fast = [p for p in module.parameters() if p.requires_grad and id(p) not in ids]
     made: Optimizer = optimizer([{"params": group} for group in (fast, slow) if group])

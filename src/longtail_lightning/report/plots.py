@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from longtail_lightning.counts import ClassCounts
@@ -86,6 +87,31 @@ def plot_shares(shares: Sequence[tuple[str, float]], title: str) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="share of the knowledge")
     axes.margins(x=0.12)
+    return figure
+
+
+def plot_moving_averages(comparison: Comparison, window: int = 20) -> Figure:
+    """Accuracy over the classes, most training images first, averaged over neighbors (figure 2 of Long et al., 2022).
+
+    Args:
+        comparison: each of its rows is a curve; the dots are the classes.
+        window: how many classes a point of a curve is the mean of.
+    """
+    figure, axes = _figure(comparison.title)
+    order = torch.argsort(comparison.class_counts.tensor, descending=True, stable=True)
+    for i, (name, values) in enumerate(comparison.per_class.items()):
+        percent = 100 * values[order].double()
+        windows = F.pad(percent, (window // 2, (window - 1) // 2), value=torch.nan).unfold(0, window, 1)
+        places = range(len(percent))
+        axes.plot(places, percent.tolist(), ".", color=f"C{i}", markersize=3, alpha=0.35)
+        axes.plot(places, windows.nanmean(1).tolist(), color=f"C{i}", label=name, linewidth=1.8)
+    names = comparison.splits.names()
+    for place in range(1, len(order)):
+        if names[order[place]] != names[order[place - 1]]:
+            axes.axvline(place - 0.5, color=_ALL, linestyle=":", linewidth=1)
+    axes.set(xlabel="class, most training images first", ylabel="accuracy (%)", ylim=(0, 100))
+    axes.margins(x=0.01)
+    _legend(axes, 4)
     return figure
 
 

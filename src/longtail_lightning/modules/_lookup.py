@@ -1,0 +1,201 @@
+"""What a batch finds in a memory: without itself, and found anew or once for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning._number_range import require_whole
+from longtail_lightning._progress import progress_bar
+from longtail_lightning.features import FeatureBank
+from longtail_lightning.features._fingerprint import encoder_fingerprint
+from longtail_lightning.features._source import source_of
+from longtail_lightning.retrieval import RetrievalMemory
+
+Exclude = Literal["id", "first", "none"]
+Remember = Literal["exact", "cached"]
+_QUERIES = 1024  # at a time, when all of a split are looked up
+
+
+class Lookup:
+    """The memory of a model, which is no part of it: not in its weights, not in its checkpoints.
+
+    Args:
+        memory: the memory, its folder, or None until one is given.
+        k: neighbors of an image.
+        exclude: what an image does not find in training: `"id"`, itself, by its id in `own_source`; `"first"`, the
+            nearest item, as the paper does; or `"none"`.
+        own_source: the source of the memory that holds the training images.
+        neighbors: `"exact"`, or `"cached"`: found once for a fit.
+
+    Examples:
+        >>> bank = FeatureBank.from_arrays(torch.eye(3), ids=["a", "b", "c"], texts=["cat", "dog", "wolf"])
+        >>> lookup = Lookup(RetrievalMemory.build(bank), k=1)
+        >>> lookup.names["train"] = ["a", "b"]
+        >>> query = torch.tensor([[1.0, 0.0, 0.1]])
+        >>> lookup.find(query).tolist(), lookup.find(query, "train", torch.tensor([0])).tolist()
+        ([[0]], [[2]])
+    """
+
+    def __init__(
+        self,
+        memory: RetrievalMemory | str | Path | None = None,
+        *,
+        k: int = 30,
+        exclude: Exclude = "id",
+        own_source: str = "train",
+        neighbors: Remember = "exact",
+    ) -> None:
+        if exclude not in ("id", "first", "none"):
+            raise LongTailError(f"Unknown exclude={exclude!r}: choose 'id', 'first' or 'none'.")
+        if neighbors not in ("exact", "cached"):
+            raise LongTailError(f"Unknown neighbors={neighbors!r}: choose 'exact' or 'cached'.")
+        require_whole(self, "k", k, 1)
+        self.memory = RetrievalMemory.load(memory) if isinstance(memory, (str, Path)) else memory
+        self.k = int(k)
+        self.neighbors = neighbors
+        self.exclude: Exclude = exclude
+        self.own_source = own_source
+        self.was_at: str | None = None
+        """Where the memory was when a loaded checkpoint was written."""
+        self.names: dict[str, Sequence[Any]] = {}
+        """What the items of a split are called in the memory."""
+        self.had_index: bool | None = None
+        """Whether the data module of a fit gave the places of its images before; None outside of a fit."""
+        self._found: dict[str, Tensor] = {}
+
+    def __deepcopy__(self, _: Any) -> Lookup:
+        """A copy of a model looks up the same memory."""
+        copied = copy(self)
+        copied.names, copied._found = dict(self.names), dict(self._found)
+        return copied
+
+    def require(self) -> RetrievalMemory:
+        """The memory; refuse to go on without one."""
+        if self.memory is None:
+            place = "FOLDER" if self.was_at is None else repr(self.was_at)
+            told = "" if self.was_at is None else f", which was {place} in training"
+            raise LongTailError(
+                f"The model looks pictures up in a memory{told}: give it with --model.memory FOLDER, with "
+                f"load(path, parts={{'memory': {place}}}), or set model.memory."
+            )
+        return self.memory
+
+    @property
+    def needs_index(self) -> bool:
+        """Whether training must know which items a batch holds."""
+        return self.exclude == "id" and self.memory is not None and self.own_source in self.memory.sources
+
+    def refuse_mixed(self) -> None:
+        """Refuse images that are blended of two, of which neither may find itself."""
+        if self.exclude != "none":
+            raise LongTailError(
+                "mixup and cutmix blend two images, of which neither may find itself: turn them off, or choose "
+                "exclude='none'."
+            )
+
+    # -- before a run ----------------------------------------------------------------------------
+
+    def check(self, encoder: nn.Module) -> None:
+        """Refuse a memory of another encoder, and one that is too small.
+
+        Args:
+            encoder: of the queries; one that wraps the memory's own is that one.
+        """
+        memory = self.require()
+        if self.k > len(memory):
+            raise LongTailError(f"k={self.k}, but the memory has {len(memory)} items: ask for fewer, or add some.")
+        if (width := getattr(encoder, "num_features", memory.num_features)) != memory.num_features:
+            raise LongTailError(
+                f"The encoder gives {width} features and those of the memory are {memory.num_features} wide: "
+                "give the encoder that has made the memory."
+            )
+        made = memory.fingerprint.get("encoder")
+        if made is None or any(p.dtype in (torch.float16, torch.bfloat16) for p in encoder.parameters()):
+            return  # a trainer of half precision has rounded the weights: they have another checksum
+        inner = getattr(encoder, "backbone", encoder)
+        if made not in (encoder_fingerprint(inner), told := encoder_fingerprint(encoder)):
+            raise LongTailError(
+                f"The memory was made by {made['class']} {made['checksum'][:12]} and the encoder is {told['class']} "
+                f"{told['checksum'][:12]}: give the encoder with the weights that have made the memory."
+            )
+
+    def learn_names(self, datamodule: Any) -> None:
+        """Learn what the training images are called; refuse names that the memory's source does not know.
+
+        Args:
+            datamodule: of the training images.
+        """
+        source = source_of(datamodule, "train")
+        ids = source.ids()
+        names = range(source.number) if ids is None else ids
+        memory = self.require()
+        looked_at = sorted({0, source.number // 2, source.number - 1})
+        as_numbers = not any(memory.has((self.own_source, names[place])) for place in looked_at)
+        if as_numbers and all(str(names[place]).isdecimal() for place in looked_at):
+            names = [int(name) for name in names]
+        self.names["train"] = names
+        if not any(memory.has((self.own_source, name)) for name in names):
+            raise LongTailError(
+                f"None of the training images, such as {names[0]!r}, is in the memory's source {self.own_source!r} by "
+                "its id, so they could find themselves: make that source from the training split, name the source "
+                "with own_source, or choose exclude='first' or 'none'."
+            )
+
+    def remember(self, split: str, bank: FeatureBank, *, progress: bool) -> None:
+        """Look a whole split up, once for the run.
+
+        Args:
+            split: `"train"` finds no item itself.
+            bank: features of the images as they are, without augmentation.
+            progress: show a progress bar.
+        """
+        found = []
+        self._found.pop(split, None)
+        with progress_bar(f"{split} neighbors", len(bank), shown=progress) as tell:
+            for start in range(0, len(bank), _QUERIES):
+                index = torch.arange(start, min(start + _QUERIES, len(bank)))
+                found.append(self.find(bank.features[index], split, index))
+                tell(int(index[-1]) + 1, len(bank))
+        self._found[split] = torch.cat(found)
+
+    # -- in a run --------------------------------------------------------------------------------
+
+    def remembers(self, split: str | None) -> bool:
+        """Whether the neighbors of a split are known, so that nothing has to be encoded."""
+        return split in self._found
+
+    def forget(self) -> None:
+        """Forget what was found for a run."""
+        self._found, self.names, self.had_index = {}, {}, None
+
+    def find(self, queries: Tensor | None, split: str | None = None, index: Tensor | None = None) -> Tensor:
+        """`(queries, k)`, on the CPU: numbers of the texts of the nearest items, nearest first.
+
+        Args:
+            queries: features; not needed for a split whose neighbors are remembered.
+            split: that the images are of; in `"train"` none finds itself.
+            index: places of the images in the split.
+        """
+        if split is not None and split in self._found:
+            if index is None:
+                raise LongTailError("Remembered neighbors need the places of the images in their split: with_index.")
+            return self._found[split][index.cpu()]
+        memory = self.require()
+        assert queries is not None
+        queries = queries.detach().float().cpu()
+        if split != "train" or self.exclude == "none":
+            return memory.search(queries, self.k).text_numbers
+        if self.exclude == "first":
+            return memory.search(queries, self.k + 1).text_numbers[:, 1:]
+        if not self.needs_index:
+            return memory.search(queries, self.k).text_numbers
+        names = self.names["train"]
+        itself = [(self.own_source, names[place]) for place in ([] if index is None else index.tolist())]
+        return memory.search(queries, self.k, exclude=itself).text_numbers

@@ -1,0 +1,86 @@
+"""What a fit of a classifier with a memory asks of its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.data import LongTailDataModule
+from longtail_lightning.features import FeatureBank, extract_features
+from longtail_lightning.features._source import source_of
+from longtail_lightning.modules._lookup import Lookup
+
+
+def begin_fit(module: Any) -> None:
+    """Let the data tell which images a batch holds; refuse what cannot be trained.
+
+    Args:
+        module: a `RetrievalAugmented`.
+    """
+    lookup: Lookup = module.lookup
+    for name in ("head", "retrieval_head"):
+        _require_direction(getattr(module, name), name)
+    data = getattr(module.trainer, "datamodule", None)
+    if max(getattr(data, "mixup_alpha", 0), getattr(data, "cutmix_alpha", 0)) > 0:
+        lookup.refuse_mixed()
+    cached = lookup.neighbors == "cached"
+    if not (lookup.needs_index or cached):
+        return
+    if not isinstance(data, LongTailDataModule):
+        asks = "neighbors='cached'" if cached else "exclude='id'"
+        raise LongTailError(
+            f"{asks} must know which images a batch holds: train with a data module of this library, or choose "
+            "exclude='first' and neighbors='exact'."
+        )
+    lookup.had_index, data.with_index = data.with_index, True
+    if lookup.needs_index:
+        lookup.learn_names(data)
+
+
+def remember_neighbors(module: Any) -> None:
+    """Look training and validation images up once, if that is wanted.
+
+    Args:
+        module: a `RetrievalAugmented` that is on its device.
+    """
+    if module.lookup.neighbors == "exact":
+        return
+    data, lookup = module.trainer.datamodule, module.lookup
+    shown = module.trainer.progress_bar_callback is not None and module.trainer.is_global_zero
+    for split in ("train", "val"):
+        if data.dataset(split) is not None:
+            bank = _bank_of(module, data, split, shown)
+            lookup.remember(split, bank, progress=shown)
+
+
+def end_fit(module: Any) -> None:
+    """Leave the data as they were.
+
+    Args:
+        module: a `RetrievalAugmented`.
+    """
+    data, lookup = getattr(module.trainer, "datamodule", None), module.lookup
+    if lookup.had_index is not None and data is not None:
+        data.with_index = lookup.had_index
+    lookup.forget()
+
+
+def _bank_of(module: Any, data: LongTailDataModule, split: str, shown: bool) -> FeatureBank:
+    """Features of a split: those in the memory, if they are of these images, or new ones."""
+    memory, name = module.memory, module.lookup.own_source
+    if split == "train" and name in memory.sources:
+        bank: FeatureBank = memory._items.source(name).bank
+        if bank.fingerprint.get("data") == source_of(data, "train").fingerprint():
+            return bank
+    return extract_features(module.encoder, data, split=split, device=module.device, progress=shown)
+
+
+def _require_direction(head: nn.Module, name: str) -> None:
+    """Refuse a head whose logits are all zero, which have no direction and no finite gradient."""
+    parameters = list(head.parameters())
+    if parameters and not any(bool(parameter.any()) for parameter in parameters):
+        raise LongTailError(
+            f"All weights of the {name} are 0, and logits of 0 have no direction to be summed: start with others."
+        )

@@ -1,0 +1,8 @@
+"""Text encoders: `encoder(list of texts) -> (texts, num_features)`. Torch alone; transformers where it is needed."""
+
+from longtail_lightning.text._base import TextEncoder as TextEncoder
+from longtail_lightning.text.bag_of_words import BagOfWords as BagOfWords
+from longtail_lightning.text.joined import Encoded as Encoded
+from longtail_lightning.text.joined import JoinedTexts as JoinedTexts
+
+__all__ = ["BagOfWords", "Encoded", "JoinedTexts", "TextEncoder"]

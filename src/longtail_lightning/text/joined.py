@@ -1,0 +1,169 @@
+"""The texts of many items as one text each, or as the mean of their features; every text is cut into tokens once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError
+from longtail_lightning.text._base import TextEncoder
+
+Order = Literal["nearest_first", "nearest_last", "frequent_first"]
+Combine = Literal["tokens", "features"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `JoinedTexts` gives.
+
+    Args:
+        features: `(queries, num_features)`.
+        truncated: share of the queries whose texts were cut off.
+
+    Examples:
+        >>> Encoded(torch.zeros(2, 8), 0.5).truncated
+        0.5
+    """
+
+    features: Tensor
+    truncated: float
+
+
+class JoinedTexts(nn.Module):
+    """Encodes the k texts of each query with one call of an encoder.
+
+    Args:
+        separator: what stands between two texts.
+        order: `"nearest_first"`, `"nearest_last"` or `"frequent_first"`, the texts that come most often before others:
+            what is at the end is cut off when all together are too long.
+        combine: `"tokens"`: the texts are joined to one, as in the paper. `"features"`: each different text of the
+            batch is encoded once, and a query gets the mean of its texts' features, which has no limit on their
+            number and knows no order.
+
+    Examples:
+        >>> from longtail_lightning.text import BagOfWords
+        >>> encoder = BagOfWords(dim=4)
+        >>> numbers = torch.tensor([[0, 1, 1]])
+        >>> found = JoinedTexts()(encoder, numbers, ["cat", "big dog"])
+        >>> torch.equal(found.features, encoder(["cat big dog big dog"])), found.truncated
+        (True, 0.0)
+    """
+
+    def __init__(
+        self,
+        *,
+        separator: str = " ",
+        order: Order = "nearest_first",
+        combine: Combine = "tokens",
+    ) -> None:
+        if order not in ("nearest_first", "nearest_last", "frequent_first"):
+            raise LongTailError(f"Unknown order={order!r}: choose 'nearest_first', 'nearest_last' or 'frequent_first'.")
+        if combine not in ("tokens", "features"):
+            raise LongTailError(f"Unknown combine={combine!r}: choose 'tokens' or 'features'.")
+        super().__init__()
+        self.separator = separator
+        self.order: Order = order
+        self.combine: Combine = combine
+        # In one tuple, so that the encoder does not become a part of this module.
+        self._cut: tuple[TextEncoder | None, Sequence[str], TokenRows] = (None, (), TokenRows())
+
+    def forward(self, encoder: TextEncoder, numbers: Tensor, texts: Sequence[str]) -> Encoded:
+        """Features of the texts of each query.
+
+        Args:
+            encoder: of the texts.
+            numbers: `(queries, k)`, int64, on the CPU: which of the texts, those of the nearest item first.
+            texts: the different texts.
+        """
+        if encoder is not self._cut[0] or texts is not self._cut[1]:
+            self._cut = encoder, texts, TokenRows()
+        if self.combine == "features":
+            different, places = torch.unique(numbers, return_inverse=True)
+            features, cut = self._encode(encoder, different[:, None])
+            shares = F.one_hot(places, len(different)).to(features).mean(1)
+            return Encoded(shares @ features, float(cut[places].float().mean()))
+        if self.order == "nearest_last":
+            numbers = numbers.flip(1)
+        elif self.order == "frequent_first":
+            numbers = _frequent_first(numbers)
+        features, cut = self._encode(encoder, numbers)
+        return Encoded(features, float(cut.float().mean()))
+
+    def extra_repr(self) -> str:
+        return f"separator={self.separator!r}, order={self.order!r}, combine={self.combine!r}"
+
+    def _encode(self, encoder: TextEncoder, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of each row's texts in one, and where they were cut off."""
+        separator = encoder.tokens(self.separator) if numbers.shape[1] > 1 else []
+        _, texts, rows = self._cut
+        places = rows.places_of(numbers, lambda number: encoder.tokens(texts[number]))
+        tokens, lengths = rows.joined(places, separator)
+        limit = encoder.max_tokens or tokens.shape[1]
+        kept = lengths.clamp(max=limit)
+        shown = tokens[:, : max(1, int(kept.max()) if len(kept) else 0)]
+        return encoder.encode(shown.to(encoder.device), kept), lengths > limit
+
+
+class TokenRows:
+    """The tokens of texts, one after the other; each text is cut once.
+
+    Examples:
+        >>> rows = TokenRows()
+        >>> places = rows.places_of(torch.tensor([[0, 1], [1, 1]]), lambda number: [[7], [8, 9]][number])
+        >>> rows.joined(places, [5])[0].tolist()
+        [[7, 5, 8, 9, 0], [8, 9, 5, 8, 9]]
+    """
+
+    def __init__(self) -> None:
+        self._place_of: dict[int, int] = {}
+        self._tokens: list[int] = []
+        self._starts = [0]
+
+    def places_of(self, numbers: Tensor, cut: Callable[[int], list[int]]) -> Tensor:
+        """Where the rows of some texts are; texts that are new are cut.
+
+        Args:
+            numbers: of the texts, any shape.
+            cut: from the number of a text to its tokens.
+        """
+        different, inverse = torch.unique(numbers, return_inverse=True)
+        for number in different.tolist():
+            if number not in self._place_of:
+                self._place_of[number] = len(self._place_of)
+                self._tokens += cut(number)
+                self._starts.append(len(self._tokens))
+        return torch.tensor([self._place_of[number] for number in different.tolist()], dtype=torch.int64)[inverse]
+
+    def joined(self, places: Tensor, separator: list[int]) -> tuple[Tensor, Tensor]:
+        """Tokens `(queries, longest)`, 0 behind the end of each row, and how many there are.
+
+        Args:
+            places: `(queries, k)`: which rows.
+            separator: tokens between two of them.
+        """
+        tokens = torch.tensor([*self._tokens, *separator], dtype=torch.int64)
+        starts = torch.tensor([*self._starts, len(tokens)], dtype=torch.int64)
+        if separator:
+            between = torch.full_like(places, len(self._starts) - 1)
+            places = torch.stack([places, between], 2).flatten(1)[:, :-1]
+        lengths = starts[places + 1] - starts[places]
+        ends = lengths.cumsum(1)
+        total = ends[:, -1]
+        position = torch.arange(int(total.max()) if len(total) else 0).expand(len(places), -1).contiguous()
+        piece = torch.searchsorted(ends, position, right=True).clamp(max=places.shape[1] - 1)
+        offset = position - (ends - lengths).gather(1, piece)
+        there = position < total[:, None]
+        where = torch.where(there, starts[places].gather(1, piece) + offset, 0)
+        return (tokens[where] * there if len(tokens) else torch.zeros_like(where)), total
+
+
+def _frequent_first(numbers: Tensor) -> Tensor:
+    """The texts of each row, those that come most often first; of as many, those of the nearest item."""
+    same = numbers[:, :, None] == numbers[:, None, :]
+    first = same.int().argmax(2)
+    return numbers.gather(1, (first - same.sum(2) * numbers.shape[1]).argsort(dim=1, stable=True))
