@@ -84,6 +84,9 @@ class PlainSum(Fusion):
     **Paper.** Long et al., CVPR 2022, section 3.3, which leaves it for eq. 5.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def fuse(self, base: Tensor, retrieved: Tensor) -> Tensor:
         return base + retrieved
 

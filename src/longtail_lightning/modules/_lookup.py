@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_whole
 from longtail_lightning._progress import progress_bar
+from longtail_lightning.backbones import IdentityBackbone
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.features._fingerprint import encoder_fingerprint
 from longtail_lightning.features._source import source_of
+from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.retrieval import RetrievalMemory
 
 Exclude = Literal["id", "first", "none"]
@@ -109,6 +111,8 @@ class Lookup:
             encoder: of the queries; one that wraps the memory's own is that one.
         """
         memory = self.require()
+        if isinstance(encoder, MissingPart):
+            raise LongTailError("The encoder is missing: give the one that has made the memory, encoder=...")
         if self.k > len(memory):
             raise LongTailError(f"k={self.k}, but the memory has {len(memory)} items: ask for fewer, or add some.")
         if (width := getattr(encoder, "num_features", memory.num_features)) != memory.num_features:
@@ -117,8 +121,10 @@ class Lookup:
                 "give the encoder that has made the memory."
             )
         made = memory.fingerprint.get("encoder")
-        if made is None or any(p.dtype in (torch.float16, torch.bfloat16) for p in encoder.parameters()):
-            return  # a trainer of half precision has rounded the weights: they have another checksum
+        if made is None or isinstance(encoder, IdentityBackbone):
+            return  # features in the place of images have passed through the encoder already
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in encoder.parameters()):
+            return  # a trainer of half precision has rounded the weights, which changes their checksum
         inner = getattr(encoder, "backbone", encoder)
         if made not in (encoder_fingerprint(inner), told := encoder_fingerprint(encoder)):
             raise LongTailError(

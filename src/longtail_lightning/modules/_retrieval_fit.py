@@ -1,4 +1,4 @@
-"""What a fit of a classifier with a memory asks of its data."""
+"""What a classifier with a memory asks of its parts and its data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,24 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.features._source import source_of
+from longtail_lightning.heads import Head
 from longtail_lightning.modules._lookup import Lookup
+from longtail_lightning.modules.base_classifier import HeadCallable
+
+
+def made_head(head: HeadCallable | Head, encoder: Any, num_classes: int) -> nn.Module:
+    """The retrieval head; refuse one of another size.
+
+    Args:
+        head: a head, or from (num_features, num_classes) to one.
+        encoder: of the texts.
+        num_classes: number of logits.
+    """
+    made = head if isinstance(head, nn.Module) else head(encoder.num_features, num_classes)
+    for name, needed in (("num_features", encoder.num_features), ("num_classes", num_classes)):
+        if (found := getattr(made, name, needed)) != needed:
+            raise LongTailError(f"The retrieval head was made for {name}={found} and needs {needed}.")
+    return made
 
 
 def begin_fit(module: Any) -> None:

@@ -24,7 +24,7 @@ from longtail_lightning.losses import LogitAdjustedLoss, LongTailLoss
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules._lookup import Exclude, Lookup, Remember
-from longtail_lightning.modules._retrieval_fit import begin_fit, end_fit, remember_neighbors
+from longtail_lightning.modules._retrieval_fit import begin_fit, end_fit, made_head, remember_neighbors
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable, StepOutput
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_parts
 from longtail_lightning.retrieval import RetrievalMemory
@@ -37,9 +37,8 @@ class RetrievalAugmented(BaseClassifier):
     r"""Train a classifier beside a branch that reads the texts of similar images in a memory.
 
     A frozen `encoder` looks an image up in the memory; the texts of its k nearest items go through the text
-    encoder and a head of their own. The logits of both branches are fused and trained together. What the memory holds
-    can be changed at any time, and changes what the model knows: sources added and removed, single texts corrected,
-    without any training. Accuracy of each branch is logged, and drawn at the end of a test.
+    encoder and a head of their own. The logits of both branches are fused and trained together. Editing the memory
+    changes what the model knows, without any training. Accuracy of each branch is logged, and drawn after a test.
 
     A checkpoint does not hold the memory: `load(path, parts={"memory": "FOLDER"})`.
 
@@ -132,7 +131,7 @@ class RetrievalAugmented(BaseClassifier):
             class_counts,
             backbone=backbone,
             head=head,
-            loss=LogitAdjustedLoss(label_smoothing=0.1) if loss is None else loss,
+            loss=loss or LogitAdjustedLoss(label_smoothing=0.1),
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             pretrained=pretrained,
@@ -146,12 +145,12 @@ class RetrievalAugmented(BaseClassifier):
         )
         require_number(self, "backbone_lr_factor", backbone_lr_factor, 0)
         self.branches, self.backbone_lr_factor = branches, backbone_lr_factor
-        texts: Any = BagOfWords() if text_encoder is None else text_encoder
-        self.encoder: nn.Module = MissingPart("encoder") if encoder is None else encoder
+        texts: Any = text_encoder or BagOfWords()
+        self.encoder: nn.Module = encoder or MissingPart("encoder")
         self.text_encoder: nn.Module = texts
-        self.retrieval_head = _made(retrieval_head, texts, len(self.class_counts))
-        self.fusion: nn.Module = NormalizedSum() if fusion is None else fusion
-        self.join = JoinedTexts() if join is None else join
+        self.retrieval_head = made_head(retrieval_head, texts, len(self.class_counts))
+        self.fusion: nn.Module = fusion or NormalizedSum()
+        self.join = join or JoinedTexts()
         self.truncated = 0.0  # share of the last batch whose texts were cut off
         self.lookup = Lookup(memory, k=k, exclude=exclude, own_source=own_source, neighbors=neighbors)
         self._freeze()
@@ -294,7 +293,3 @@ class RetrievalAugmented(BaseClassifier):
         # Told, and not opened: anybody may have written it.
         self.lookup.was_at = place if isinstance(place, str) else None
         self._freeze()
-
-
-def _made(head: HeadCallable | Head, encoder: Any, num_classes: int) -> nn.Module:
-    return head if isinstance(head, nn.Module) else head(encoder.num_features, num_classes)

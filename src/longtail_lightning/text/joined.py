@@ -37,6 +37,9 @@ class Encoded:
 class JoinedTexts(nn.Module):
     """Encodes the k texts of each query with one call of an encoder.
 
+    Every text is cut into tokens by itself, once. For tokenizers of words and of CLIP these are the tokens of the
+    joined string; those that take a space and the word behind it together, as GPT-2's, would cut that one otherwise.
+
     Args:
         separator: what stands between two texts.
         order: `"nearest_first"`, `"nearest_last"` or `"frequent_first"`, the texts that come most often before others:

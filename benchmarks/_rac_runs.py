@@ -1,0 +1,137 @@
+"""Train classifiers with a memory on features, and measure them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+
+from longtail_lightning import (
+    ClassCounts,
+    FeatureBank,
+    FeatureDataModule,
+    GatedSum,
+    IdentityBackbone,
+    LinearHead,
+    MLPHead,
+    NormalizedSum,
+    PerClassAccuracy,
+    PlainSum,
+    RetrievalAugmented,
+    RetrievalMemory,
+)
+from longtail_lightning.counts import split_means
+
+HEADS = {"linear": LinearHead, "mlp": partial(MLPHead, hidden=512)}
+Banks = Mapping[str, FeatureBank]
+
+
+def fusion_of(name: str | float, num_classes: int) -> Any:
+    """A fusion by its name, or by the scale of a normalized sum."""
+    if name == "plain":
+        return PlainSum()
+    return GatedSum(num_classes) if name == "gate" else NormalizedSum(name)
+
+
+def train(
+    banks: Banks,
+    memory: RetrievalMemory,
+    *,
+    branches: str = "both",
+    head: str = "linear",
+    fusion: str | float = 8.0,
+    lr: float = 1e-3,
+    epochs: int = 20,
+    seed: int = 0,
+    **options: Any,
+) -> RetrievalAugmented:
+    """A model on features; with AdamW and the weight decay of the paper."""
+    L.seed_everything(seed, verbose=False)
+    data = FeatureDataModule({split: banks[split] for split in ("train", "val")}, batch_size=128, seed=seed)
+    width = banks["train"].num_features
+    model = RetrievalAugmented(
+        data.class_counts,
+        memory=memory,
+        encoder=IdentityBackbone(width),
+        backbone=IdentityBackbone(width),
+        head=HEADS[head],
+        fusion=fusion_of(fusion, len(data.class_counts)),
+        branches=branches,  # type: ignore[arg-type]
+        **{"neighbors": "exact" if branches == "base" else "cached", **options},
+        optimizer=partial(torch.optim.AdamW, lr=lr, weight_decay=0.02),
+    )
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    L.Trainer(max_epochs=epochs, limit_val_batches=0, **quiet).fit(model, data)
+    return model.eval()
+
+
+@torch.inference_mode()
+def measure(model: RetrievalAugmented, bank: FeatureBank) -> dict[str, dict[str, float | None]]:
+    """Accuracy of the model, and of each of its branches, on each split of classes."""
+    metrics: dict[str, PerClassAccuracy] = {}
+    for features, labels in bank.batches(2048):
+        for name, logits in model.branch_logits(features).items():
+            metrics.setdefault(name, PerClassAccuracy(bank.num_classes)).update(logits, labels)
+    splits = model.class_counts.shots()
+    return {name: rounded(split_means(metric.compute(), splits)) for name, metric in metrics.items()}
+
+
+def per_class(model: RetrievalAugmented, bank: FeatureBank) -> dict[str, list[float]]:
+    """Accuracy of each class, for a curve over the classes."""
+    found: dict[str, PerClassAccuracy] = {}
+    with torch.inference_mode():
+        for features, labels in bank.batches(2048):
+            for name, logits in model.branch_logits(features).items():
+                found.setdefault(name, PerClassAccuracy(bank.num_classes)).update(logits, labels)
+    return {name: [round(value, 4) for value in metric.compute().tolist()] for name, metric in found.items()}
+
+
+def rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """In percent, with two digits."""
+    return {name: None if value is None else round(100 * value, 2) for name, value in values.items()}
+
+
+def checksum(model: torch.nn.Module) -> str:
+    """Of all weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def edited(model: RetrievalAugmented, banks: Banks, counts: ClassCounts) -> dict[str, Any]:
+    """What changes when items are added to the memory and taken out again; nothing is trained."""
+    rest, test = banks["rest"], banks["test"]
+    labels, splits = rest.require_labels("this benchmark"), counts.shots()
+    wanted = {"all left-out images": torch.ones(len(rest), dtype=torch.bool)}
+    for name, classes in splits:
+        if len(classes) and bool((chosen := torch.isin(labels, classes)).any()):
+            wanted[f"those of {name}-shot classes"] = chosen
+    before, weights = measure(model, test), checksum(model)
+    found: dict[str, Any] = {"before": before}
+    for name, chosen in wanted.items():
+        model.memory.add_source("rest", rest.subset(chosen))
+        found[name] = {"items": int(chosen.sum()), **measure(model, test)}
+        model.memory.remove_source("rest")
+    found["after removal, as before"] = measure(model, test) == before
+    found["weights are equal bit for bit"] = checksum(model) == weights
+    return found | {"forgotten classes": forgotten(model, banks, splits.few.tolist()[:5])}
+
+
+def forgotten(model: RetrievalAugmented, banks: Banks, classes: Sequence[int]) -> dict[str, Any]:
+    """Accuracy on some classes without their items in the memory."""
+    if not classes:
+        return {}
+    names, memory = [banks["train"].class_names[c] for c in classes], model.memory
+    test = banks["test"].subset(torch.isin(banks["test"].require_labels("this benchmark"), torch.tensor(classes)))
+    keep = ~torch.isin(banks["train"].require_labels("this benchmark"), torch.tensor(classes))
+    with_them = measure(model, test)
+    model.memory = RetrievalMemory.build(banks["train"].subset(keep))
+    without = measure(model, test)
+    model.memory = memory
+    told = {name: {"with": values["all"], "without": without[name]["all"]} for name, values in with_them.items()}
+    return {"classes": names, **told}
