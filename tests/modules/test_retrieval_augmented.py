@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from longtail_lightning import (
@@ -18,6 +19,7 @@ from longtail_lightning import (
     FeatureBank,
     FeatureDataModule,
     IdentityBackbone,
+    ImageFolderLT,
     JoinedTexts,
     LinearHead,
     LongTailError,
@@ -122,7 +124,8 @@ def test_what_a_training_image_does_not_find():
     found = {}
     for exclude in ("id", "first", "none"):
         model, bank = on_features(exclude=exclude)
-        model.lookup.names["train"] = range(16)
+        if exclude == "id":
+            model.lookup.names["train"] = range(16)
         texts = model.memory.different_texts
         numbers = model.find(bank.features, "train", torch.arange(16))
         found[exclude] = [[texts[n] for n in row] for row in numbers.tolist()]
@@ -152,6 +155,48 @@ def test_views_of_an_image_are_averaged():
     for name, logits in found.items():
         each = torch.stack([model.branch_logits(views[:, v])[name] for v in range(2)]).mean(0)
         torch.testing.assert_close(logits, each)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Folders of pictures: 24 for training and 6 for testing."""
+    pixels = torch.randint(0, 256, (30, 40, 40, 3), dtype=torch.uint8).numpy()
+    for number, picture in enumerate(pixels):
+        name = ("cat", "dog")[number % 3 == 0]
+        path = tmp_path / "photos" / ("train" if number < 24 else "test") / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return "photos"
+
+
+def memory_of(classifier, folder, path):
+    """As `ltl memory build --images` makes it: items are called by their files."""
+    bank = classifier.features(folder)
+    bank = FeatureBank.from_arrays(bank.features, ids=bank.ids, texts=[Path(i).parent.name for i in bank.ids])
+    return RetrievalMemory.build(bank, path=path)
+
+
+def test_pictures_are_recognized_by_their_files_also_those_held_out(photos):
+    data = ImageFolderLT(photos, transforms="cifar10", val_split=0.25, batch_size=8)
+    first = BaseClassifier(data.class_counts, backbone=CIFARResNet(8, width=4))
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(first, data)
+    trainer.save_checkpoint("first.ckpt")
+    memory_of(load("first.ckpt"), "photos/train", "memory")
+    model = make(data, memory="memory", encoder=first.backbone, k=3)
+    asked = []
+    search = model.memory.search
+    model.lookup.memory.search = lambda queries, k, exclude=None: (asked.append(exclude), search(queries, k, exclude))[
+        1
+    ]
+    with pytest.warns(UserWarning, match="Images of the val split are in the memory. They do not find themselves"):
+        tiny_trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, data)
+    called = {name for batch in asked for _, name in batch}
+    assert called == {str(path) for path in Path("photos/train").rglob("*.png")}
+    assert not data.with_index
+    asked.clear()
+    tiny_trainer().test(model, data, verbose=False)
+    assert asked == [None]
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -216,7 +261,7 @@ def test_cached_neighbors_are_those_without_augmentation():
     assert calls == ["train", "val"]
     images = data.ordered_dataloader("train")
     plain = torch.cat([data.prepare_batch(batch[0]) for batch in images])
-    exact.lookup.learn_names(data)
+    exact.lookup.learn_names(data, "train")
     expected = exact.eval().find(plain, "train", torch.arange(len(plain)))
     torch.testing.assert_close(torch.cat(seen), expected[torch.cat(index)])
 
@@ -390,7 +435,11 @@ def test_images_that_the_memory_does_not_know():
     data = tiny_data()
     bank = extract_features(CIFARResNet(8, width=4), data, progress=False)
     strange = FeatureBank.from_arrays(bank.features, ids=[f"photo {n}" for n in range(38)], texts=["cat"] * 38)
-    refused(make(data, memory=RetrievalMemory.build(strange)), data, "None of the training images, such as 0, is in")
+    refused(
+        make(data, memory=RetrievalMemory.build(strange)),
+        data,
+        "training images are not in the memory's source 'train'",
+    )
     elsewhere = RetrievalMemory.build(strange, name="web")
     tiny_trainer(max_epochs=1, limit_val_batches=0).fit(make(data, memory=elsewhere), data)
 

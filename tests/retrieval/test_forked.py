@@ -64,7 +64,7 @@ def test_a_loading_process_finds_what_its_parent_finds(script, kind):
     # A session of its own: processes that hang end with it.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=90)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

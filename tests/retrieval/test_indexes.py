@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from longtail_lightning import LongTailError
 from longtail_lightning.retrieval import FaissIndex, QdrantIndex
+from longtail_lightning.retrieval import faiss_index as faiss_module
+from longtail_lightning.retrieval import index as index_module
 from longtail_lightning.retrieval.index import NOBODY
 
 pytestmark = pytest.mark.filterwarnings("ignore:This memory's Qdrant lives in this process alone")
@@ -137,6 +139,62 @@ def test_a_graph_is_built_anew_before_half_of_it_is_dead():
     assert len(index._ids) == 100
     index.remove([50])
     assert len(index._ids) == 49
+
+
+class Rows:
+    """Vectors somewhere else, which says how many were asked for at a time."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.asked = values, values.shape, []
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        found = self.values[rows]
+        self.asked.append(len(found))
+        return found
+
+
+@each_index
+@each_metric
+def test_many_vectors_are_added_in_blocks(make, metric, monkeypatch):
+    for module in (index_module, faiss_module):
+        monkeypatch.setattr(module, "BLOCK", 70)
+    rows = Rows(vectors(1000))
+    index = make(metric=metric).add(rows, range(5, 1005))
+    assert sum(rows.asked) >= 1000
+    assert max(rows.asked) <= (64 * 4 if getattr(index, "kind", "") == "ivf" else 70), "cells are found with a sample"
+    assert_finds(index, {5 + row: vector for row, vector in enumerate(vectors(1000))}, metric, 20)
+    more = Rows(vectors(150, 1))
+    index.add(more, range(2000, 2150))
+    assert max(more.asked) <= 70
+    held = {5 + row: vector for row, vector in enumerate(vectors(1000))}
+    assert_finds(index, held | {2000 + row: vector for row, vector in enumerate(vectors(150, 1))}, metric, 20)
+
+
+@each_index
+def test_a_bad_vector_in_a_late_block_leaves_the_index_as_it_was(make, monkeypatch):
+    monkeypatch.setattr(index_module, "BLOCK", 10)
+    index = make().add(vectors(40), range(40))
+    bad = vectors(40, 1)
+    bad[35] = np.nan
+    with pytest.raises(LongTailError, match="NaN or infinity"):
+        index.add(bad, range(100, 140))
+    assert_finds(index, dict(enumerate(vectors(40))), "cosine", 10)
+
+
+def test_cells_of_a_sample_find_nearly_all(monkeypatch):
+    centers = np.random.default_rng(0).standard_normal((100, 32)).astype(np.float32)
+    many = np.repeat(centers, 100, 0) + 0.3 * np.random.default_rng(1).standard_normal((10_000, 32)).astype(np.float32)
+    whole = FaissIndex("ivf", cells=50).add(many, range(10_000))
+    for module in (index_module, faiss_module):
+        monkeypatch.setattr(module, "BLOCK", 1000)
+    sampled = FaissIndex("ivf", cells=50).add(torch.from_numpy(many).half(), range(10_000))
+    exact = FaissIndex().add(many, range(10_000)).search(many[::100], 10).ids.tolist()
+    for index in (whole, sampled):
+        found = index.search(many[::100], 10).ids.tolist()
+        assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, exact)]) > 0.95
 
 
 def test_tensors_of_any_type():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,27 +133,23 @@ class Lookup:
                 f"{told['checksum'][:12]}: give the encoder with the weights that have made the memory."
             )
 
-    def learn_names(self, datamodule: Any) -> None:
-        """Learn what the training images are called; refuse names that the memory's source does not know.
+    def learn_names(self, datamodule: Any, split: str) -> bool:
+        """Learn what the images of a split are called in the memory, and whether any of them is there.
 
         Args:
-            datamodule: of the training images.
+            datamodule: of the images.
+            split: `"train"`, `"val"` or `"test"`.
         """
-        source = source_of(datamodule, "train")
+        source, memory = source_of(datamodule, split), self.require()
         ids = source.ids()
-        names = range(source.number) if ids is None else ids
-        memory = self.require()
+        if ids is None and split != "train":
+            return False  # numbers are places in their split, and mean other images in the memory
         looked_at = sorted({0, source.number // 2, source.number - 1})
-        as_numbers = not any(memory.has((self.own_source, names[place])) for place in looked_at)
-        if as_numbers and all(str(names[place]).isdecimal() for place in looked_at):
-            names = [int(name) for name in names]
-        self.names["train"] = names
-        if not any(memory.has((self.own_source, name)) for name in names):
-            raise LongTailError(
-                f"None of the training images, such as {names[0]!r}, is in the memory's source {self.own_source!r} by "
-                "its id, so they could find themselves: make that source from the training split, name the source "
-                "with own_source, or choose exclude='first' or 'none'."
-            )
+        for called in _ways(range(source.number) if ids is None else ids, getattr(datamodule, "root", None)):
+            if any(memory.has((self.own_source, called[place])) for place in looked_at):
+                self.names[split] = called
+                return True
+        return False
 
     def remember(self, split: str, bank: FeatureBank, *, progress: bool) -> None:
         """Look a whole split up, once for the run.
@@ -162,7 +159,7 @@ class Lookup:
             bank: features of the images as they are, without augmentation.
             progress: show a progress bar.
         """
-        found = []
+        found: list[Tensor] = []
         self._found.pop(split, None)
         with progress_bar(f"{split} neighbors", len(bank), shown=progress) as tell:
             for start in range(0, len(bank), _QUERIES):
@@ -196,12 +193,23 @@ class Lookup:
         memory = self.require()
         assert queries is not None
         queries = queries.detach().float().cpu()
-        if split != "train" or self.exclude == "none":
-            return memory.search(queries, self.k).text_numbers
-        if self.exclude == "first":
+        if split == "train" and self.exclude == "first":
             return memory.search(queries, self.k + 1).text_numbers[:, 1:]
-        if not self.needs_index:
-            return memory.search(queries, self.k).text_numbers
-        names = self.names["train"]
-        itself = [(self.own_source, names[place]) for place in ([] if index is None else index.tolist())]
-        return memory.search(queries, self.k, exclude=itself).text_numbers
+        return memory.search(queries, self.k, exclude=self._themselves(split, index)).text_numbers
+
+    def _themselves(self, split: str | None, index: Tensor | None) -> list[Any] | None:
+        """The item of each image in the memory, which it must not find."""
+        names = None if split is None else self.names.get(split)
+        if names is None or index is None:
+            return None
+        return [(self.own_source, names[place]) for place in index.tolist()]
+
+
+def _ways(ids: Sequence[Any], root: str | Path | None) -> Iterator[Sequence[Any]]:
+    """What images may be called in a memory: as the data call them, by number, or by file."""
+    yield ids
+    if not isinstance(ids, range) and all(str(name).isdecimal() for name in islice(ids, 3)):
+        yield [int(name) for name in ids]
+    if not isinstance(ids, range) and root is not None:
+        for folder in (Path(root), Path(root).absolute()):
+            yield [str(folder / name) for name in ids]

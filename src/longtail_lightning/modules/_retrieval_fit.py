@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.data import LongTailDataModule
+from longtail_lightning.data.datamodule import Split
 from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.features._source import source_of
 from longtail_lightning.heads import Head
@@ -30,30 +32,49 @@ def made_head(head: HeadCallable | Head, encoder: Any, num_classes: int) -> nn.M
     return made
 
 
-def begin_fit(module: Any) -> None:
-    """Let the data tell which images a batch holds; refuse what cannot be trained.
+def begin_run(module: Any, stage: str) -> None:
+    """Let the data tell which images a batch holds, so that none finds itself; refuse what cannot be trained.
 
     Args:
         module: a `RetrievalAugmented`.
+        stage: `"fit"`, `"validate"`, `"test"` or `"predict"`.
     """
+    lookup: Lookup = module.lookup
+    lookup.check(module.encoder)
+    data = getattr(module.trainer, "datamodule", None)
+    if stage == "fit":
+        _require_trainable(module, data)
+        if lookup.needs_index and not lookup.learn_names(data, "train"):
+            raise LongTailError(
+                f"The training images are not in the memory's source {lookup.own_source!r} by their ids, so they could "
+                "find themselves: make that source from the training split, name the source with own_source, or "
+                "choose exclude='first' or 'none'."
+            )
+    if not isinstance(data, LongTailDataModule):
+        return
+    splits: dict[str, Split] = {"fit": "val", "validate": "val", "test": "test", "predict": "test"}
+    there = data.dataset(splits[stage]) is not None and lookup.learn_names(data, splits[stage])
+    if there and stage != "predict":
+        rank_zero_warn(
+            f"Images of the {splits[stage]} split are in the memory. They do not find themselves, but the memory "
+            "knows more than it will of new pictures: leave them out of it."
+        )
+    if there or (stage == "fit" and (lookup.needs_index or lookup.neighbors == "cached")):
+        lookup.had_index, data.with_index = data.with_index, True
+
+
+def _require_trainable(module: Any, data: Any) -> None:
     lookup: Lookup = module.lookup
     for name in ("head", "retrieval_head"):
         _require_direction(getattr(module, name), name)
-    data = getattr(module.trainer, "datamodule", None)
     if max(getattr(data, "mixup_alpha", 0), getattr(data, "cutmix_alpha", 0)) > 0:
         lookup.refuse_mixed()
-    cached = lookup.neighbors == "cached"
-    if not (lookup.needs_index or cached):
-        return
-    if not isinstance(data, LongTailDataModule):
-        asks = "neighbors='cached'" if cached else "exclude='id'"
+    if (lookup.needs_index or lookup.neighbors == "cached") and not isinstance(data, LongTailDataModule):
+        asks = "neighbors='cached'" if lookup.neighbors == "cached" else "exclude='id'"
         raise LongTailError(
             f"{asks} must know which images a batch holds: train with a data module of this library, or choose "
             "exclude='first' and neighbors='exact'."
         )
-    lookup.had_index, data.with_index = data.with_index, True
-    if lookup.needs_index:
-        lookup.learn_names(data)
 
 
 def remember_neighbors(module: Any) -> None:
@@ -72,7 +93,7 @@ def remember_neighbors(module: Any) -> None:
             lookup.remember(split, bank, progress=shown)
 
 
-def end_fit(module: Any) -> None:
+def end_run(module: Any) -> None:
     """Leave the data as they were.
 
     Args:

@@ -24,7 +24,7 @@ from longtail_lightning.losses import LogitAdjustedLoss, LongTailLoss
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules._lookup import Exclude, Lookup, Remember
-from longtail_lightning.modules._retrieval_fit import begin_fit, end_fit, made_head, remember_neighbors
+from longtail_lightning.modules._retrieval_fit import begin_run, end_run, made_head, remember_neighbors
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable, StepOutput
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_parts
 from longtail_lightning.retrieval import RetrievalMemory
@@ -227,7 +227,7 @@ class RetrievalAugmented(BaseClassifier):
     def validation_step(self, batch: Any, batch_idx: int) -> StepOutput:
         return self._evaluate(batch, "val")
 
-    def _evaluate(self, batch: Any, split: str | None = None) -> StepOutput:
+    def _evaluate(self, batch: Any, split: str = "test") -> StepOutput:
         images, *more = batch if isinstance(batch, (list, tuple)) else (batch,)
         named = dict(zip(("target", "index"), more))
         found = self.branch_logits(images, split=split, index=named.get("index"))
@@ -265,9 +265,7 @@ class RetrievalAugmented(BaseClassifier):
         super().setup(stage)
         self._freeze()
         if self.branches != "base":
-            self.lookup.check(self.encoder)
-            if stage == "fit":
-                begin_fit(self)
+            begin_run(self, stage)
 
     def on_fit_start(self) -> None:
         if self.branches != "base":
@@ -280,8 +278,7 @@ class RetrievalAugmented(BaseClassifier):
         self.train()
 
     def teardown(self, stage: str) -> None:
-        if stage == "fit":
-            end_fit(self)
+        end_run(self)
 
     def card(self) -> dict[str, Any]:
         path = None if self.lookup.memory is None else self.lookup.memory.path

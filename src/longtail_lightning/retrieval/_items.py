@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from longtail_lightning._errors import LongTailError, did_you_mean
+from longtail_lightning.features import FeatureBank
 from longtail_lightning.retrieval._source import Source
 from longtail_lightning.retrieval.index import NOBODY
 
@@ -25,6 +26,8 @@ class Items:
         self.texts = texts
         self._new: list[str] = []
         self._number_of: dict[str, int] | None = None
+        self.edited = False
+        """Whether they are others than in the files of the memory."""
 
     def __len__(self) -> int:
         return sum(map(len, self.sources.values()))
@@ -33,6 +36,25 @@ class Items:
     def num_features(self) -> int:
         """Width of the features; 0 without a source."""
         return next(iter(self.sources.values())).bank.num_features if self.sources else 0
+
+    @property
+    def never_extended(self) -> bool:
+        """Whether the texts are those of the beginning, which never change."""
+        return self._number_of is None
+
+    def require_new(self, name: str, bank: FeatureBank) -> None:
+        """Refuse a source that cannot join those that are there."""
+        if not isinstance(name, str) or not name.strip():
+            raise LongTailError(f"The name of a source is a text, got {name!r}.")
+        if name in self.sources:
+            raise LongTailError(f"There is a source {name!r} already: give another name, or remove that one first.")
+        if len(bank) == 0:
+            raise LongTailError(f"The bank of {name!r} is empty: there is nothing to add.")
+        if self.sources and bank.num_features != self.num_features:
+            raise LongTailError(
+                f"The features of {name!r} are {bank.num_features} wide, those of the memory {self.num_features}: "
+                "extract them with the memory's encoder."
+            )
 
     def source(self, name: str) -> Source:
         """The source of a name."""
@@ -67,6 +89,35 @@ class Items:
                     rows[number, place] = row
         return rows
 
+    def take_in(self, source: Source) -> None:
+        """Add a source, which `require_new` has let pass."""
+        self.sources[source.name], self.edited = source, True
+
+    def take_out(self, name: str) -> Source:
+        """Remove a source; returns it."""
+        source = self.source(name)
+        del self.sources[name]
+        self.edited = True
+        return source
+
+    def remove(self, items: Sequence[Any]) -> None:
+        """Remove items: all, or none when one of them is not there."""
+        found: dict[str, list[int]] = {}
+        for item in items:
+            source, row = self.only(item)
+            found.setdefault(source.name, []).append(row)
+        for name, rows in found.items():
+            self.sources[name].remove(sorted(set(rows)))
+            self.edited = True
+
+    def relabel(self, item: Any, text: str) -> None:
+        """Give an item another text."""
+        if not isinstance(text, str) or not text.strip():
+            raise LongTailError(f"The text of an item is not empty, got {text!r}.")
+        source, row = self.only(item)
+        source.relabel(row, self.number(text))
+        self.edited = True
+
     def number(self, text: str) -> int:
         """Number of a text; a new one comes to their end."""
         if self._number_of is None:
@@ -83,7 +134,9 @@ class Items:
         used = np.unique(np.concatenate([np.empty(0, np.int64), *(s.text_numbers for s in sources.values())]))
         for source in sources.values():
             source.text_numbers = np.searchsorted(used, source.text_numbers)
-        return Items(sources, [self.texts[number] for number in used.tolist()])
+        items = Items(sources, [self.texts[number] for number in used.tolist()])
+        items.edited = True
+        return items
 
 
 def _named(item: Any) -> tuple[str | None, Any]:

@@ -43,7 +43,7 @@ class Source:
     def of(cls, name: str, bank: FeatureBank, text_numbers: np.ndarray, like: VectorIndex) -> Source:
         """A new source, with an index like another one."""
         index = like.new()
-        index.add(bank.features.float(), np.arange(len(bank)))
+        index.add(bank.features, np.arange(len(bank)))
         return cls(name, bank, index, np.ones(len(bank), bool), text_numbers)
 
     def __len__(self) -> int:
@@ -77,7 +77,8 @@ class Source:
         """Another index of what is there."""
         rows = np.flatnonzero(self.alive)
         index = self.index.new()
-        index.add(self.bank.features[torch.from_numpy(rows)].float(), rows)
+        features = self.bank.features
+        index.add(features if len(rows) == len(features) else features[torch.from_numpy(rows)], rows)
         return index
 
     def compacted(self) -> Source:

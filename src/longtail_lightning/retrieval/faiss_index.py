@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,7 @@ from typing_extensions import Self
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._files import replace_file_with_checksum
 from longtail_lightning._number_range import require_whole
-from longtail_lightning.retrieval.index import NOBODY, Found, Metric, VectorIndex, without_excluded
+from longtail_lightning.retrieval.index import BLOCK, NOBODY, Found, Metric, VectorIndex, without_excluded
 
 Kind = Literal["exact", "hnsw", "ivf"]
 _KINDS = ("exact", "hnsw", "ivf")
@@ -24,6 +26,8 @@ _LARGE = 100_000
 _SAMPLE = 64  # vectors for each cell, which the cells are found with
 _MOST_DEAD = 0.5
 """Share of removed vectors in a graph from which it is built anew: searches wade through them."""
+_PROCESS = os.getpid()
+"""The one that has imported this file: another one is a fork of it."""
 
 
 class FaissIndex(VectorIndex):
@@ -31,9 +35,11 @@ class FaissIndex(VectorIndex):
 
     `"exact"` compares with every vector. `"hnsw"` walks a graph: several times faster from some ten thousand vectors
     on, and the more there are, the more neighbors it misses. `"ivf"` looks into the nearest cells; its vectors take
-    half the memory, or far less with a `codec` such as `"PQ32"`.
+    half the memory, or far less with a `codec` such as `"PQ32"`. An index is built in memory: from a mapped bank only
+    a block of the vectors lies beside it at a time. Once it is saved and loaded, it is mapped.
 
-    What is removed stays in the structure, unseen; a graph is built anew before half of it is dead.
+    What is removed stays in the structure, unseen; a graph is built anew before half of it is dead. Searches run on the
+    CPU, with a build of FAISS for GPUs too.
 
     Args:
         kind: `"exact"`, `"hnsw"` or `"ivf"`.
@@ -92,7 +98,8 @@ class FaissIndex(VectorIndex):
         self._ids = np.empty(0, np.int64)
         """Id of each vector of the structure, in its order."""
         self._alive = np.empty(0, bool)
-        self._mapped = False
+        self._shared = False
+        """Whether `_index` is mapped from a file or that of a copy too, so that it must not change."""
         self._selector: Any = None
 
     def settings(self) -> dict[str, Any]:
@@ -102,10 +109,12 @@ class FaissIndex(VectorIndex):
     def ids(self) -> np.ndarray:
         return self._ids[self._alive]
 
+    def begin(self, number: int, draw: Callable[[int], np.ndarray]) -> None:
+        if self._index is None:
+            self._index = self._empty(number, draw)
+
     def put(self, vectors: np.ndarray, ids: np.ndarray) -> None:
         self._own()
-        if self._index is None:
-            self._index = self._empty(vectors)
         if vectors.shape[1] != self._index.d:
             raise LongTailError(f"The index holds vectors {self._index.d} wide, got {vectors.shape[1]}.")
         self._index.add(vectors)
@@ -169,14 +178,14 @@ class FaissIndex(VectorIndex):
             raise LongTailError(
                 f"The index {path} is damaged or of another kind ({reason}): build it again."
             ) from error
-        self._mapped, self._selector = mmap, None
+        self._shared, self._selector = mmap, None
         return self
 
     # -- FAISS -----------------------------------------------------------------------------------
 
-    def _empty(self, vectors: np.ndarray) -> Any:
+    def _empty(self, number: int, draw: Callable[[int], np.ndarray]) -> Any:
         faiss = load_faiss()
-        number, width = vectors.shape
+        width = draw(1).shape[1]
         metric = faiss.METRIC_INNER_PRODUCT if self.metric == "cosine" else faiss.METRIC_L2
         if self.kind == "exact":
             return faiss.IndexFlat(width, metric)
@@ -188,7 +197,7 @@ class FaissIndex(VectorIndex):
         try:
             index = faiss.index_factory(width, f"IVF{cells},{self.codec}", metric)
             index.cp.seed, index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = self.seed, 1, _SAMPLE
-            index.train(vectors)
+            index.train(draw(max(BLOCK, _SAMPLE * cells)))  # codecs want some ten thousand
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise LongTailError(
@@ -227,24 +236,32 @@ class FaissIndex(VectorIndex):
         return flat.search(queries, k, params=faiss.SearchParameters(**chosen) if chosen else None)
 
     def _own(self) -> None:
-        """Before a change: take an index that is mapped from a file into memory."""
+        """Before a change: have a structure in memory which nothing else uses."""
         faiss = load_faiss()
-        if self._mapped and self._index is not None:
+        if self._shared and self._index is not None:
             self._index = faiss.deserialize_index(faiss.serialize_index(self._index))
-        self._mapped, self._selector = False, None
+        self._shared, self._selector = False, None
 
     def _rebuild(self) -> None:
         """Without the vectors that were removed."""
         vectors, ids = self._index.reconstruct_n(0, len(self._ids))[self._alive], self.ids()
         self._index, self._ids, self._alive = None, np.empty(0, np.int64), np.empty(0, bool)
-        self._mapped, self._selector = False, None
+        self._shared, self._selector = False, None
         if len(ids):
+            self.begin(len(ids), lambda number: vectors[:number])
             self.put(vectors, ids)
+
+    def __deepcopy__(self, _: Any) -> Self:
+        """A copy that shares the vectors, until one of the two gets more."""
+        copied = self.new()
+        self._shared = True
+        copied.__dict__.update(self.__dict__, _selector=None)
+        return copied
 
     def __getstate__(self) -> dict[str, Any]:
         faiss = load_faiss()
         packed = None if self._index is None else faiss.serialize_index(self._index)
-        return {**self.__dict__, "_index": packed, "_selector": None, "_mapped": False}
+        return {**self.__dict__, "_index": packed, "_selector": None, "_shared": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -255,10 +272,14 @@ class FaissIndex(VectorIndex):
 @cache
 def load_faiss() -> Any:
     """FAISS, imported when it is needed. A forked process uses one thread of it: with more it would wait forever."""
-    import faiss
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # old releases of FAISS ask new ones of numpy
+        import faiss
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
+        if os.getpid() != _PROCESS:  # torch may have used the same threads before the fork
+            faiss.omp_set_num_threads(1)
     return faiss
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from longtail_lightning._number_range import require_whole
 
 Metric = Literal["cosine", "l2"]
 _LARGEST = 1e15
+BLOCK = 1 << 16
+"""Vectors that are added at a time."""
 NOBODY = -1
 """In the place of an id: for a query that excludes nothing, and for a neighbor that there is not."""
 
@@ -89,6 +92,10 @@ class VectorIndex(ABC):
             mmap: read it as it is needed; processes of a machine share one copy then.
         """
 
+    def begin(self, number: int, draw: Callable[[int], np.ndarray]) -> None:
+        """So many vectors will be `put`, in blocks; `draw(n)` gives up to n of them, for what must be fitted before."""
+        return
+
     def settle(self) -> None:
         """The memory was saved: what was removed is not wanted any more."""
         return
@@ -107,21 +114,28 @@ class VectorIndex(ABC):
         return type(self)(**self.settings())
 
     def add(self, vectors: Any, ids: Any) -> Self:
-        """Add vectors.
+        """Add vectors, a block at a time: those that are mapped from a file need not fit into memory.
 
         Args:
             vectors: `(n, features)`, tensor or array.
             ids: one whole number of at least 0 each; none of them is there already.
         """
-        numbers, prepared = _ids(ids), self._prepared(vectors)
-        if len(numbers) != len(prepared):
-            raise LongTailError(f"There are {len(prepared)} vectors and {len(numbers)} ids.")
+        given, numbers = vectors if hasattr(vectors, "shape") else np.asarray(vectors), _ids(ids)
+        require_table(given.shape)
+        if len(numbers) != len(given):
+            raise LongTailError(f"There are {len(given)} vectors and {len(numbers)} ids.")
         if len(numbers) and int(numbers.min()) < 0:
             raise LongTailError(f"An id is a number of at least 0, got {int(numbers.min())}.")
         if len(np.unique(numbers)) < len(numbers) or np.isin(numbers, self.ids()).any():
             raise LongTailError("An id is added twice: remove the old vector first.")
-        if len(numbers):
-            self.put(prepared, numbers)
+        parts = [slice(start, start + BLOCK) for start in range(0, len(given), BLOCK)]
+        if len(parts) > 1:  # a bad vector is refused before anything is taken in
+            for part in parts:
+                self._prepared(given[part])
+        if parts:
+            self.begin(len(given), lambda number: self._prepared(_some_of(given, number)))
+        for part in parts:
+            self.put(self._prepared(given[part]), numbers[part])
         return self
 
     def remove(self, ids: Any) -> Self:
@@ -158,19 +172,34 @@ class VectorIndex(ABC):
         if hasattr(vectors, "detach"):
             vectors = vectors.detach().float().cpu().numpy()
         made = np.ascontiguousarray(vectors, np.float32)
-        if made.ndim != 2:
-            raise LongTailError(f"Vectors are (n, features), got an array of shape {made.shape}.")
+        require_table(made.shape)
         if not np.isfinite(made).all():
             raise LongTailError("The vectors hold NaN or infinity, of which nothing is near.")
-        largest: np.ndarray = np.abs(made).max(axis=1, keepdims=True, initial=0)
+        # Blocks are large: without temporary arrays of their size.
+        largest = np.maximum(made.max(axis=1, initial=0), -made.min(axis=1, initial=0))[:, None]
         if self.metric == "l2":
             if (largest > _LARGEST).any():
                 raise LongTailError("The vectors hold numbers whose squares are infinite: scale them.")
             return made
         # Squares of very large and very small numbers are no numbers any more.
-        scaled = made / np.where(largest > 0, largest, 1)
-        directions: np.ndarray = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
+        directions: np.ndarray = made / np.where(largest > 0, largest, 1)
+        norms = np.sqrt(np.einsum("ij,ij->i", directions, directions))[:, None]
+        directions /= np.maximum(norms, 1e-12)
         return directions
+
+
+def require_table(shape: Sequence[int]) -> None:
+    """Refuse what is not one vector a row."""
+    if len(shape) != 2:
+        raise LongTailError(f"Vectors are (n, features), got an array of shape {tuple(shape)}.")
+
+
+def _some_of(vectors: Any, number: int) -> Any:
+    if number >= len(vectors):
+        return vectors
+    # Data are often sorted by class, or repeat: neither the first ones nor each tenth are like all.
+    rows = np.random.default_rng(0).choice(len(vectors), number, replace=False, shuffle=False)
+    return vectors[np.sort(rows)]
 
 
 def without_excluded(found: Found, k: int, exclude: np.ndarray) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.features import FeatureBank
 from longtail_lightning.features._fingerprint import require_equal
+from longtail_lightning.retrieval._copies import copied_items, open_again, require_saved
 from longtail_lightning.retrieval._items import Items, listed
 from longtail_lightning.retrieval._memory_files import open_memory, write_memory
 from longtail_lightning.retrieval._memory_manifest import verify_memory
@@ -28,7 +30,8 @@ class RetrievalMemory:
     A source is a bank with one text for each item. Sources come and go as a whole; single items are removed or get
     another text by their ids, which are those of the bank. Features never change, and nothing is trained.
 
-    `build` and `load` make one. Changes are in memory until `save`.
+    `build` and `load` make one. Changes are in memory until `save`. A deep copy has edits of its own and shares what
+    never changes; pickle hands the folder on, so another process maps the same files.
 
     Args:
         index: an empty index; that of each source gets its settings.
@@ -159,6 +162,21 @@ class RetrievalMemory:
         told = ", ".join(f"{name}: {number}" for name, number in self.sources.items())
         return f"RetrievalMemory({told or 'no source'}; {self.num_features} features, {self.metric})"
 
+    # -- copies ----------------------------------------------------------------------------------
+
+    def __deepcopy__(self, _: Any) -> RetrievalMemory:
+        copied = type(self)(self._like.new())
+        copied._items, copied._edits = copied_items(self._items), self._edits
+        copied.fingerprint, copied.path = deepcopy(self.fingerprint), self.path
+        return copied
+
+    def __copy__(self) -> RetrievalMemory:
+        return deepcopy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        require_saved(self._items, self.path)
+        return open_again, (type(self), self.path, self._edits, self._like.new())
+
     # -- edits -----------------------------------------------------------------------------------
 
     def add_source(self, name: str, bank: FeatureBank, texts: Sequence[str] | None = None) -> RetrievalMemory:
@@ -169,17 +187,7 @@ class RetrievalMemory:
             bank: features and ids; of the encoder that made those before.
             texts: one for each item; by default those of the bank, or the names of the items' classes.
         """
-        if not isinstance(name, str) or not name.strip():
-            raise LongTailError(f"The name of a source is a text, got {name!r}.")
-        if name in self._items.sources:
-            raise LongTailError(f"There is a source {name!r} already: give another name, or remove that one first.")
-        if len(bank) == 0:
-            raise LongTailError(f"The bank of {name!r} is empty: there is nothing to add.")
-        if self._items.sources and bank.num_features != self.num_features:
-            raise LongTailError(
-                f"The features of {name!r} are {bank.num_features} wide, those of the memory {self.num_features}: "
-                "extract them with the memory's encoder."
-            )
+        self._items.require_new(name, bank)
         if not self._items.sources:
             self.fingerprint = {}
         encoder, made = self.fingerprint.get("encoder"), bank.fingerprint.get("encoder")
@@ -191,7 +199,7 @@ class RetrievalMemory:
         given = texts_of(bank, texts, name)
         added = Source.of(name, bank, np.zeros(len(bank), np.int64), self._like)
         added.text_numbers = np.fromiter(map(self._items.number, given), np.int64, len(bank))
-        self._items.sources[name] = added
+        self._items.take_in(added)
         if made and not encoder:
             self.fingerprint = {"encoder": made}
         return self
@@ -202,8 +210,7 @@ class RetrievalMemory:
         Args:
             name: of the source.
         """
-        self._retired.append(self._items.source(name).index)
-        del self._items.sources[name]
+        self._retired.append(self._items.take_out(name).index)
         return self
 
     def remove(self, ids: Iterable[Any]) -> RetrievalMemory:
@@ -212,12 +219,7 @@ class RetrievalMemory:
         Args:
             ids: theirs; (source, id) where several sources have an item of the id.
         """
-        found: dict[str, list[int]] = {}
-        for item in listed(ids):
-            source, row = self._items.only(item)
-            found.setdefault(source.name, []).append(row)
-        for name, rows in found.items():
-            self._items.sources[name].remove(sorted(set(rows)))
+        self._items.remove(listed(ids))
         return self
 
     def relabel(self, item: Any, text: str) -> None:
@@ -227,10 +229,7 @@ class RetrievalMemory:
             item: its id, or (source, id).
             text: the new one.
         """
-        if not isinstance(text, str) or not text.strip():
-            raise LongTailError(f"The text of an item is not empty, got {text!r}.")
-        source, row = self._items.only(item)
-        source.relabel(row, self._items.number(text))
+        self._items.relabel(item, text)
 
     def compact(self) -> RetrievalMemory:
         """Forget what was removed: features, index and texts of it; the memory finds the same as before."""
@@ -267,7 +266,7 @@ class RetrievalMemory:
         self._edits = write_memory(folder, self._items.sources, self._items.texts, self._like, self.fingerprint, known)
         # Indexes of another folder are still needed there.
         retired = self._retired if own or self.path is None else []
-        self.path, self._retired = folder, []
+        self.path, self._retired, self._items.edited = folder, [], False
         for source in self._items.sources.values():
             source.index.settle()
         for index in retired:
