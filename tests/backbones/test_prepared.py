@@ -37,6 +37,15 @@ def test_nothing_asked_changes_nothing():
     assert torch.equal(PreparedBackbone(IdentityBackbone(5), size=4, mean=MEAN, std=STD)(features), features)
 
 
+def test_the_same_normalization_changes_no_bit():
+    images = torch.randn(2, 3, 8, 8)
+    backbone = PreparedBackbone(IdentityBackbone(192), size=8, mean=MEAN, std=STD)
+    backbone.given(list(MEAN), torch.tensor(STD, dtype=torch.float64).tolist())
+    assert torch.equal(backbone(images), images.flatten(1))
+    backbone.given(None, None)
+    assert not torch.equal(backbone(images), images.flatten(1))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

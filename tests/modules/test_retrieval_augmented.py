@@ -183,7 +183,7 @@ def test_pictures_are_recognized_by_their_files_also_those_held_out(photos):
     trainer.fit(first, data)
     trainer.save_checkpoint("first.ckpt")
     memory_of(load("first.ckpt"), "photos/train", "memory")
-    model = make(data, memory="memory", encoder=first.backbone, k=3)
+    model = make(data, memory="memory", encoder="first.ckpt", k=3)
     asked = []
     search = model.memory.search
     model.lookup.memory.search = lambda queries, k, exclude=None: (asked.append(exclude), search(queries, k, exclude))[
@@ -258,7 +258,7 @@ def test_cached_neighbors_are_those_without_augmentation():
     index = []
     cached.on_train_batch_start = lambda batch, batch_idx: index.append(batch[2])
     trainer.fit(cached, data)
-    assert calls == ["train", "val"]
+    assert calls == ["train"]  # nothing is validated
     images = data.ordered_dataloader("train")
     plain = torch.cat([data.prepare_batch(batch[0]) for batch in images])
     exact.lookup.learn_names(data, "train")
@@ -398,6 +398,29 @@ def test_an_encoder_with_another_preparation_is_the_same_encoder():
     wrapped = PreparedBackbone(model.encoder, size=24, given_mean=list(data.mean), given_std=list(data.std))
     other = make(data, encoder=wrapped, memory=model.memory)
     tiny_trainer(max_epochs=1, limit_val_batches=0).fit(other, data)
+
+
+def test_an_encoder_from_a_checkpoint_sees_its_own_preparation():
+    small = tiny_data()
+    first = BaseClassifier(small.class_counts, backbone=CIFARResNet(8, width=4))
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(first, small)
+    trainer.save_checkpoint("first.ckpt")
+    bank = extract_features(first.backbone, small, progress=False, dtype=torch.float32)
+    model = make(small, memory=RetrievalMemory.build(bank), encoder="first.ckpt")
+    assert (model.encoder.size, list(model.encoder.mean)) == (32, list(small.mean))
+    other = tiny_trainer(max_epochs=1, limit_val_batches=0)
+    other.fit(model, small)
+    images = torch.cat([small.prepare_batch(batch[0]) for batch in small.ordered_dataloader("train")])
+    torch.testing.assert_close(model.encoder(images), bank.features, atol=1e-5, rtol=1e-4)
+    other.save_checkpoint("m.ckpt")
+    Path("first.ckpt").unlink()
+    assert torch.load("m.ckpt", weights_only=True)["hyper_parameters"]["encoder"] is None
+    again = RetrievalAugmented.load_from_checkpoint("m.ckpt", memory=model.memory)
+    assert again.encoder.given_mean == list(map(float, small.mean))
+    torch.testing.assert_close(again.eval()(images), model.eval()(images))
+    with pytest.raises(LongTailError, match=r"encoder='first\.ckpt': there is no such file"):
+        make(small, memory=model.memory, encoder="first.ckpt")
 
 
 # -- what is refused -----------------------------------------------------------------------------

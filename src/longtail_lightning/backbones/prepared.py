@@ -72,6 +72,15 @@ class PreparedBackbone(Backbone):
         self.given_mean, self.given_std = given_mean, given_std
         self.interpolation = interpolation
 
+    def given(self, mean: Statistics, std: Statistics) -> None:
+        """Say how the images that come in are normalized.
+
+        Args:
+            mean: their channel means; None for images in [0, 1].
+            std: their standard deviations.
+        """
+        self.given_mean, self.given_std = _listed(mean), _listed(std)
+
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim == 4:
             images = self.prepare(images)
@@ -84,14 +93,20 @@ class PreparedBackbone(Backbone):
         Args:
             images: `(batch, channels, height, width)`.
         """
-        if self.given_mean is not None and self.given_std is not None:
+        # Undone and done again, the same normalization would change the last bits.
+        same = _listed(self.mean) == _listed(self.given_mean) and _listed(self.std) == _listed(self.given_std)
+        if self.given_mean is not None and self.given_std is not None and not same:
             images = images * _column(self.given_std, images) + _column(self.given_mean, images)
         if self.size is not None and tuple(images.shape[2:]) != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
-        if self.mean is not None and self.std is not None:
+        if self.mean is not None and self.std is not None and not same:
             images = (images - _column(self.mean, images)) / _column(self.std, images)
         return images
 
 
 def _column(values: Sequence[float], images: Tensor) -> Tensor:
     return torch.tensor(list(values), dtype=images.dtype, device=images.device).view(-1, 1, 1)
+
+
+def _listed(values: Statistics) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]

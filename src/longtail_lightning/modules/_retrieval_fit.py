@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.backbones import PreparedBackbone
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.features import FeatureBank, extract_features
-from longtail_lightning.features._source import source_of
 from longtail_lightning.heads import Head
+from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._lookup import Lookup
 from longtail_lightning.modules.base_classifier import HeadCallable
+from longtail_lightning.modules.load import load
+
+
+def made_encoder(encoder: str | Path | nn.Module | None) -> nn.Module:
+    """The encoder of the queries; that of a checkpoint with the preparation that its card tells.
+
+    Args:
+        encoder: a module, the file of a checkpoint, or None where a checkpoint of the whole model brings it.
+    """
+    if encoder is None:
+        return MissingPart("encoder")
+    if isinstance(encoder, nn.Module):
+        return encoder
+    if not Path(encoder).is_file():
+        raise LongTailError(
+            f"encoder={str(encoder)!r}: there is no such file; give a checkpoint of this library, or a backbone, such "
+            "as TimmBackbone('resnet50')."
+        )
+    module: Any = load(encoder, device="cpu").module
+    told = module.input or {}
+    shape = told.get("shape", ())
+    square = len(shape) == 3 and shape[1] == shape[2]
+    return PreparedBackbone(
+        module.backbone,
+        size=told.get("crop") or (shape[1] if square else None),
+        mean=told.get("mean"),
+        std=told.get("std"),
+        interpolation=told.get("interpolation", "bilinear"),
+    )
 
 
 def made_head(head: HeadCallable | Head, encoder: Any, num_classes: int) -> nn.Module:
@@ -42,6 +73,8 @@ def begin_run(module: Any, stage: str) -> None:
     lookup: Lookup = module.lookup
     lookup.check(module.encoder)
     data = getattr(module.trainer, "datamodule", None)
+    if isinstance(module.encoder, PreparedBackbone) and isinstance(data, LongTailDataModule) and stage == "fit":
+        module.encoder.given(data.mean, data.std)
     if stage == "fit":
         _require_trainable(module, data)
         if lookup.needs_index and not lookup.learn_names(data, "train"):
@@ -87,10 +120,8 @@ def remember_neighbors(module: Any) -> None:
         return
     data, lookup = module.trainer.datamodule, module.lookup
     shown = module.trainer.progress_bar_callback is not None and module.trainer.is_global_zero
-    for split in ("train", "val"):
-        if data.dataset(split) is not None:
-            bank = _bank_of(module, data, split, shown)
-            lookup.remember(split, bank, progress=shown)
+    for split in ("train", *(["val"] if module.trainer.enable_validation else [])):
+        lookup.remember(split, _bank_of(module, data, split, shown), progress=shown)
 
 
 def end_run(module: Any) -> None:
@@ -106,12 +137,11 @@ def end_run(module: Any) -> None:
 
 
 def _bank_of(module: Any, data: LongTailDataModule, split: str, shown: bool) -> FeatureBank:
-    """Features of a split: those in the memory, if they are of these images, or new ones."""
-    memory, name = module.memory, module.lookup.own_source
-    if split == "train" and name in memory.sources:
-        bank: FeatureBank = memory._items.source(name).bank
-        if bank.fingerprint.get("data") == source_of(data, "train").fingerprint():
-            return bank
+    """Features of a split without augmentation: those in the memory, if all of its images are there, or new ones."""
+    lookup: Lookup = module.lookup
+    items = [(lookup.own_source, name) for name in lookup.names.get(split, ())]
+    if items and all(map(module.memory.has, items)):
+        return FeatureBank.from_arrays(module.memory.features(*items))
     return extract_features(module.encoder, data, split=split, device=module.device, progress=shown)
 
 

@@ -21,10 +21,9 @@ from longtail_lightning.callbacks import BranchReport
 from longtail_lightning.counts import ClassCounts, Convention
 from longtail_lightning.heads import Fusion, Head, LinearHead, NormalizedSum
 from longtail_lightning.losses import LogitAdjustedLoss, LongTailLoss
-from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules._lookup import Exclude, Lookup, Remember
-from longtail_lightning.modules._retrieval_fit import begin_run, end_run, made_head, remember_neighbors
+from longtail_lightning.modules._retrieval_fit import begin_run, end_run, made_encoder, made_head, remember_neighbors
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable, StepOutput
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_parts
 from longtail_lightning.retrieval import RetrievalMemory
@@ -45,8 +44,9 @@ class RetrievalAugmented(BaseClassifier):
     Args:
         class_counts: training images per class; the CLI takes them from the data.
         memory: a `RetrievalMemory` or its folder.
-        encoder: gives the queries; the one that has made the memory, with its weights, and never trained. If it needs
-            images of another size or normalization, it goes into a `PreparedBackbone`.
+        encoder: gives the queries; the one that has made the memory, with its weights, and never trained: a
+            checkpoint of this library, or a backbone. One that needs images of another size or normalization than
+            `backbone` goes into a `PreparedBackbone`, as that of a checkpoint does by itself.
         backbone: the base branch, as in `BaseClassifier`.
         head: of the base branch.
         text_encoder: from texts to features; `BagOfWords()` by default. It is trained where it can be.
@@ -93,14 +93,14 @@ class RetrievalAugmented(BaseClassifier):
         *BaseClassifier.parts,
         *("encoder", "text_encoder", "retrieval_head", "fusion", "join"),
     )
-    start_only: ClassVar[Mapping[str, Any]] = {**BaseClassifier.start_only, "memory": None}
+    start_only: ClassVar[Mapping[str, Any]] = {**BaseClassifier.start_only, "memory": None, "encoder": None}
 
     def __init__(
         self,
         class_counts: ClassCounts | Sequence[int],
         *,
         memory: str | Path | RetrievalMemory | None = None,
-        encoder: Backbone | None = None,
+        encoder: str | Path | Backbone | None = None,
         backbone: str | Backbone = "cifar_resnet32",
         head: HeadCallable | Head = LinearHead,
         text_encoder: TextEncoder | None = None,
@@ -146,7 +146,7 @@ class RetrievalAugmented(BaseClassifier):
         require_number(self, "backbone_lr_factor", backbone_lr_factor, 0)
         self.branches, self.backbone_lr_factor = branches, backbone_lr_factor
         texts: Any = text_encoder or BagOfWords()
-        self.encoder: nn.Module = encoder or MissingPart("encoder")
+        self.encoder = made_encoder(encoder)
         self.text_encoder: nn.Module = texts
         self.retrieval_head = made_head(retrieval_head, texts, len(self.class_counts))
         self.fusion: nn.Module = fusion or NormalizedSum()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
@@ -127,14 +128,14 @@ class RetrievalMemory:
         """
         return bool((self._items.rows_of([item]) != NOBODY).any())
 
-    def features(self, item: Any) -> Tensor:
-        """`(1, features)`: those of an item.
+    def features(self, *items: Any) -> Tensor:
+        """`(items, features)`: those of some items.
 
         Args:
-            item: its id, or (source, id).
+            items: the id of each, or (source, id).
         """
-        source, row = self._items.only(item)
-        return source.bank.features[row : row + 1]
+        found = map(self._items.only, items)
+        return torch.cat([source.bank.features[row : row + 1] for source, row in found])
 
     def check(self, bank: FeatureBank) -> RetrievalMemory:
         """Refuse features of another encoder than that of the memory.
