@@ -371,7 +371,7 @@ def test_a_checkpoint_holds_all_but_the_memory_and_says_where_it_was():
     assert saved["hyper_parameters"].get("memory") is None
     assert not any("memory" in name for name in saved["state_dict"])
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    with pytest.raises(LongTailError, match=r"which was '.*memory' in training: give it with --model.memory FOLDER"):
+    with pytest.raises(LongTailError, match=r"which was '.*memory' in training: give it with load\(path, parts="):
         load("m.ckpt").predict(images)
     Path("memory").rename("moved")
     classifier = load("m.ckpt", parts={"memory": "moved"})
@@ -434,7 +434,7 @@ def refused(model, data, match, **options):
 def test_no_memory_no_encoder_or_that_of_another():
     data = tiny_data()
     model = make(data)
-    refused(RetrievalAugmented(data.class_counts, encoder=model.encoder), data, "give it with --model.memory FOLDER")
+    refused(RetrievalAugmented(data.class_counts, encoder=model.encoder), data, "give it with load")
     refused(RetrievalAugmented(data.class_counts, memory=model.memory), data, "encoder is missing")
     other = CIFARResNet(8, width=4)
     refused(make(data, memory=model.memory, encoder=other), data, "was made by CIFARResNet .* and the encoder is")

@@ -81,6 +81,13 @@ def test_the_mean_of_features_is_that_of_the_texts_alone():
     torch.testing.assert_close(found.features, expected)
 
 
+@pytest.mark.parametrize("combine", ["tokens", "features"])
+def test_no_text_is_the_empty_one(combine):
+    encoder = BagOfWords(5)
+    found = JoinedTexts(combine=combine)(encoder, torch.empty(2, 0, dtype=torch.int64), TEXTS)
+    assert torch.equal(found.features, encoder(["", ""]))
+
+
 def test_wrong_choices():
     for options in ({"order": "first"}, {"combine": "words"}):
         with pytest.raises(LongTailError, match="choose"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longtail_lightning._known_classes import require_known
+from longtail_lightning._known_classes import class_named, require_known
 from longtail_lightning._lightning import HYPER_PARAMETERS
 from longtail_lightning._spec import without_starts
 from longtail_lightning.cli._argv import value_of
@@ -40,6 +40,8 @@ class Saved:
         card = described.get("card", {})
         hparams.pop("_instantiator", None)
         class_path, counts = hparams.pop("_class_path", None), hparams.pop("class_counts", None)
+        for name in getattr(class_named(class_path), "outside", ()):
+            hparams.pop(name, None)
         return cls(
             class_path or described.get("class_path"),
             without_starts(hparams) if class_path is not None else None,

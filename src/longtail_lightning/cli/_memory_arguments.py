@@ -7,7 +7,7 @@ from typing import Any
 
 from longtail_lightning.cli._argparse import Parser, add_command, at_least_one, number, one_of
 
-MEMORY = ("build", "add", "remove", "relabel", "info", "search", "verify", "compact")
+MEMORY = ("build", "add", "remove", "relabel", "info", "search", "explain", "verify", "compact")
 _FOLDER = "folder of the memory"
 
 
@@ -22,12 +22,13 @@ def add_memory(commands: Any) -> None:
         "  relabel  give an item another text   ltl memory relabel MEMORY ID TEXT\n"
         "  info     what is in it               ltl memory info MEMORY\n"
         "  search   what is near a picture      ltl memory search MEMORY --image x.jpg --ckpt_path FILE\n"
+        "  explain  which items spoke for what  ltl memory explain MEMORY --ckpt_path FILE --images x.jpg\n"
         "  verify   find damaged files          ltl memory verify MEMORY\n"
         "  compact  forget what was removed     ltl memory compact MEMORY\n\n"
         "`ltl memory COMMAND --help` tells more."
     )
     below = group.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
-    for add in (_add_build, _add_add, _add_edits, _add_search, _add_others):
+    for add in (_add_build, _add_add, _add_edits, _add_search, _add_explain, _add_others):
         add(below)
 
 
@@ -109,6 +110,26 @@ def _add_search(below: Any) -> None:
     made.add_argument("--k", metavar="N", type=at_least_one, help="how many (default: 10)")
     made.add_argument("--plot", metavar="FILE", help="also draw them, as PNG, when ids are files")
     made.add_argument("--root", metavar="FOLDER", default=".", help="where the files of the ids are (default: here)")
+    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")
+
+
+def _add_explain(below: Any) -> None:
+    made = add_command(
+        below,
+        "explain",
+        "memory.explain",
+        "MEMORY --ckpt_path FILE --images PATH [PATH ...] [options]",
+        "Says what a model that was trained with a memory sees on pictures, and which items spoke for it: by how much\n"
+        "the logit of the retrieval branch falls without each of them.",
+    )
+    made.add_argument("memory", metavar="MEMORY", help=_FOLDER)
+    made.add_argument("--ckpt_path", metavar="FILE", required=True, help="a model of the class RetrievalAugmented")
+    made.add_argument(
+        "--images", metavar="PATH", nargs="+", action="extend", required=True, help="pictures, or folders"
+    )
+    made.add_argument("--top", metavar="N", type=at_least_one, default=5, help="items to print of each (default: 5)")
+    made.add_argument("--out", metavar="FILE", help="also write all of it, as JSON")
+    made.add_argument("--plot", metavar="FILE", help="also draw it, as PNG")
     made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU, if there is one)")
 
 

@@ -78,6 +78,9 @@ FAIL_ON_NAN = "fail_on_nan"
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
 
+# Where the weights of a new run come from.
+_STARTS = ("pretrained", "weights", "checkpoint", "encoder")
+
 PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
 
@@ -174,8 +177,7 @@ class LongTailCLI(LightningCLI):
 
     def _tell_replaced(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
-        # Where the weights of a new run come from; those of a checkpoint are its own.
-        changed = {key for key in changed if key.rpartition(".")[2] not in ("pretrained", "weights", "checkpoint")}
+        changed = {key for key in changed if key.rpartition(".")[2] not in _STARTS}
         flags = {plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model")}
         flags = {f"{flag}.class_path" if flag == "model" else flag for flag in flags}
         ignored = sorted(f for f in flags if any(key == f or key.startswith(f"{f}.") for key in changed))

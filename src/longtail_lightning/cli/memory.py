@@ -111,6 +111,35 @@ def search(asked: Namespace) -> int:
     return 0
 
 
+def explain(asked: Namespace) -> int:
+    """Print, write and draw which items spoke for what a model says of pictures; 1 when one cannot be read."""
+    from longtail_lightning._files import write_json
+    from longtail_lightning.modules import load
+
+    _require_there(asked.images)
+    classifier = load(asked.ckpt_path, device=asked.device, parts={"memory": asked.memory})
+    found = classifier.explain_pictures(asked.images, progress=sys.stderr.isatty())
+    for told in found:
+        if told.error is not None:
+            print(told.error, file=sys.stderr)
+            continue
+        branches = "" if told.base is None else f"  (base: {told.base}, retrieval: {told.retrieval})"
+        print(f"{told.file}  {told.name} {told.probability:.4f}{branches}")
+        spoke = sorted(told.items, key=lambda item: item.for_predicted, reverse=True)[: asked.top]
+        width = max(len(item.text) for item in spoke)
+        for item in spoke:
+            print(f"{item.for_predicted:+8.4f}  {item.text:<{width}}  {item.score:.4f}  {item.source}  {item.id}")
+    rows = [told.as_dict() for told in found]
+    if asked.out is not None:
+        print(f"\nfile  {write_json(Path(asked.out), rows)}")
+    if asked.plot is not None and any(row["error"] is None for row in rows):
+        from longtail_lightning.report.comparison import save_figure
+        from longtail_lightning.report.evidence import plot_evidence
+
+        print(f"\nplot  {save_figure(Path(asked.plot), plot_evidence(rows))}")
+    return 1 if any(row["error"] is not None for row in rows) else 0
+
+
 def verify(asked: Namespace) -> int:
     """Print what is damaged; 1 when something is."""
     from longtail_lightning.retrieval._memory_manifest import verify_memory
@@ -171,15 +200,20 @@ def _encoded(images: Sequence[str], text: str | None, asked: Namespace) -> Featu
 
     if asked.ckpt_path is None:
         raise LongTailError("--ckpt_path FILE is needed: the model whose backbone encodes the pictures.")
-    for path in images:
-        if not Path(path).expanduser().exists():
-            raise LongTailError(f"{path}: there is no such file or folder.")
+    _require_there(images)
     files = [Path(file) for path in images for file in find_pictures(path)]
     if not files:
         raise LongTailError(f"{', '.join(images)} holds no picture.")
+    # A model that was trained with a memory encodes pictures without it.
     classifier: Classifier = load(asked.ckpt_path, device=asked.device)
     texts = [text if text is not None else file.resolve().parent.name for file in files]
     return classifier.features(files, texts=texts, progress=sys.stderr.isatty())
+
+
+def _require_there(images: Sequence[str]) -> None:
+    for path in images:
+        if not Path(path).expanduser().exists():
+            raise LongTailError(f"{path}: there is no such file or folder.")
 
 
 def _item(memory: RetrievalMemory, name: str, source: str | None) -> Any:

@@ -197,9 +197,7 @@ def _add_tau(commands: Any) -> None:
     )
     made.add_argument("--taus", type=numbers, help="values to look at, with commas (default: 0,0.1,...,2)")
     made.add_argument("--tau", type=number, help="a fixed value instead; nothing is looked at")
-    made.add_argument(
-        "--bias", type=one_of("drop", "keep"), default="drop", help="drop, as in the paper (default), or keep"
-    )
+    made.add_argument("--bias", type=one_of("drop", "keep"), default="drop", help="drop, as in the paper, or keep")
     made.add_argument("--out", metavar="FILE", help="the new checkpoint (default: FILE_tau.ckpt)")
     add_running(made)
 
@@ -214,6 +212,7 @@ def _add_pictures(commands: Any) -> None:
     )
     made.add_argument("--images", metavar="PATH", nargs="+", action="extend", help="pictures, or folders of them")
     made.add_argument("--ckpt_path", metavar="FILE", required=True, help="the trained model")
+    made.add_argument("--memory", metavar="FOLDER", help="of a model that was trained with one")
     out = "predictions.csv"
     made.add_argument("--predictions.path", dest="path", metavar="FILE", default=out, help=f"a .csv (default: {out})")
     made.add_argument(

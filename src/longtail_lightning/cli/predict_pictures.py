@@ -23,7 +23,12 @@ def predict(asked: Namespace) -> int:
     from longtail_lightning._files import replace_file
     from longtail_lightning.modules import load
 
-    classifier = load(asked.ckpt_path, device=asked.device)
+    parts = {} if asked.memory is None else {"memory": asked.memory}
+    classifier = load(asked.ckpt_path, device=asked.device, parts=parts)
+    lookup = getattr(classifier.module, "lookup", None)
+    if lookup is not None and lookup.memory is None:
+        was = "FOLDER" if lookup.was_at is None else lookup.was_at
+        raise LongTailError(f"The model looks pictures up in a memory: give it with --memory {was}.")
     predictions = classifier.stream(
         asked.images,
         top_k=asked.top_k,

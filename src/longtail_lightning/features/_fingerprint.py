@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._spec import spec_of
-from longtail_lightning.backbones import Backbone
+from longtail_lightning.backbones import Backbone, PreparedBackbone
 
 # Plain facts about the data, which messages always name; the other fields are checksums.
 _KNOWN = ("name", "split", "number")
@@ -36,8 +36,13 @@ def tensor_parts(tensor: Tensor) -> Iterable[bytes]:
 
 
 def encoder_fingerprint(encoder: nn.Module) -> dict[str, str]:
-    """Class of an encoder, and a checksum of its modules, as far as they describe themselves, and of its weights."""
+    """Class of an encoder, and a checksum of its modules, as far as they describe themselves, and of its weights.
+
+    A prepared backbone is its backbone: how images are prepared belongs to the data.
+    """
     encoder = unwrapped(encoder)
+    while isinstance(encoder, PreparedBackbone):
+        encoder = unwrapped(encoder.backbone)
 
     def parts() -> Iterable[bytes]:
         # The same weights under another activation give other features.

@@ -3,6 +3,8 @@
 from longtail_lightning.modules._described_module import DescribedModule as DescribedModule
 from longtail_lightning.modules.base_classifier import BaseClassifier as BaseClassifier
 from longtail_lightning.modules.decoupled import Decoupled as Decoupled
+from longtail_lightning.modules.explanation import Evidence as Evidence
+from longtail_lightning.modules.explanation import Explanation as Explanation
 from longtail_lightning.modules.load import Classifier as Classifier
 from longtail_lightning.modules.load import load as load
 from longtail_lightning.modules.prediction import Prediction as Prediction
@@ -16,6 +18,8 @@ __all__ = [
     "Classifier",
     "Decoupled",
     "DescribedModule",
+    "Evidence",
+    "Explanation",
     "Prediction",
     "PrototypeTransfer",
     "RetrievalAugmented",

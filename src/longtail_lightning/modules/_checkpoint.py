@@ -162,7 +162,7 @@ def restore_trainable(module: L.LightningModule, names: Sequence[str]) -> None:
             parameter.requires_grad_(True)
 
 
-def build_module(path: str | Path, parts: Mapping[str, nn.Module], *, verify: bool = False) -> L.LightningModule:
+def build_module(path: str | Path, parts: Mapping[str, Any], *, verify: bool = False) -> L.LightningModule:
     """The module of a checkpoint with its weights; nothing is trained, downloaded or built in vain.
 
     Args:

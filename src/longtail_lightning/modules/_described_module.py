@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError
@@ -50,6 +50,9 @@ class DescribedModule(L.LightningModule):
     start_only: ClassVar[Mapping[str, Any]] = {}
     """Arguments that only say where a run starts, and the value that a checkpoint holds in their place."""
 
+    outside: ClassVar[tuple[str, ...]] = ()
+    """Arguments that are no part of the module, such as a memory: a checkpoint neither holds nor replaces them."""
+
     class_counts: ClassCounts
     class_names: list[str] | None = None
     """One name per class; those of the data module, when there is one."""
@@ -63,6 +66,12 @@ class DescribedModule(L.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+
+    @property
+    def query_encoder(self) -> nn.Module:
+        """What makes the features that a memory is searched with."""
+        encoder: nn.Module = self.backbone  # type: ignore[assignment]
+        return encoder
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint tells about the module, in plain values."""

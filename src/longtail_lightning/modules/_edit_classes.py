@@ -107,25 +107,29 @@ def encode_pictures(
     pictures: Sequence[Any],
     prepare: Preparation | None,
     *,
+    encoder: Any = None,
     of: str = "",
     progress: bool = False,
 ) -> Tensor:
     """Features of pictures, all of which must be readable.
 
     Args:
-        module: whose backbone makes them.
+        module: that they are prepared for.
         pictures: as `find_pictures` lists them.
         prepare: what is done to them; None when nobody knows.
+        encoder: what makes the features; the module's backbone by default.
         of: the class that they are of, for messages.
         progress: show a progress bar.
     """
+    encoder = module.backbone if encoder is None else encoder
     read, made = read_pictures(pictures, require_preparation(prepare)), []
     with progress_bar("Encoding", len(pictures), shown=progress) as tell:
         while batch := list(islice(read, _BATCH)):
             if broken := [picture.error for picture in batch if picture.image is None]:
                 where = f" ({of!r})" if of else ""
                 raise LongTailError(f"{broken[0]}{where}: leave the file out, or give it again.")
-            made.append(_encode(module, torch.stack([picture.image for picture in batch if picture.image is not None])))
+            images = torch.stack([picture.image for picture in batch if picture.image is not None])
+            made.append(_encode(encoder, images.to(module.device)))
             tell(sum(map(len, made)), len(pictures))
     return torch.cat(made)
 
@@ -141,12 +145,10 @@ def require_preparation(prepare: Preparation | None) -> Preparation:
 
 
 @torch.no_grad()
-def _encode(module: DescribedModule, images: Tensor) -> Tensor:
-    images = images.to(module.device)
+def _encode(encoder: Any, images: Tensor) -> Tensor:
     if images.ndim == 5:  # several crops of each picture, whose features are averaged
-        return _encode(module, images.flatten(0, 1)).view(*images.shape[:2], -1).mean(1)
-    backbone: Any = module.backbone
-    features: Tensor = backbone(images)
+        return _encode(encoder, images.flatten(0, 1)).view(*images.shape[:2], -1).mean(1)
+    features: Tensor = encoder(images)
     return features.float() if features.dtype != torch.float64 else features
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._lightning import from_command_line
 from longtail_lightning._number_range import require_whole
 from longtail_lightning._progress import progress_bar
 from longtail_lightning.backbones import IdentityBackbone
@@ -65,6 +66,7 @@ class Lookup:
         self.neighbors = neighbors
         self.exclude: Exclude = exclude
         self.own_source = own_source
+        self._from_command_line = from_command_line()
         self.was_at: str | None = None
         """Where the memory was when a loaded checkpoint was written."""
         self.names: dict[str, Sequence[Any]] = {}
@@ -84,10 +86,10 @@ class Lookup:
         if self.memory is None:
             place = "FOLDER" if self.was_at is None else repr(self.was_at)
             told = "" if self.was_at is None else f", which was {place} in training"
-            raise LongTailError(
-                f"The model looks pictures up in a memory{told}: give it with --model.memory FOLDER, with "
-                f"load(path, parts={{'memory': {place}}}), or set model.memory."
-            )
+            fix = f"load(path, parts={{'memory': {place}}}), or set model.memory"
+            if self._from_command_line:
+                fix = f"--model.memory {place}"
+            raise LongTailError(f"The model looks pictures up in a memory{told}: give it with {fix}.")
         return self.memory
 
     @property
@@ -109,7 +111,7 @@ class Lookup:
         """Refuse a memory of another encoder, and one that is too small.
 
         Args:
-            encoder: of the queries; one that wraps the memory's own is that one.
+            encoder: of the queries.
         """
         memory = self.require()
         if isinstance(encoder, MissingPart):
@@ -126,8 +128,7 @@ class Lookup:
             return  # features in the place of images have passed through the encoder already
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in encoder.parameters()):
             return  # a trainer of half precision has rounded the weights, which changes their checksum
-        inner = getattr(encoder, "backbone", encoder)
-        if made not in (encoder_fingerprint(inner), told := encoder_fingerprint(encoder)):
+        if made != (told := encoder_fingerprint(encoder)):
             raise LongTailError(
                 f"The memory was made by {made['class']} {made['checksum'][:12]} and the encoder is {told['class']} "
                 f"{told['checksum'][:12]}: give the encoder with the weights that have made the memory."

@@ -70,6 +70,8 @@ def begin_run(module: Any, stage: str) -> None:
         module: a `RetrievalAugmented`.
         stage: `"fit"`, `"validate"`, `"test"` or `"predict"`.
     """
+    if module.branches == "base":
+        return
     lookup: Lookup = module.lookup
     lookup.check(module.encoder)
     data = getattr(module.trainer, "datamodule", None)
@@ -94,6 +96,8 @@ def begin_run(module: Any, stage: str) -> None:
         )
     if there or (stage == "fit" and (lookup.needs_index or lookup.neighbors == "cached")):
         lookup.had_index, data.with_index = data.with_index, True
+    if stage == "fit" and lookup.neighbors == "cached":
+        _remember_neighbors(module)
 
 
 def _require_trainable(module: Any, data: Any) -> None:
@@ -110,14 +114,8 @@ def _require_trainable(module: Any, data: Any) -> None:
         )
 
 
-def remember_neighbors(module: Any) -> None:
-    """Look training and validation images up once, if that is wanted.
-
-    Args:
-        module: a `RetrievalAugmented` that is on its device.
-    """
-    if module.lookup.neighbors == "exact":
-        return
+def _remember_neighbors(module: Any) -> None:
+    """Look training and validation images up once."""
     data, lookup = module.trainer.datamodule, module.lookup
     shown = module.trainer.progress_bar_callback is not None and module.trainer.is_global_zero
     for split in ("train", *(["val"] if module.trainer.enable_validation else [])):

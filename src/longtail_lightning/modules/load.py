@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
 from longtail_lightning._errors import LongTailError, did_you_mean
@@ -30,6 +30,7 @@ from longtail_lightning.modules._edit_classes import (
     require_preparation,
     transferring_head,
 )
+from longtail_lightning.modules.explanation import Explanation, explain_pictures
 from longtail_lightning.modules.prediction import Prediction
 from longtail_lightning.report.rejection import Rejection, find_threshold
 
@@ -115,7 +116,7 @@ class Classifier:
                 tell(done := done + len(batch), len(pictures))
 
     def features(self, inputs: Any, *, texts: Sequence[str] | None = None, progress: bool = False) -> FeatureBank:
-        """What the backbone sees in pictures, as a bank whose ids are their files.
+        """What the backbone (with a memory: the encoder) sees in pictures, as a bank whose ids are their files.
 
         Args:
             inputs: pictures in any form that `predict` takes.
@@ -125,11 +126,11 @@ class Classifier:
         pictures = find_pictures(inputs)
         if not pictures:
             raise LongTailError("There is no picture to encode.")
-        features = encode_pictures(self.module, pictures, self._prepare, progress=progress)
+        encoder = self.module.query_encoder
+        features = encode_pictures(self.module, pictures, self._prepare, encoder=encoder, progress=progress)
         files = [str(picture) if isinstance(picture, (str, Path)) else None for picture in pictures]
         ids = None if None in files else files
-        backbone: Any = self.module.backbone
-        made = {"encoder": encoder_fingerprint(backbone)}
+        made = {"encoder": encoder_fingerprint(encoder)}
         return FeatureBank.from_arrays(features, ids=ids, texts=texts, fingerprint=made)
 
     # -- classes ---------------------------------------------------------------------------------
@@ -191,6 +192,15 @@ class Classifier:
 
         return find_threshold(scores(known), None if unknown is None else scores(unknown), keep=keep)
 
+    def explain_pictures(self, inputs: Any, *, progress: bool = False) -> list[Explanation]:
+        """Which items of its memory spoke for which class, for each picture.
+
+        Args:
+            inputs: pictures in any form that `predict` takes.
+            progress: show a progress bar.
+        """
+        return list(explain_pictures(self.module, self.class_names, inputs, self._prepare, progress=progress))
+
     def save(self, path: str | Path) -> Path:
         """Write the model as it is now: a checkpoint like that of a training, without the state of its optimizer.
 
@@ -251,7 +261,7 @@ def load(
     *,
     device: torch.device | str = "auto",
     transforms: ImageTransforms | None = None,
-    parts: Mapping[str, nn.Module] | None = None,
+    parts: Mapping[str, Any] | None = None,
     verify: bool = False,
 ) -> Classifier:
     """Make a checkpoint ready to use, whichever module of this library wrote it: nothing else is needed.
@@ -260,7 +270,8 @@ def load(
         path: the checkpoint. No code is run from it.
         device: where to work; by default a GPU, if there is one.
         transforms: how images are prepared, for a checkpoint that does not say: `ResizedCropTransforms(...)`.
-        parts: those that the checkpoint cannot describe in plain values, such as `{"backbone": MyNet()}`.
+        parts: those that the checkpoint cannot describe in plain values, such as `{"backbone": MyNet()}`, or does not
+            hold, `{"memory": "FOLDER"}`.
         verify: compare the whole file with the checksum that it carries, if it does; its parts are compared always.
 
     Examples:

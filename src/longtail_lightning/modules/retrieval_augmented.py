@@ -21,9 +21,9 @@ from longtail_lightning.callbacks import BranchReport
 from longtail_lightning.counts import ClassCounts, Convention
 from longtail_lightning.heads import Fusion, Head, LinearHead, NormalizedSum
 from longtail_lightning.losses import LogitAdjustedLoss, LongTailLoss
-from longtail_lightning.modules._description import KEY
+from longtail_lightning.modules._looks_up import LooksUp
 from longtail_lightning.modules._lookup import Exclude, Lookup, Remember
-from longtail_lightning.modules._retrieval_fit import begin_run, end_run, made_encoder, made_head, remember_neighbors
+from longtail_lightning.modules._retrieval_fit import made_encoder, made_head
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable, StepOutput
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd, with_slow_parts
 from longtail_lightning.retrieval import RetrievalMemory
@@ -32,7 +32,7 @@ from longtail_lightning.text import BagOfWords, JoinedTexts, TextEncoder
 Branches = Literal["both", "base", "retrieval"]
 
 
-class RetrievalAugmented(BaseClassifier):
+class RetrievalAugmented(LooksUp):
     r"""Train a classifier beside a branch that reads the texts of similar images in a memory.
 
     A frozen `encoder` looks an image up in the memory; the texts of its k nearest items go through the text
@@ -155,15 +155,6 @@ class RetrievalAugmented(BaseClassifier):
         self.lookup = Lookup(memory, k=k, exclude=exclude, own_source=own_source, neighbors=neighbors)
         self._freeze()
 
-    @property
-    def memory(self) -> RetrievalMemory:
-        """What images are looked up in; may be edited, and replaced by one of the same encoder."""
-        return self.lookup.require()
-
-    @memory.setter
-    def memory(self, memory: RetrievalMemory | str | Path) -> None:
-        self.lookup.memory = RetrievalMemory.load(memory) if isinstance(memory, (str, Path)) else memory
-
     # -- logits ----------------------------------------------------------------------------------
 
     def forward(self, images: Tensor) -> Tensor:
@@ -264,12 +255,9 @@ class RetrievalAugmented(BaseClassifier):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self._freeze()
-        if self.branches != "base":
-            begin_run(self, stage)
 
     def on_fit_start(self) -> None:
-        if self.branches != "base":
-            remember_neighbors(self)
+        super().on_fit_start()
         # Lightning warns of every module in evaluation mode before it calls the next hook; ours are in it on purpose.
         super().train()
 
@@ -277,16 +265,6 @@ class RetrievalAugmented(BaseClassifier):
         super().on_train_start()
         self.train()
 
-    def teardown(self, stage: str) -> None:
-        end_run(self)
-
-    def card(self) -> dict[str, Any]:
-        path = None if self.lookup.memory is None else self.lookup.memory.path
-        return {**super().card(), "memory": self.lookup.was_at if path is None else str(path)}
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        place = checkpoint.get(KEY, {}).get("card", {}).get("memory")
-        # Told, and not opened: anybody may have written it.
-        self.lookup.was_at = place if isinstance(place, str) else None
         self._freeze()

@@ -32,13 +32,14 @@ def plot_pictures(pictures: Sequence[tuple[str | Path, str]], title: str) -> Fig
         axes.axis("off")
         if place < len(pictures):
             file, text = pictures[place]
-            axes.imshow(_pixels(Path(file)))
+            axes.imshow(pixels_of(Path(file)))
             lines = [shorten(line, 26, placeholder="...") for line in text.splitlines()]
             axes.set_title("\n".join(lines), fontsize=8, y=-0.02, verticalalignment="top")
     return figure
 
 
-def _pixels(file: Path) -> np.ndarray:
+def pixels_of(file: Path) -> np.ndarray:
+    """`(height, width, 3)`: the pixels of a picture; a gray tile where there is none."""
     try:
         image: np.ndarray = decode_image(file).permute(1, 2, 0).numpy()
     except (UnreadableImageError, OSError):

@@ -80,11 +80,15 @@ class JoinedTexts(nn.Module):
 
         Args:
             encoder: of the texts.
-            numbers: `(queries, k)`, int64, on the CPU: which of the texts, those of the nearest item first.
+            numbers: `(queries, k)`, int64, on the CPU: which of the texts, those of the nearest item first; without
+                any, it is the empty text that is encoded.
             texts: the different texts.
         """
         if encoder is not self._cut[0] or texts is not self._cut[1]:
             self._cut = encoder, texts, TokenRows()
+        if numbers.shape[1] == 0:
+            nothing = torch.zeros(len(numbers), 1, dtype=torch.int64, device=encoder.device)
+            return Encoded(encoder.encode(nothing, torch.zeros(len(numbers), dtype=torch.int64)), 0.0)
         if self.combine == "features":
             different, places = torch.unique(numbers, return_inverse=True)
             features, cut = self._encode(encoder, different[:, None])
