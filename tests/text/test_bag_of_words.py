@@ -23,13 +23,14 @@ def test_the_mean_of_the_words_whatever_their_order_and_case():
 
 def test_vectors_are_uniform_and_depend_on_seed_and_word_alone():
     words = [f"word{n}" for n in range(2000)]
-    vectors = BagOfWords(50)(words)
+    vectors = BagOfWords(50, standardized=False)(words)
     assert 0 <= float(vectors.min()) < 0.001 < 0.999 < float(vectors.max()) < 1
     assert float(vectors.mean()) == pytest.approx(0.5, abs=0.005)
     assert float(vectors.var()) == pytest.approx(1 / 12, abs=0.002)
-    assert torch.equal(BagOfWords(50)(words[::-1]).flip(0), vectors)
-    assert not torch.equal(BagOfWords(50, seed=1)(words), vectors)
-    script = "from longtail_lightning import BagOfWords; print(BagOfWords(3)(['owl']).tolist())"
+    assert torch.equal(BagOfWords(50, standardized=False)(words[::-1]).flip(0), vectors)
+    assert not torch.equal(BagOfWords(50, seed=1, standardized=False)(words), vectors)
+    torch.testing.assert_close(BagOfWords(50)(words), (vectors - 0.5) * 12**0.5)
+    script = "from longtail_lightning import BagOfWords; print(BagOfWords(3, standardized=False)(['owl']).tolist())"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert (
         other

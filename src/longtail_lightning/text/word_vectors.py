@@ -24,17 +24,20 @@ class RandomVectors:
     Args:
         dim: width of the vectors.
         seed: other vectors of the same words.
+        standardized: shift and scale them to mean 0 and variance 1.
     """
 
-    def __init__(self, dim: int, seed: int) -> None:
+    def __init__(self, dim: int, seed: int, *, standardized: bool) -> None:
         self.dim = dim
         self.seed = seed
+        self.standardized = standardized
 
     def __call__(self, word: str) -> np.ndarray:
         digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8, key=str(self.seed).encode()[:64])
         # The stream of this generator is fixed for all versions of numpy, unlike that of its distributions.
         bits = np.random.PCG64(int.from_bytes(digest.digest(), "little")).random_raw(self.dim)
-        return ((bits >> np.uint64(40)).astype(np.float64) * 2.0**-24).astype(np.float32)
+        numbers = (bits >> np.uint64(40)).astype(np.float64) * 2.0**-24
+        return ((numbers - 0.5) * 12**0.5 if self.standardized else numbers).astype(np.float32)
 
 
 class NoVectors:
