@@ -30,13 +30,10 @@ def test_vectors_are_uniform_and_depend_on_seed_and_word_alone():
     assert torch.equal(BagOfWords(50, standardized=False)(words[::-1]).flip(0), vectors)
     assert not torch.equal(BagOfWords(50, seed=1, standardized=False)(words), vectors)
     torch.testing.assert_close(BagOfWords(50)(words), (vectors - 0.5) * 12**0.5)
-    script = "from longtail_lightning import BagOfWords; print(BagOfWords(3, standardized=False)(['owl']).tolist())"
+    made = "BagOfWords(3, standardized=False)(['owl']).tolist()"
+    script = f"from longtail_lightning import BagOfWords; print({made})"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert (
-        other
-        == f"{BagOfWords(3)(['owl']).tolist()}\n"
-        == "[[0.8983262181282043, 0.8651003241539001, 0.050601184368133545]]\n"
-    )
+    assert other == "[[0.8983262181282043, 0.8651003241539001, 0.050601184368133545]]\n"
 
 
 def test_no_word_gives_zeros():
