@@ -179,6 +179,8 @@ def build_module(path: str | Path, parts: Mapping[str, Any], *, verify: bool = F
     require_description(checkpoint, path)
     cls = _module_class(checkpoint[KEY]["class_path"])
     accepted = inspect.signature(cls).parameters
+    if unknown := sorted(parts.keys() - accepted.keys()):
+        raise LongTailError(f"{path} is of a {cls.__name__}, which takes no {unknown[0]}: leave it out.")
     saved = checkpoint.get(HYPER_PARAMETERS, {})
     # The command line keeps settings of parts and optimizers here; the descriptions of the parts replace them.
     settings = {name: value for name, value in saved.items() if name in accepted and not _is_spec(value)}
