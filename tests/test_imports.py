@@ -36,7 +36,7 @@ def test_the_package_imports_nothing():
     assert not loaded_after("import longtail_lightning") & HEAVY
 
 
-@pytest.mark.parametrize("room", ["losses", "samplers", "heads", "features", "methods"])
+@pytest.mark.parametrize("room", ["losses", "samplers", "heads", "text", "features", "methods"])
 def test_torch_only_rooms(room):
     names = exports(room)
     loaded = loaded_after(f"import longtail_lightning.{room}; from longtail_lightning import {next(iter(names))}")

@@ -31,6 +31,7 @@ CLASSIFIER = ("tests/modules/test_base_classifier.py",)
 DECOUPLED = ("tests/modules/test_decoupled.py",)
 REPORT = ("tests/report",)
 RETRIEVAL = ("tests/retrieval",)
+AUGMENTED = ("tests/modules/test_retrieval_augmented.py",)
 
 BUGS = [
     # -- losses
@@ -887,5 +888,90 @@ BUGS = [
         "1 + 0 * near",
         "ties go to the class with the lower number",
         RETRIEVAL,
+    ),
+    # -- retrieval-augmented classification
+    Bug(
+        "heads/fusion.py",
+        "F.normalize(retrieved, dim=1) + F.normalize(base, dim=1)",
+        "F.normalize(retrieved, dim=1) + F.normalize(base, dim=0)",
+        "a branch is normalized over the batch",
+        ("tests/heads/test_fusion.py",),
+    ),
+    Bug(
+        "heads/fusion.py",
+        "base.shape[1] / 2",
+        "base.shape[1] / 1",
+        "the paper's scale is twice as large",
+        ("tests/heads/test_fusion.py",),
+    ),
+    Bug(
+        "text/bag_of_words.py",
+        'mode="mean"',
+        'mode="sum"',
+        "long texts have longer features",
+        ("tests/text/test_bag_of_words.py",),
+    ),
+    Bug(
+        "text/joined.py",
+        "numbers = numbers.flip(1)",
+        "numbers = numbers.flip(0)",
+        "texts come in another order",
+        ("tests/text/test_joined.py",),
+    ),
+    Bug(
+        "text/joined.py",
+        "lengths > limit",
+        "lengths >= limit",
+        "texts that fit count as cut off",
+        ("tests/text/test_joined.py",),
+    ),
+    Bug(
+        "modules/_lookup.py",
+        "self.k + 1).text_numbers[:, 1:]",
+        "self.k + 1).text_numbers[:, :-1]",
+        "the farthest item is dropped in the place of the first",
+        AUGMENTED,
+    ),
+    Bug(
+        "modules/_lookup.py",
+        "if names is None or index is None:",
+        "if names is not None or index is None:",
+        "a training image finds itself",
+        AUGMENTED,
+    ),
+    Bug(
+        "modules/retrieval_augmented.py",
+        "self.encoder.eval()",
+        "self.encoder.train(mode)",
+        "the encoder's batch norms follow the batches",
+        AUGMENTED,
+    ),
+    Bug(
+        "modules/_looks_up.py",
+        "place if isinstance(place, str) else None",
+        "None",
+        "nobody says where the memory was",
+        AUGMENTED,
+    ),
+    Bug(
+        "modules/explanation.py",
+        "(whole[place] - logits) / same.sum()",
+        "(whole[place] - logits) / same.numel()",
+        "the shares of a text's items do not add up to it",
+        ("tests/modules/test_explanation.py",),
+    ),
+    Bug(
+        "backbones/prepared.py",
+        "images * _column(self.given_std, images)",
+        "images / _column(self.given_std, images)",
+        "images are normalized twice",
+        ("tests/backbones/test_prepared.py",),
+    ),
+    Bug(
+        "callbacks/branch_report.py",
+        'prefix = "test" if stage == "test" else "val"',
+        'prefix = "val"',
+        "accuracies on test images are logged as those on validation images",
+        ("tests/callbacks/test_branch_report.py",),
     ),
 ]
