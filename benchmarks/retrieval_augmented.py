@@ -117,14 +117,13 @@ def ablations(
         "k (figure 3), retrieval alone": {str(k): test(**alone, k=k) for k in (1, 3, 10, 30, 50, 100)},
         "text encoder (figure 4), retrieval alone": {name: test(**alone, **more) for name, more in texts.items()},
         "memory (figure 5), retrieval alone": {
-            name: {"items": len(part), **test(RetrievalMemory.build(part), **alone, exclude="id")}
-            for name, part in parts_of(banks["train"]).items()
+            name: {"items": len(part), **test(part, **alone)} for name, part in parts_of(banks["train"]).items()
         },
     }
 
 
-def parts_of(bank: FeatureBank) -> dict[str, FeatureBank]:
-    """Fewer items, fewer items per class, and fewer classes, of a memory."""
+def parts_of(bank: FeatureBank) -> dict[str, RetrievalMemory]:
+    """Fewer items, fewer items per class, and fewer classes; all live at once, for a run knows them by identity."""
     labels = bank.require_labels("this benchmark")
     random = torch.rand(len(bank), generator=torch.Generator().manual_seed(0))
     place = torch.empty(len(bank), dtype=torch.int64)
@@ -134,7 +133,8 @@ def parts_of(bank: FeatureBank) -> dict[str, FeatureBank]:
     parts = {f"{share:.0%} of the items": random < share for share in (0.1, 0.25, 0.5, 1.0)}
     parts |= {f"{n} items of each class at most": place < n for n in (2, 5, 20)}
     parts |= {f"{share:.0%} of the classes": labels % 4 < 4 * share for share in (0.25, 0.5, 0.75)}
-    return {name: bank.subset(chosen) for name, chosen in parts.items()}
+    everything = torch.arange(len(bank))
+    return {name: RetrievalMemory.build(bank).remove(everything[~chosen].tolist()) for name, chosen in parts.items()}
 
 
 def indexes(banks: Banks) -> dict[str, Any]:

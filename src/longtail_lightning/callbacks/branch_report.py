@@ -82,8 +82,8 @@ class BranchReport(ReportingCallback):
         names = getattr(pl_module, "class_names", None) or getattr(datamodule_of(trainer), "class_names", None)
         title = f"{'Test' if stage == 'test' else 'Validation'} accuracy of each branch"
         comparison = Comparison(title, per_class, counts, shot_splits_of(self, pl_module, counts), names)
-        self.print_later(comparison)
-        if folder is not None:
+        if folder is not None:  # a run without logs is a step in a script: what is logged is enough
+            self.print_later(comparison)
             draw = partial(plot_moving_averages, comparison, self.window)
             files: Files = {"branches": f"branches_{stage}.json", "plot of branches": (f"branches_{stage}.png", draw)}
             self.files |= comparison.save(folder, files)
