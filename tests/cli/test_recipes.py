@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import yaml
 
+from longtail_lightning import FeatureBank, RetrievalMemory
 from longtail_lightning.cli.recipes import FOLDER, recipe_names
 from longtail_lightning.methods.by_name import METHODS
 from tests.data import trees
@@ -39,10 +41,54 @@ SMALL_MODEL = {
         *("--model.backbone.name=resnet18", "--model.backbone.pretrained=false", "--model.k=[0]")
     ],
     "inaturalist18/decoupled": ["--model.backbone=resnet10"],
+    **{
+        name: [
+            *("--model.memory=memory", "--model.k=3", "--model.exclude=first"),
+            *("--model.encoder.name=vit_tiny_patch16_224", "--model.encoder.pretrained=false"),
+            *("--model.backbone.name=vit_tiny_patch16_224", "--model.backbone.pretrained=false"),
+        ]
+        for name in ("places_lt/rac", "inaturalist18/rac")
+    },
+    "cifar100_lt/rac": [
+        *("--model.memory=memory", "--model.k=3", "--model.exclude=first", "--model.backbone=cifar_resnet20"),
+        *("--model.encoder.backbone.name=vit_tiny_patch16_224", "--model.encoder.backbone.pretrained=false"),
+        *("--model.encoder.size=224", "--model.neighbors=exact"),
+    ],
 }
+# The ablations that the comments of the recipes name.
+ABLATIONS = [
+    ["--model.branches=base"],
+    ["--model.branches=retrieval"],
+    ["--model.loss=CrossEntropyLoss"],
+    ["--model.loss=CrossEntropyLoss", "--model.loss.weighting=inverse"],
+    ["--model.loss.weighting=inverse_sqrt"],
+    ["--model.loss.weighting=inverse_log"],
+    ["--model.loss.tau=1.5"],
+    ["--model.fusion=NormalizedSum", "--model.fusion.scale=paper"],
+]
 
 
+SILENT = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 STAGED = [name for name in recipe_names() if "\nstages:" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")]
+
+
+def write_memory():
+    """Features of nobody knows which encoder, as wide as those of the small one."""
+    RetrievalMemory.build(FeatureBank.from_arrays(torch.randn(9, 192), texts=["a cat"] * 9), path="memory")
+
+
+@pytest.mark.parametrize("flags", ABLATIONS, ids=" ".join)
+@pytest.mark.parametrize("name", ["places_lt/rac", "inaturalist18/rac"])
+def test_ablations_of_retrieval_are_understood(ltl, name, flags):
+    status, out, err = ltl("fit", "--config", name, *flags, "--print_config")
+    assert status == 0, err
+    written = yaml.safe_load(out)["model"]["init_args"]
+    for flag in flags:
+        key, _, value = flag.removeprefix("--model.").partition("=")
+        found = written
+        for part in key.split("."):
+            found = found.get("init_args", found)[part]
+        assert value in str(found.get("class_path") if isinstance(found, dict) else found)
 
 
 @pytest.mark.parametrize("name", sorted({*recipe_names()} - {*STAGED}))  # tests/cli/test_stages.py runs these
@@ -53,7 +99,8 @@ def test_runs_and_is_short(ltl, tmp_path, name):
     data = yaml.safe_load(text)["data"]["class_path"].rpartition(".")[2]
     if data in WRITE:
         WRITE[data](tmp_path / "tiny")
-    quiet = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    write_memory()
+    quiet = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", *SILENT]
     small = [*SMALL.get(data, []), *SMALL_MODEL.get(name, [])]
     status, _, err = ltl("fit", "--config", name, *small, *quiet)
     assert status == 0, err
@@ -98,7 +145,7 @@ def test_the_second_stage_is_as_released(name):
 def test_decoupled_training_ends_with_a_table_and_a_checkpoint_per_method(ltl, tmp_path, name):
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["data"]["class_path"].split(".")[-1]
     WRITE[data](tmp_path / "tiny")
-    quiet = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    quiet = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", *SILENT]
     status, out, err = ltl("fit", "--config", name, *SMALL[data], *SMALL_MODEL.get(name, []), *quiet)
     assert status == 0, err
     assert all(word in out for word in ("Test accuracy by classifier", "Joint", "cRT", "LWS", "tau ", "NCM"))
@@ -112,7 +159,7 @@ def test_decoupled_training_ends_with_a_table_and_a_checkpoint_per_method(ltl, t
 def test_knowledge_transfer_ends_with_the_papers_table(ltl, tmp_path, name):
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["data"]["class_path"].split(".")[-1]
     WRITE[data](tmp_path / "tiny")
-    quiet = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    quiet = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", *SILENT]
     status, out, err = ltl("fit", "--config", name, *SMALL[data], *SMALL_MODEL[name], *quiet)
     assert status == 0, err
     rows = ("Test accuracy by classifier", "adjusted logits", "prototypes", "p_plus_w", "w_h_0", "knowledge transfer")

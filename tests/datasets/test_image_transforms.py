@@ -11,6 +11,7 @@ from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.augment import item_keys
 from longtail_lightning.datasets.batch_pipeline import first_items
 from longtail_lightning.datasets.presets import PRESETS, as_transforms
+from longtail_lightning.datasets.seeded_dataset import SeededDataset
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,19 @@ def test_cutout_and_autoaugment_for_small_images():
 def test_bad_options_are_named(make, message):
     with pytest.raises(LongTailError, match=message):
         make()
+
+
+def test_timm_s_rand_augment_depends_on_the_item_alone(photo):
+    transforms = ResizedCropTransforms(image_size=64, auto_augment="rand-m9-n3-mstd0.5")
+    dataset = [(tensor(photo), 0)] * 3
+
+    def views(indices, view):
+        return SeededDataset(dataset, seed=1, view=view, transform=transforms.train).__getitems__(indices)
+
+    together, (alone,) = views([0, 1, 2], 0), views([1], 0)
+    assert torch.equal(together[1][0], alone[0])
+    assert together[1][0].dtype == torch.uint8
+    assert not torch.equal(together[0][0], together[1][0])
+    assert not torch.equal(views([1], 1)[0][0], alone[0])
+    with pytest.raises(LongTailError, match="and its like"):
+        ResizedCropTransforms(auto_augment="rand-x9")

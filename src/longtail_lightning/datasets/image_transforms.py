@@ -17,7 +17,6 @@ from longtail_lightning.datasets.shorter_side import ResizeShorterSide
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-AutoAugment = Literal["rand", "auto", "auto_cifar", "trivial"]
 _POLICIES: dict[str, Callable[[], v2.Transform]] = {
     "rand": lambda: v2.RandAugment(num_ops=2, magnitude=9),
     "auto": lambda: v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET),
@@ -78,7 +77,8 @@ class PaddedCropTransforms(ImageTransforms):
     Args:
         padding: largest shift in pixels.
         flip: whether to mirror half of the images.
-        auto_augment: a policy of torchvision: `"auto_cifar"`, `"auto"`, `"rand"` or `"trivial"`.
+        auto_augment: a policy of torchvision, `"auto_cifar"`, `"auto"`, `"rand"` or `"trivial"`, or RandAugment in the
+            words of timm, such as `"rand-m9-mstd0.5"`.
         cutout_size: side of a blanked square, 0 for none (BALMS uses 16 together with `"auto_cifar"`).
         mean: channel means of images in [0, 1].
         std: channel standard deviations.
@@ -93,7 +93,7 @@ class PaddedCropTransforms(ImageTransforms):
         *,
         padding: int = 4,
         flip: bool = True,
-        auto_augment: AutoAugment | None = None,
+        auto_augment: str | None = None,
         cutout_size: int = 0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -120,7 +120,8 @@ class ResizedCropTransforms(ImageTransforms):
         scale: smallest and largest share of the area that a random part has.
         flip: whether to mirror half of the images.
         color_jitter: strength of random brightness, contrast and saturation, 0 for none.
-        auto_augment: a policy of torchvision: `"rand"`, `"auto"` or `"trivial"`.
+        auto_augment: a policy of torchvision, `"rand"`, `"auto"` or `"trivial"`, or RandAugment in the words of timm,
+            such as `"rand-m9-mstd0.5"`.
         noise: standard deviation of Gaussian noise on images in [0, 1] (class-balanced distillation: 0.01).
         crops: views per evaluation image whose logits are averaged: 1 is the center, 5 adds the
             corners, 10 their mirror images.
@@ -143,7 +144,7 @@ class ResizedCropTransforms(ImageTransforms):
         scale: tuple[float, float] = (0.08, 1.0),
         flip: bool = True,
         color_jitter: float = 0.0,
-        auto_augment: AutoAugment | None = None,
+        auto_augment: str | None = None,
         noise: float = 0.0,
         crops: Literal[1, 5, 10] = 1,
         interpolation: Literal["bilinear", "bicubic"] = "bilinear",
@@ -214,7 +215,33 @@ class _Crops:
         return torch.stack(self.crop(image))
 
 
-def _policy(name: str) -> v2.Transform:
-    if name not in _POLICIES:
-        raise LongTailError(f"auto_augment={name!r}: choose one of {', '.join(map(repr, _POLICIES))}.")
-    return _POLICIES[name]()
+class _TimmRandAugment:
+    """RandAugment of timm, which works on PIL images and draws from the generators of Python and numpy.
+
+    Args:
+        words: such as `"rand-m9-mstd0.5"`.
+    """
+
+    def __init__(self, words: str) -> None:
+        from timm.data.auto_augment import rand_augment_transform
+
+        made: Any = rand_augment_transform
+        self.apply = made(words, {"translate_pct": 0.45, "img_mean": (128, 128, 128)})
+
+    def __call__(self, image: Tensor) -> Tensor:
+        picture: Any = v2.functional.to_pil_image(image)  # type: ignore[no-untyped-call]
+        changed: Tensor = v2.functional.pil_to_tensor(self.apply(picture))
+        return changed
+
+
+def _policy(name: str) -> Any:
+    if name in _POLICIES:
+        return _POLICIES[name]()
+    if name.startswith("rand-"):
+        try:
+            return _TimmRandAugment(name)
+        except (AssertionError, ValueError):  # what timm says to words that it does not know
+            pass
+    raise LongTailError(
+        f"auto_augment={name!r}: choose one of {', '.join(map(repr, _POLICIES))}, or 'rand-m9-mstd0.5' and its like."
+    )

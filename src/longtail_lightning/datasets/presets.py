@@ -37,6 +37,10 @@ _PRESETS: dict[str, Callable[[], ImageTransforms]] = {
         resize=224, scale=(0.5, 1.0), color_jitter=0.4, interpolation="bicubic", mean=_CLIP[0], std=_CLIP[1]
     ),
     "clip": lambda: ResizedCropTransforms(interpolation="bicubic", mean=_CLIP[0], std=_CLIP[1]),
+    # Long et al. 2022 (RAC), table S7, which does not say how training crops: here 95 percent of the side at least.
+    "rac": lambda: ResizedCropTransforms(
+        resize=236, scale=(0.9025, 1.0), auto_augment="rand-m1-n3-mstd0.5", mean=[0.5] * 3, std=[0.5] * 3
+    ),
     "none": ImageTransforms,
 }
 
