@@ -934,8 +934,8 @@ BUGS = [
     ),
     Bug(
         "modules/_lookup.py",
-        "if names is None or index is None:",
-        "if names is not None or index is None:",
+        "if names is None:\n            return None",
+        "if names is not None:\n            return None",
         "a training image finds itself",
         AUGMENTED,
     ),

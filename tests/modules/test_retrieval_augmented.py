@@ -31,6 +31,7 @@ from longtail_lightning import (
     extract_features,
     load,
 )
+from longtail_lightning.modules._description import KEY
 from longtail_lightning.text import TextEncoder
 from tests.modules.test_resume import Stop
 from tests.reference import retrieval as reference
@@ -440,6 +441,38 @@ def test_no_memory_no_encoder_or_that_of_another():
     refused(make(data, memory=model.memory, encoder=other), data, "was made by CIFARResNet .* and the encoder is")
     wide = CIFARResNet(8, width=8)
     refused(make(data, memory=model.memory, encoder=wide), data, "gives 32 features and those of the memory are 16")
+
+
+def test_outside_of_a_run_too_a_memory_of_another_encoder_is_refused():
+    data = tiny_data()
+    model, images = make(data).eval(), torch.randn(1, 3, 32, 32)
+    model(images)
+    bank = extract_features(CIFARResNet(8, width=4), data, progress=False)
+    model.memory = RetrievalMemory.build(bank)
+    with pytest.raises(LongTailError, match="was made by CIFARResNet"):
+        model(images)
+
+
+def test_a_checkpoint_cannot_name_files_to_open():
+    data = tiny_data()
+    model = make(data, path="memory")
+    trainer = tiny_trainer(max_epochs=1, limit_val_batches=0)
+    trainer.fit(model, data)
+    trainer.save_checkpoint("m.ckpt")
+    checkpoint = torch.load("m.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"] |= {"memory": "/somewhere", "encoder": "/somewhere.ckpt", "weights": "/else.pt"}
+    checkpoint[KEY]["card"]["memory"] = "/somewhere"
+    torch.save(checkpoint, "hostile.ckpt")
+    for module in (load("hostile.ckpt").module, RetrievalAugmented.load_from_checkpoint("hostile.ckpt")):
+        assert module.lookup.memory is None
+        with pytest.raises(LongTailError, match="which was '/somewhere' in training"):
+            _ = module.memory
+
+
+def test_batches_that_do_not_say_which_images_they_hold():
+    data, model = tiny_data(), make(tiny_data())
+    data.on_after_batch_transfer = lambda batch, _: [batch[0].float(), batch[1]]
+    refused(model, data, "A batch does not say which images it holds", limit_val_batches=0)
 
 
 def test_a_k_that_is_too_large():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -123,9 +124,12 @@ class DescribedModule(L.LightningModule):
             weights_only: only tensors and plain values are read; False runs code of the file.
             kwargs: arguments of the module, such as parts that the checkpoint cannot describe.
         """
+        # Files and folders that its settings name are not opened: anybody may have written them.
+        accepted = inspect.signature(cls).parameters
+        given = {name: empty for name, empty in cls.start_only.items() if name in accepted} | kwargs
         with checked_imports(partial(require_known, kinds=PARTS)), known_instantiators():
             return super().load_from_checkpoint(
-                checkpoint_path, map_location, hparams_file, strict, weights_only is not False, **kwargs
+                checkpoint_path, map_location, hparams_file, strict, weights_only is not False, **given
             )
 
     # -- hooks -----------------------------------------------------------------------------------

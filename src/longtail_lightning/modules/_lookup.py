@@ -74,6 +74,7 @@ class Lookup:
         self.had_index: bool | None = None
         """Whether the data module of a fit gave the places of its images before; None outside of a fit."""
         self._found: dict[str, Tensor] = {}
+        self._checked: RetrievalMemory | None = None
 
     def __deepcopy__(self, _: Any) -> Lookup:
         """A copy of a model looks up the same memory."""
@@ -97,6 +98,15 @@ class Lookup:
         """Whether training must know which items a batch holds."""
         return self.exclude == "id" and self.memory is not None and self.own_source in self.memory.sources
 
+    def require_checked(self, encoder: nn.Module) -> None:
+        """Check a memory once, when a model is used outside of a run.
+
+        Args:
+            encoder: of the queries.
+        """
+        if self._checked is not self.memory or self.memory is None:
+            self.check(encoder)
+
     def refuse_mixed(self) -> None:
         """Refuse images that are blended of two, of which neither may find itself."""
         if self.exclude != "none":
@@ -113,7 +123,7 @@ class Lookup:
         Args:
             encoder: of the queries.
         """
-        memory = self.require()
+        memory = self._checked = self.require()
         if isinstance(encoder, MissingPart):
             raise LongTailError("The encoder is missing: give the one that has made the memory, encoder=...")
         if self.k > len(memory):
@@ -201,8 +211,13 @@ class Lookup:
     def _themselves(self, split: str | None, index: Tensor | None) -> list[Any] | None:
         """The item of each image in the memory, which it must not find."""
         names = None if split is None else self.names.get(split)
-        if names is None or index is None:
+        if names is None:
             return None
+        if index is None:
+            raise LongTailError(
+                "A batch does not say which images it holds, so they could find themselves: let on_after_batch_transfer "
+                "give (images, labels, index), or choose exclude='first' or 'none'."
+            )
         return [(self.own_source, names[place]) for place in index.tolist()]
 
 

@@ -188,8 +188,10 @@ class RetrievalAugmented(LooksUp):
     @torch.no_grad()
     def find(self, images: Tensor, split: str | None = None, index: Tensor | None = None) -> Tensor:
         """`(batch, k)`: numbers of the texts that a batch of images finds, see `branch_logits`."""
-        queries = None if self.lookup.remembers(split) else self.encoder(images)
-        return self.lookup.find(queries, split, index)
+        if self.lookup.remembers(split):
+            return self.lookup.find(None, split, index)
+        self.lookup.require_checked(self.encoder)
+        return self.lookup.find(self.encoder(images), split, index)
 
     def retrieval_logits(self, text_numbers: Tensor) -> Tensor:
         """Logits of the retrieval branch.
