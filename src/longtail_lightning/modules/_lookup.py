@@ -215,8 +215,8 @@ class Lookup:
             return None
         if index is None:
             raise LongTailError(
-                "A batch does not say which images it holds, so they could find themselves: let on_after_batch_transfer "
-                "give (images, labels, index), or choose exclude='first' or 'none'."
+                "A batch does not say which images it holds, so they could find themselves: let "
+                "on_after_batch_transfer give (images, labels, index), or choose exclude='first' or 'none'."
             )
         return [(self.own_source, names[place]) for place in index.tolist()]
 
