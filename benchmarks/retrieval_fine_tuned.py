@@ -119,6 +119,8 @@ def main() -> None:
     counts = counts_of(banks)
     results = {
         "settings": {**settings, "code": COMMIT},
+        "chosen": chosen,
+        "tried": tried,
         "class_counts": counts.tolist(),
         "summary": mean(runs),
         "runs": runs,
