@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from subprocess import Popen
 from typing import Any
@@ -196,14 +196,20 @@ def checked_imports(check: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def known_instantiators() -> Iterator[None]:
-    """Let `load_from_checkpoint` build modules and data modules only as LightningCLI does, on any release."""
+def known_instantiators(starts: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Let `load_from_checkpoint` build modules and data modules only as LightningCLI does, on any release.
+
+    Args:
+        starts: settings that stand for those of the checkpoint, which may name files to open.
+    """
     saving = lightning.pytorch.core.saving
     original = saving._load_state
 
     def _load_state(cls: Any, checkpoint: Any, *arguments: Any, **options: Any) -> Any:
         for value in checkpoint.values():  # settings stand under one of several keys
             require_known_instantiator(value)
+        if isinstance(settings := checkpoint.get(HYPER_PARAMETERS), dict):
+            settings.update({name: value for name, value in (starts or {}).items() if name in settings})
         return original(cls, checkpoint, *arguments, **options)
 
     saving._load_state = _load_state

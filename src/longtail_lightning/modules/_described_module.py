@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -125,11 +124,10 @@ class DescribedModule(L.LightningModule):
             kwargs: arguments of the module, such as parts that the checkpoint cannot describe.
         """
         # Files and folders that its settings name are not opened: anybody may have written them.
-        accepted = inspect.signature(cls).parameters
-        given = {name: empty for name, empty in cls.start_only.items() if name in accepted} | kwargs
-        with checked_imports(partial(require_known, kinds=PARTS)), known_instantiators():
+        starts = {name: empty for name, empty in cls.start_only.items() if name not in kwargs}
+        with checked_imports(partial(require_known, kinds=PARTS)), known_instantiators(starts):
             return super().load_from_checkpoint(
-                checkpoint_path, map_location, hparams_file, strict, weights_only is not False, **given
+                checkpoint_path, map_location, hparams_file, strict, weights_only is not False, **kwargs
             )
 
     # -- hooks -----------------------------------------------------------------------------------
