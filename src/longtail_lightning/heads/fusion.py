@@ -50,7 +50,7 @@ class NormalizedSum(Fusion):
 
     **Paper.** Long et al., Retrieval Augmented Classification, CVPR 2022, eq. 5.
 
-    **Differences from the paper.** The default scale, which was chosen on validation images.
+    **Differences from the paper.** The default scale is a constant.
     """
 
     def __init__(self, scale: Scale = _FIRST) -> None:
