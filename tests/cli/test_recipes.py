@@ -5,7 +5,6 @@ import torch
 import yaml
 
 from longtail_lightning import FeatureBank, RetrievalMemory
-from longtail_lightning.cli.main import main
 from longtail_lightning.cli.recipes import FOLDER, recipe_names
 from longtail_lightning.methods.by_name import METHODS
 from tests.data import trees
@@ -56,40 +55,13 @@ SMALL_MODEL = {
         *("--model.encoder.size=224", "--model.neighbors=exact"),
     ],
 }
-# The ablations that the comments of the recipes name.
-ABLATIONS = [
-    ["--model.branches=base"],
-    ["--model.branches=retrieval"],
-    ["--model.loss=CrossEntropyLoss"],
-    ["--model.loss=CrossEntropyLoss", "--model.loss.weighting=inverse"],
-    ["--model.loss.weighting=inverse_sqrt"],
-    ["--model.loss.weighting=inverse_log"],
-    ["--model.loss.tau=1.5"],
-    ["--model.fusion=NormalizedSum", "--model.fusion.scale=paper"],
-]
-
-
 SILENT = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 STAGED = [name for name in recipe_names() if "\nstages:" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")]
 
 
 def write_memory():
     """Features of nobody knows which encoder, as wide as those of the small one."""
-    RetrievalMemory.build(FeatureBank.from_arrays(torch.randn(9, 192), texts=["a cat"] * 9), path="memory")
-
-
-@pytest.mark.parametrize("flags", ABLATIONS, ids=" ".join)
-@pytest.mark.parametrize("name", ["places_lt/rac", "inaturalist18/rac"])
-def test_ablations_of_retrieval_are_understood(capsys, name, flags):
-    with pytest.raises(SystemExit, match="0"):
-        main(["fit", "--config", name, *flags, "--print_config"])
-    written = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
-    for flag in flags:
-        key, _, value = flag.removeprefix("--model.").partition("=")
-        found = written
-        for part in key.split("."):
-            found = found.get("init_args", found)[part]
-        assert value in str(found.get("class_path") if isinstance(found, dict) else found)
+    RetrievalMemory.build(FeatureBank.from_arrays(torch.randn(12, 192), texts=["a cat"] * 12), path="memory")
 
 
 @pytest.mark.parametrize("name", sorted({*recipe_names()} - {*STAGED}))  # tests/cli/test_stages.py runs these

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.datasets.augment import crop_and_flip, cutout, gaussian_noise
+from longtail_lightning.datasets.image_steps import RandomAspectCenter, TimmRandAugment, is_timm_policy
 from longtail_lightning.datasets.shorter_side import ResizeShorterSide
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -117,7 +118,9 @@ class ResizedCropTransforms(ImageTransforms):
     Args:
         image_size: side of the square that the model sees.
         resize: shorter side of the image from which evaluation crops; `image_size * 8 / 7` when None.
-        scale: smallest and largest share of the area that a random part has.
+        scale: smallest and largest share of the area that a random part has; None for no random part: training sees
+            the same middle as evaluation, but for its aspect ratio.
+        ratio: smallest and largest aspect ratio, width over height, of what training sees.
         flip: whether to mirror half of the images.
         color_jitter: strength of random brightness, contrast and saturation, 0 for none.
         auto_augment: a policy of torchvision, `"rand"`, `"auto"` or `"trivial"`, or RandAugment in the words of timm,
@@ -141,7 +144,8 @@ class ResizedCropTransforms(ImageTransforms):
         *,
         image_size: int = 224,
         resize: int | None = None,
-        scale: tuple[float, float] = (0.08, 1.0),
+        scale: tuple[float, float] | None = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: bool = True,
         color_jitter: float = 0.0,
         auto_augment: str | None = None,
@@ -161,15 +165,21 @@ class ResizedCropTransforms(ImageTransforms):
             raise LongTailError(f"crops={crops}: choose 1, 5 or 10.")
         if interpolation not in ("bilinear", "bicubic"):
             raise LongTailError(f"interpolation={interpolation!r}: choose 'bilinear' or 'bicubic'.")
-        if not 0 < scale[0] <= scale[1]:
+        if scale is not None and not 0 < scale[0] <= scale[1]:
             raise LongTailError(f"scale={tuple(scale)} must be two shares of the area, the smaller first.")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise LongTailError(f"ratio={tuple(ratio)} must be two aspect ratios, the smaller first.")
         self.image_size = image_size
         self.resize = resize if resize is not None else round(image_size * 8 / 7)
         self.crops = crops
         self.interpolation = interpolation
         self.noise = noise
         mode = InterpolationMode(interpolation)
-        steps: list[v2.Transform] = [v2.RandomResizedCrop(image_size, scale, interpolation=mode, antialias=True)]
+        steps: list[Callable[[Any], Any]] = [
+            v2.RandomResizedCrop(image_size, scale, ratio, interpolation=mode, antialias=True)
+            if scale is not None
+            else RandomAspectCenter(image_size, share=image_size / self.resize, ratio=ratio, interpolation=mode)
+        ]
         if flip:
             steps.append(v2.RandomHorizontalFlip())
         if auto_augment is not None:
@@ -215,33 +225,11 @@ class _Crops:
         return torch.stack(self.crop(image))
 
 
-class _TimmRandAugment:
-    """RandAugment of timm, which works on PIL images and draws from the generators of Python and numpy.
-
-    Args:
-        words: such as `"rand-m9-mstd0.5"`.
-    """
-
-    def __init__(self, words: str) -> None:
-        from timm.data.auto_augment import rand_augment_transform
-
-        made: Any = rand_augment_transform
-        self.apply = made(words, {"translate_pct": 0.45, "img_mean": (128, 128, 128)})
-
-    def __call__(self, image: Tensor) -> Tensor:
-        picture: Any = v2.functional.to_pil_image(image)  # type: ignore[no-untyped-call]
-        changed: Tensor = v2.functional.pil_to_tensor(self.apply(picture))
-        return changed
-
-
 def _policy(name: str) -> Any:
     if name in _POLICIES:
         return _POLICIES[name]()
-    if name.startswith("rand-"):
-        try:
-            return _TimmRandAugment(name)
-        except (AssertionError, ValueError):  # what timm says to words that it does not know
-            pass
+    if is_timm_policy(name):
+        return TimmRandAugment(name)
     raise LongTailError(
         f"auto_augment={name!r}: choose one of {', '.join(map(repr, _POLICIES))}, or 'rand-m9-mstd0.5' and its like."
     )

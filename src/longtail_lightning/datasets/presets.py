@@ -14,6 +14,24 @@ CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 _INATURALIST = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
+
+def _rac(image_size: int) -> ImageTransforms:
+    # Table S7: "Crop (train and test) 0.95", "Random crop No" and "Random scale [0.75, 1.33]", timm's bounds of the
+    # aspect ratio. So training crops the middle, as testing does, but of a random aspect ratio. RandomResizedCrop of at
+    # least 0.95 would find no other part of a photograph of 4:3 than nearly the whole, squeezed as no test image is.
+    # The interpolation is that of the pretrained weights.
+    return ResizedCropTransforms(
+        image_size=image_size,
+        resize=round(image_size / 0.95),
+        scale=None,
+        ratio=(0.75, 1.33),
+        auto_augment="rand-m1-n3-mstd0.5",
+        interpolation="bicubic",
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+    )
+
+
 _PRESETS: dict[str, Callable[[], ImageTransforms]] = {
     # Cao et al. 2019 and everybody on CIFAR since: pad by 4, crop, mirror.
     "cifar10": lambda: PaddedCropTransforms(mean=CIFAR10[0], std=CIFAR10[1]),
@@ -37,10 +55,9 @@ _PRESETS: dict[str, Callable[[], ImageTransforms]] = {
         resize=224, scale=(0.5, 1.0), color_jitter=0.4, interpolation="bicubic", mean=_CLIP[0], std=_CLIP[1]
     ),
     "clip": lambda: ResizedCropTransforms(interpolation="bicubic", mean=_CLIP[0], std=_CLIP[1]),
-    # Long et al. 2022 (RAC), table S7, which does not say how training crops: here 95 percent of the side at least.
-    "rac": lambda: ResizedCropTransforms(
-        resize=236, scale=(0.9025, 1.0), auto_augment="rand-m1-n3-mstd0.5", mean=[0.5] * 3, std=[0.5] * 3
-    ),
+    # Long et al. 2022 (RAC), at 224 and 384 pixels.
+    "rac": lambda: _rac(224),
+    "rac_384": lambda: _rac(384),
     "none": ImageTransforms,
 }
 

@@ -118,7 +118,8 @@ def _remember_neighbors(module: Any) -> None:
     """Look training and validation images up once."""
     data, lookup = module.trainer.datamodule, module.lookup
     shown = module.trainer.progress_bar_callback is not None and module.trainer.is_global_zero
-    for split in ("train", *(["val"] if module.trainer.enable_validation else [])):
+    validated = module.trainer.enable_validation and data.dataset("val") is not None
+    for split in ("train", *(["val"] if validated else [])):
         lookup.remember(split, _bank_of(module, data, split, shown), progress=shown)
 
 
