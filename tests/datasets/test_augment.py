@@ -3,8 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
-from longtail_lightning.datasets.augment import crop_and_flip, cutout, gaussian_noise, item_keys
+from longtail_lightning.datasets.augment import (
+    color_jitter,
+    crop_and_flip,
+    cutout,
+    gaussian_noise,
+    item_keys,
+    jitter_factors,
+)
 
 KEYS = item_keys(np.stack([np.arange(100), np.zeros(100, dtype=np.int64)], 1), seed=3)
 
@@ -44,7 +52,27 @@ def test_noise_has_the_size_that_was_asked_for():
     assert white.min() > 100  # clipped, not wrapped around
 
 
-@pytest.mark.parametrize("augment", [crop_and_flip, cutout, gaussian_noise])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jitter_is_that_of_torchvision_in_one_order(channels):
+    images = torch.rand(30, channels, 6, 5)
+    jittered = color_jitter(images, KEYS[:30], strength=0.4)
+    for image, out, (brightness, contrast, saturation) in zip(
+        images, jittered, jitter_factors(KEYS[:30], 0.4).T.tolist()
+    ):
+        expected = adjust_contrast(adjust_brightness(image, brightness), contrast)
+        torch.testing.assert_close(out, adjust_saturation(expected, saturation), atol=1e-5, rtol=0)
+
+
+def test_factors_of_jitter_are_even_and_independent():
+    factors = jitter_factors(item_keys(np.stack([np.arange(4000)] * 2, 1)), 0.4)
+    assert factors.min() >= 0.6
+    assert factors.max() <= 1.4
+    assert torch.allclose(factors.mean(1), torch.ones(3), atol=0.02)
+    assert torch.corrcoef(factors).fill_diagonal_(0).abs().max() < 0.05
+    assert jitter_factors(KEYS, 2.0).min() >= 0
+
+
+@pytest.mark.parametrize("augment", [crop_and_flip, cutout, gaussian_noise, color_jitter])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_an_image_is_treated_the_same_in_any_batch(augment, dtype):
     images = (torch.rand(100, 3, 9, 7) * 255).to(dtype)

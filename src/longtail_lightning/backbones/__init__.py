@@ -5,6 +5,7 @@ from longtail_lightning.backbones.cifar_resnet import CIFARResNet as CIFARResNet
 from longtail_lightning.backbones.factory import create_backbone as create_backbone
 from longtail_lightning.backbones.identity import IdentityBackbone as IdentityBackbone
 from longtail_lightning.backbones.prepared import PreparedBackbone as PreparedBackbone
+from longtail_lightning.backbones.projected import ProjectedBackbone as ProjectedBackbone
 from longtail_lightning.backbones.resnet10 import ResNet10 as ResNet10
 from longtail_lightning.backbones.resnext import ResNeXt as ResNeXt
 from longtail_lightning.backbones.timm import TimmBackbone as TimmBackbone
@@ -18,6 +19,7 @@ __all__ = [
     "IdentityBackbone",
     "LoadedWeights",
     "PreparedBackbone",
+    "ProjectedBackbone",
     "ResNeXt",
     "ResNet10",
     "TimmBackbone",

@@ -29,6 +29,7 @@ class DeviceBatches(L.LightningDataModule):
     mixup_alpha: float
     cutmix_alpha: float
     with_index: bool
+    _views: int | None = None  # how many views each training image has, where a run needs to know
 
     mean: Sequence[float] | None = None
     """Channel means of images in [0, 1]; with `std`, batches are normalized by them; those of `transforms` win."""
@@ -91,10 +92,31 @@ class DeviceBatches(L.LightningDataModule):
             images, target = self._pipeline.mix(images, target, drawn)
         else:
             images = self.prepare_batch(images, items=items)
-        return [convert(images), target, *self._index(items, images.device), *extra]
+        return [convert(images), target, *self._told(items, images.device), *extra]
+
+    def show_views(self, views: int | None) -> None:
+        """Let the next training show only so many augmentations of each image, and say which one a batch shows.
+
+        Batches are `(images, labels, index, view)` then: `ordered_dataloader("train", augment=True, view=v)` shows the
+        same images.
+
+        Args:
+            views: how many; None for a new one in each draw, as ever.
+        """
+        self._views = views
+
+    def _told(self, items: np.ndarray | None, device: torch.device) -> list[Tensor]:
+        """Places in the split and views, when they are asked for."""
+        if self._views is not None and self.trainer and self.trainer.training:
+            if items is None:
+                raise LongTailError(
+                    f"A loader of {type(self).__name__} does not say which items its batches hold: use those that the "
+                    "data module makes."
+                )
+            return [torch.from_numpy(column.copy()).to(device, non_blocking=True) for column in items.T]
+        return self._index(items, device)
 
     def _index(self, items: np.ndarray | None, device: torch.device) -> list[Tensor]:
-        """Places in the split, when they are asked for."""
         if items is None and self.with_index:
             raise LongTailError(
                 f"with_index=True, but a loader of {type(self).__name__} does not say which items its batches hold: "

@@ -269,6 +269,7 @@ class LongTailDataModule(ResumableData, DeviceBatches, ABC):
             pin_memory=torch.cuda.is_available() and not self.device_resident,
             worker_init_fn=one_thread,
             epoch=self._running_epoch,
+            views=self._views,
         )
 
     @cached_property

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning.datasets.augment import crop_and_flip, cutout, gaussian_noise
+from longtail_lightning.datasets.augment import color_jitter, crop_and_flip, cutout, gaussian_noise
 from longtail_lightning.datasets.image_steps import RandomAspectCenter, TimmRandAugment, is_timm_policy
 from longtail_lightning.datasets.shorter_side import ResizeShorterSide
 
@@ -81,6 +81,8 @@ class PaddedCropTransforms(ImageTransforms):
         auto_augment: a policy of torchvision, `"auto_cifar"`, `"auto"`, `"rand"` or `"trivial"`, or RandAugment in the
             words of timm, such as `"rand-m9-mstd0.5"`.
         cutout_size: side of a blanked square, 0 for none (BALMS uses 16 together with `"auto_cifar"`).
+        color_jitter: strength of random brightness, contrast and saturation, 0 for none.
+        noise: standard deviation of Gaussian noise, for images in [0, 1].
         mean: channel means of images in [0, 1].
         std: channel standard deviations.
 
@@ -96,12 +98,15 @@ class PaddedCropTransforms(ImageTransforms):
         flip: bool = True,
         auto_augment: str | None = None,
         cutout_size: int = 0,
+        color_jitter: float = 0.0,
+        noise: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__(mean=mean, std=std)
         self.padding = padding
         self.flip = flip
+        self.color_jitter, self.noise = color_jitter, noise
         self.cutout_size = cutout_size
         self.auto_augment = auto_augment
         if auto_augment is not None:
@@ -109,6 +114,10 @@ class PaddedCropTransforms(ImageTransforms):
 
     def augment(self, images: Tensor, keys: np.ndarray) -> Tensor:
         images = crop_and_flip(images, keys, padding=self.padding, flip=self.flip)
+        if self.color_jitter:
+            images = color_jitter(images, keys, strength=self.color_jitter)
+        if self.noise:
+            images = gaussian_noise(images, keys, sigma=self.noise)
         return cutout(images, keys, size=self.cutout_size) if self.cutout_size else images
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from longtail_lightning._errors import LongTailError
-from longtail_lightning._random import mix
+from longtail_lightning._random import mix, mix_arrays
 from longtail_lightning._system_errors import OPEN_FILES, SHARED_MEMORY, sentence_for_system_error
 from longtail_lightning.datasets.loading_process import LoadingProcess, require_room
 from longtail_lightning.datasets.nested import item_name
@@ -58,6 +58,7 @@ class ResumableLoader(DataLoader[Any]):
     Args:
         dataset: the data set.
         epoch: tells the epoch where the sampler does not, as torch's own do not.
+        views: how many views each image has in training; as many as it is drawn when None.
         options: those of `DataLoader`.
 
     Examples:
@@ -73,8 +74,15 @@ class ResumableLoader(DataLoader[Any]):
     _done = 0  # batches of this epoch that have been handed out, those left out included
     _placed = False  # whether `begin_at` said where to begin
 
-    def __init__(self, dataset: Dataset[Any], *, epoch: Callable[[], int] | None = None, **options: Any) -> None:
-        self.epoch = epoch  # by this name Lightning finds it when it makes the loader anew
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        *,
+        epoch: Callable[[], int] | None = None,
+        views: int | None = None,
+        **options: Any,
+    ) -> None:
+        self.epoch, self.views = epoch, views  # by these names Lightning finds them when it makes the loader anew
         options["worker_init_fn"] = LoadingProcess.beginning_with(options.get("worker_init_fn"))
         super().__init__(dataset, **{"collate_fn": collate, **options})
 
@@ -167,6 +175,9 @@ class ResumableLoader(DataLoader[Any]):
             # A number of its own for each draw of each epoch; keys of items are hashes of it.
             rows[:, 1] = shared_positions(sampler, first, len(indices))
             rows[:, 1] += mix(self._epoch) >> 1
+            if self.views is not None:
+                # A hash again, or else neighbors in the epoch's list would show neighboring views.
+                rows[:, 1] = mix_arrays(0, rows[:, 1], rows[:, 0]).view(np.uint64) % np.uint64(self.views)
         return rows
 
 

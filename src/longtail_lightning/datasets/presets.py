@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from longtail_lightning._errors import LongTailError, did_you_mean
 from longtail_lightning.datasets.image_transforms import ImageTransforms, PaddedCropTransforms, ResizedCropTransforms
@@ -32,6 +32,11 @@ def _rac(image_size: int) -> ImageTransforms:
     )
 
 
+def _cbd_cifar(mean: Sequence[float], std: Sequence[float]) -> ImageTransforms:
+    # The teachers 'data augmentation' of Iscen et al. 2021, on small images; 'standard' is the recipe of CIFAR.
+    return PaddedCropTransforms(color_jitter=0.4, noise=0.01, mean=mean, std=std)
+
+
 _PRESETS: dict[str, Callable[[], ImageTransforms]] = {
     # Cao et al. 2019 and everybody on CIFAR since: pad by 4, crop, mirror.
     "cifar10": lambda: PaddedCropTransforms(mean=CIFAR10[0], std=CIFAR10[1]),
@@ -50,6 +55,8 @@ _PRESETS: dict[str, Callable[[], ImageTransforms]] = {
     # Iscen et al. 2021 (class-balanced distillation): images in [0, 1]; teachers 'standard' and 'data augmentation'.
     "cbd_standard": lambda: ResizedCropTransforms(resize=256, mean=None, std=None),
     "cbd_augmented": lambda: ResizedCropTransforms(resize=256, color_jitter=0.4, noise=0.01, mean=None, std=None),
+    "cbd_cifar10": lambda: _cbd_cifar(*CIFAR10),
+    "cbd_cifar100": lambda: _cbd_cifar(*CIFAR100),
     # Ma et al. 2021 (BALLAD) and Shi et al. 2024 (LIFT): CLIP's own normalization.
     "ballad": lambda: ResizedCropTransforms(
         resize=224, scale=(0.5, 1.0), color_jitter=0.4, interpolation="bicubic", mean=_CLIP[0], std=_CLIP[1]

@@ -3,6 +3,7 @@
 from longtail_lightning.modules._described_module import DescribedModule as DescribedModule
 from longtail_lightning.modules.base_classifier import BaseClassifier as BaseClassifier
 from longtail_lightning.modules.decoupled import Decoupled as Decoupled
+from longtail_lightning.modules.distillation import Distillation as Distillation
 from longtail_lightning.modules.explanation import Evidence as Evidence
 from longtail_lightning.modules.explanation import Explanation as Explanation
 from longtail_lightning.modules.load import Classifier as Classifier
@@ -18,6 +19,7 @@ __all__ = [
     "Classifier",
     "Decoupled",
     "DescribedModule",
+    "Distillation",
     "Evidence",
     "Explanation",
     "Prediction",

@@ -16,6 +16,7 @@ from longtail_lightning.features import FeatureBank, extract_features
 from longtail_lightning.heads import Head
 from longtail_lightning.modules._checkpoint import MissingPart
 from longtail_lightning.modules._lookup import Lookup
+from longtail_lightning.modules._prepared import prepared_backbone
 from longtail_lightning.modules.base_classifier import HeadCallable
 from longtail_lightning.modules.load import load
 
@@ -35,17 +36,7 @@ def made_encoder(encoder: str | Path | nn.Module | None) -> nn.Module:
             f"encoder={str(encoder)!r}: there is no such file; give a checkpoint of this library, or a backbone, such "
             "as TimmBackbone('resnet50')."
         )
-    module: Any = load(encoder, device="cpu").module
-    told = module.input or {}
-    shape = told.get("shape", ())
-    square = len(shape) == 3 and shape[1] == shape[2]
-    return PreparedBackbone(
-        module.backbone,
-        size=told.get("crop") or (shape[1] if square else None),
-        mean=told.get("mean"),
-        std=told.get("std"),
-        interpolation=told.get("interpolation", "bilinear"),
-    )
+    return prepared_backbone(load(encoder, device="cpu").module)
 
 
 def made_head(head: HeadCallable | Head, encoder: Any, num_classes: int) -> nn.Module:

@@ -1,0 +1,33 @@
+"""One loss per sample, of a loss that was made to give their mean."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from longtail_lightning._errors import LongTailError
+
+
+def loss_of_each(loss: nn.Module, *arguments: Tensor | None) -> Tensor:
+    """`(batch,)`: as with `reduction="none"`.
+
+    Args:
+        loss: has a `reduction`, as the losses here and in torch do.
+        arguments: of its call.
+    """
+    before = getattr(loss, "reduction", None)
+    if before is None:
+        raise LongTailError(
+            f"{type(loss).__name__} gives one loss for a whole batch, and one per sample is needed: choose a loss with "
+            "an argument `reduction`, or alpha_by_count=0."
+        )
+    loss.reduction = "none"  # type: ignore[assignment]
+    try:
+        losses: Tensor = loss(*arguments)
+    finally:
+        loss.reduction = before
+    if losses.ndim != 1:
+        raise LongTailError(
+            f"{type(loss).__name__} gives one loss for a whole batch, and one per sample is needed: leave "
+            "alpha_by_count at 0."
+        )
+    return losses
