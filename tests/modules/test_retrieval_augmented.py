@@ -339,7 +339,7 @@ def test_two_processes_share_a_memory_and_give_the_result_of_one(pool, tmp_path)
 
 def test_edits_change_what_the_model_says_and_nothing_in_it():
     data = named_data()
-    model = make(data, path="memory").eval()
+    model = make(data, path="memory")
     tiny_trainer(max_epochs=1, limit_val_batches=0).fit(model, data)
     model.eval()
     images = torch.randn(5, 3, 32, 32)

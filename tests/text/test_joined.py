@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -65,12 +67,30 @@ def test_each_text_is_cut_once_and_texts_may_grow_at_their_end():
     joined = JoinedTexts()
     for _ in range(3):
         joined(encoder, torch.tensor([[0, 1, 1]]), texts)
-    assert sorted(encoder.asked) == [" ", " ", " ", "cat", "dog"]
+    assert sorted(encoder.asked) == [" ", "cat", "dog"]
     texts.append("owl")
     joined(encoder, torch.tensor([[2, 0, 2]]), texts)
     assert encoder.rows == ["owl cat owl"]
     joined(encoder, torch.tensor([[1, 0]]), ["fox", "hen"])
     assert encoder.rows == ["hen fox"]
+
+
+def test_texts_are_cut_anew_once_they_have_other_tokens(tmp_path):
+    (tmp_path / "glove.txt").write_text("".join(f"w{n} {n} {n}\n" for n in range(6)))
+    encoder, joined = BagOfWords(2, vectors=tmp_path / "glove.txt"), JoinedTexts()
+    texts = [f"w{n}" for n in range(6)]
+    encoder(["w3"])
+    early = {name: value.clone() for name, value in encoder.state_dict().items()}
+    numbers = torch.tensor([[5], [0]])
+    assert joined(encoder, numbers, texts).features.tolist() == [[5, 5], [0, 0]]
+    encoder.load_state_dict(early)  # its words have other numbers now
+    assert joined(encoder, numbers, texts).features.tolist() == [[5, 5], [0, 0]]
+
+
+def test_copies_do_not_carry_the_tokens():
+    joined = JoinedTexts()
+    joined(BagOfWords(3), torch.tensor([[0, 1]]), TEXTS)
+    assert len(pickle.dumps(joined)) == len(pickle.dumps(JoinedTexts()))
 
 
 def test_the_mean_of_features_is_that_of_the_texts_alone():

@@ -98,7 +98,9 @@ class PreparedBackbone(Backbone):
         if self.given_mean is not None and self.given_std is not None and not same:
             images = images * _column(self.given_std, images) + _column(self.given_mean, images)
         if self.size is not None and tuple(images.shape[2:]) != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode=self.interpolation, antialias=True)
+            size = (self.size, self.size)  # in float32: not every device can in less
+            resized = F.interpolate(images.float(), size, mode=self.interpolation, antialias=True)
+            images = resized.to(images.dtype)
         if self.mean is not None and self.std is not None and not same:
             images = (images - _column(self.mean, images)) / _column(self.std, images)
         return images

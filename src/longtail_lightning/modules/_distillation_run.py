@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._number_range import require_number, require_whole
 from longtail_lightning.backbones import ProjectedBackbone
+from longtail_lightning.callbacks._counts import datamodule_of
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.modules._teachers import Teachers
 
@@ -76,13 +77,14 @@ def begin_run(module: Any, began_with: Any) -> None:
         began_with: what a checkpoint tells about the teachers of its run.
     """
     teachers: Teachers = module.teachers
+    teachers.forget()  # what a run that was interrupted has left
     if not len(teachers):
         raise LongTailError(_none_given(module, began_with))
     teachers.require_unchanged(began_with)
     if module.distill != "features":
         for teacher in teachers.all:
             teacher.require_classes(module.class_names, len(module.class_counts))
-    data = getattr(module.trainer, "datamodule", None)
+    data = datamodule_of(module.trainer)
     for name in teachers.seen_validation(data):
         rank_zero_warn(
             f"The teacher {name} was trained with other images held out than this run: it has seen validation images, "
@@ -103,7 +105,7 @@ def end_run(module: Any) -> None:
     """
     module.teachers.forget()
     module.teachers.to(torch.device("cpu"))
-    if isinstance(data := getattr(module.trainer, "datamodule", None), LongTailDataModule):
+    if isinstance(data := datamodule_of(module.trainer), LongTailDataModule):
         data.show_views(None)
 
 

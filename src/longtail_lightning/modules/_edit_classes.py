@@ -23,6 +23,11 @@ _BATCH = 64
 def editable_head(module: DescribedModule) -> EditableHead:
     """The head of a module, if classes can be added to it."""
     head = getattr(module, "head", None)
+    if getattr(module, "branches", "base") != "base":
+        raise LongTailError(
+            f"The {type(module).__name__} classifies the texts of its memory, too, with a head whose classes were "
+            "trained: pictures of its own classes can be added to the memory, other classes need another training."
+        )
     if isinstance(head, EditableHead):
         return head
     raise LongTailError(

@@ -9,7 +9,7 @@ from torch import nn
 
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules._lookup import Lookup
-from longtail_lightning.modules._retrieval_fit import begin_run, end_run
+from longtail_lightning.modules._retrieval_fit import before_sharding, begin_run, give_back
 from longtail_lightning.modules.base_classifier import BaseClassifier
 from longtail_lightning.retrieval import RetrievalMemory
 
@@ -36,6 +36,10 @@ class LooksUp(BaseClassifier):
     def query_encoder(self) -> nn.Module:
         return self.encoder
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        before_sharding(self)
+
     # The weights of a checkpoint, the encoder's too, come between `setup` and these.
 
     def on_fit_start(self) -> None:
@@ -52,7 +56,7 @@ class LooksUp(BaseClassifier):
         begin_run(self, "predict")
 
     def teardown(self, stage: str) -> None:
-        end_run(self)
+        give_back(self.lookup)
 
     def card(self) -> dict[str, Any]:
         path = None if self.lookup.memory is None else self.lookup.memory.path

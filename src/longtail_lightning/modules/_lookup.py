@@ -71,9 +71,10 @@ class Lookup:
         """Where the memory was when a loaded checkpoint was written."""
         self.names: dict[str, Sequence[Any]] = {}
         """What the items of a split are called in the memory."""
-        self.had_index: bool | None = None
-        """Whether the data module of a fit gave the places of its images before; None outside of a fit."""
+        self.lent: tuple[Any, bool] | None = None
+        """The data module of a run, and whether it gave the places of its images before."""
         self._found: dict[str, Tensor] = {}
+        self._found_in: Sequence[str] | None = None  # the texts that the remembered numbers mean
         self._checked: RetrievalMemory | None = None
 
     def __deepcopy__(self, _: Any) -> Lookup:
@@ -136,8 +137,8 @@ class Lookup:
         made = memory.fingerprint.get("encoder")
         if made is None or isinstance(encoder, IdentityBackbone):
             return  # features in the place of images have passed through the encoder already
-        if any(p.dtype in (torch.float16, torch.bfloat16) for p in encoder.parameters()):
-            return  # a trainer of half precision has rounded the weights, which changes their checksum
+        if any(p.dtype != torch.float32 for p in encoder.parameters()):
+            return  # a trainer of another precision has cast the weights, which changes their checksum
         if made != (told := encoder_fingerprint(encoder)):
             raise LongTailError(
                 f"The memory was made by {made['class']} {made['checksum'][:12]} and the encoder is {told['class']} "
@@ -152,6 +153,8 @@ class Lookup:
             split: `"train"`, `"val"` or `"test"`.
         """
         source, memory = source_of(datamodule, split), self.require()
+        if self.own_source not in memory.sources:
+            return False
         ids = source.ids()
         if ids is None and split != "train":
             return False  # numbers are places in their split, and mean other images in the memory
@@ -160,6 +163,24 @@ class Lookup:
                 self.names[split] = called
                 return True
         return False
+
+    def hides(self, datamodule: Any) -> str | None:
+        """The source in which the training images are, if it is another one than `own_source`.
+
+        Args:
+            datamodule: of the images.
+        """
+        source, memory = source_of(datamodule, "train"), self.require()
+        ids, made = source.ids(), source.fingerprint()
+        called = [] if ids is None else list(_ways(ids, getattr(datamodule, "root", None)))
+        some = [each[place] for each in called for place in (0, source.number // 2, -1)]
+        for name, bank in memory.banks.items():
+            of = bank.fingerprint.get("data") or {}
+            if all(of.get(key) == made[key] for key in ("number", "labels", "images")):
+                return name
+            if any(memory.has((name, item)) for item in some):
+                return name
+        return None
 
     def remember(self, split: str, bank: FeatureBank, *, progress: bool) -> None:
         """Look a whole split up, once for the run.
@@ -171,6 +192,7 @@ class Lookup:
         """
         found: list[Tensor] = []
         self._found.pop(split, None)
+        self._found_in = self.require().different_texts
         with progress_bar(f"{split} neighbors", len(bank), shown=progress) as tell:
             for start in range(0, len(bank), _QUERIES):
                 index = torch.arange(start, min(start + _QUERIES, len(bank)))
@@ -186,7 +208,7 @@ class Lookup:
 
     def forget(self) -> None:
         """Forget what was found for a run."""
-        self._found, self.names, self.had_index = {}, {}, None
+        self._found, self._found_in, self.names, self.lent = {}, None, {}, None
 
     def find(self, queries: Tensor | None, split: str | None = None, index: Tensor | None = None) -> Tensor:
         """`(queries, k)`, on the CPU: numbers of the texts of the nearest items, nearest first.
@@ -199,6 +221,11 @@ class Lookup:
         if split is not None and split in self._found:
             if index is None:
                 raise LongTailError("Remembered neighbors need the places of the images in their split: with_index.")
+            if self.require().different_texts is not self._found_in:
+                raise LongTailError(
+                    "The memory was replaced or compacted during a run that has looked its images up before: choose "
+                    "neighbors='exact', or edit it between runs."
+                )
             return self._found[split][index.cpu()]
         memory = self.require()
         assert queries is not None
@@ -225,6 +252,8 @@ def _ways(ids: Sequence[Any], root: str | Path | None) -> Iterator[Sequence[Any]
     yield ids
     if not isinstance(ids, range) and all(str(name).isdecimal() for name in islice(ids, 3)):
         yield [int(name) for name in ids]
-    if not isinstance(ids, range) and root is not None:
+    if isinstance(ids, range):
+        yield [str(number) for number in ids]
+    elif root is not None:
         for folder in (Path(root), Path(root).absolute()):
             yield [str(folder / name) for name in ids]

@@ -9,7 +9,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning._lightning import SHARDED
 from longtail_lightning.backbones import PreparedBackbone
+from longtail_lightning.callbacks._counts import datamodule_of
 from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.data.datamodule import Split
 from longtail_lightning.features import FeatureBank, extract_features
@@ -64,18 +66,17 @@ def begin_run(module: Any, stage: str) -> None:
     if module.branches == "base":
         return
     lookup: Lookup = module.lookup
-    lookup.check(module.encoder)
-    data = getattr(module.trainer, "datamodule", None)
+    give_back(lookup)  # what a run that was interrupted has left
+    if not isinstance(module.trainer.strategy, SHARDED):  # whose weights are in pieces: see `before_sharding`
+        lookup.check(module.encoder)
+    data = datamodule_of(module.trainer)
     if isinstance(module.encoder, PreparedBackbone) and isinstance(data, LongTailDataModule) and stage == "fit":
         module.encoder.given(data.mean, data.std)
     if stage == "fit":
         _require_trainable(module, data)
-        if lookup.needs_index and not lookup.learn_names(data, "train"):
-            raise LongTailError(
-                f"The training images are not in the memory's source {lookup.own_source!r} by their ids, so they could "
-                "find themselves: make that source from the training split, name the source with own_source, or "
-                "choose exclude='first' or 'none'."
-            )
+        module.text_encoder.meet(lookup.require().different_texts)
+        if lookup.exclude == "id" and isinstance(data, LongTailDataModule):
+            _require_themselves(lookup, data)
     if not isinstance(data, LongTailDataModule):
         return
     splits: dict[str, Split] = {"fit": "val", "validate": "val", "test": "test", "predict": "test"}
@@ -86,15 +87,17 @@ def begin_run(module: Any, stage: str) -> None:
             "knows more than it will of new pictures: leave them out of it."
         )
     if there or (stage == "fit" and (lookup.needs_index or lookup.neighbors == "cached")):
-        lookup.had_index, data.with_index = data.with_index, True
+        lookup.lent = data, data.with_index
+        data.with_index = True
     if stage == "fit" and lookup.neighbors == "cached":
         _remember_neighbors(module)
 
 
 def _require_trainable(module: Any, data: Any) -> None:
     lookup: Lookup = module.lookup
-    for name in ("head", "retrieval_head"):
-        _require_direction(getattr(module, name), name)
+    if not isinstance(module.trainer.strategy, SHARDED):
+        for name in ("head", "retrieval_head"):
+            _require_direction(getattr(module, name), name)
     if max(getattr(data, "mixup_alpha", 0), getattr(data, "cutmix_alpha", 0)) > 0:
         lookup.refuse_mixed()
     if (lookup.needs_index or lookup.neighbors == "cached") and not isinstance(data, LongTailDataModule):
@@ -107,23 +110,51 @@ def _require_trainable(module: Any, data: Any) -> None:
 
 def _remember_neighbors(module: Any) -> None:
     """Look training and validation images up once."""
-    data, lookup = module.trainer.datamodule, module.lookup
+    data, lookup = datamodule_of(module.trainer), module.lookup
     shown = module.trainer.progress_bar_callback is not None and module.trainer.is_global_zero
     validated = module.trainer.enable_validation and data.dataset("val") is not None
     for split in ("train", *(["val"] if validated else [])):
         lookup.remember(split, _bank_of(module, data, split, shown), progress=shown)
 
 
-def end_run(module: Any) -> None:
-    """Leave the data as they were.
+def give_back(lookup: Lookup) -> None:
+    """Leave the data as they were, and forget what was found for a run.
+
+    Args:
+        lookup: of the model.
+    """
+    if lookup.lent is not None:
+        data, data_had_index = lookup.lent
+        data.with_index = data_had_index
+    lookup.forget()
+
+
+def before_sharding(module: Any) -> None:
+    """The checks that need whole weights, for a strategy that cuts them into pieces before the run begins.
 
     Args:
         module: a `RetrievalAugmented`.
     """
-    data, lookup = getattr(module.trainer, "datamodule", None), module.lookup
-    if lookup.had_index is not None and data is not None:
-        data.with_index = lookup.had_index
-    lookup.forget()
+    if module.branches != "base" and isinstance(module.trainer.strategy, SHARDED):
+        module.lookup.check(module.encoder)
+        for name in ("head", "retrieval_head"):
+            _require_direction(getattr(module, name), name)
+
+
+def _require_themselves(lookup: Lookup, data: LongTailDataModule) -> None:
+    """Make sure that training images can be kept from finding themselves."""
+    if lookup.needs_index:
+        if not lookup.learn_names(data, "train"):
+            raise LongTailError(
+                f"The training images are not in the memory's source {lookup.own_source!r} by their ids, so they could "
+                "find themselves: make that source from the training split, name the source with own_source, or "
+                "choose exclude='first' or 'none'."
+            )
+    elif (source := lookup.hides(data)) is not None:
+        raise LongTailError(
+            f"The training images are in the memory's source {source!r}, so each would find itself: say "
+            f"own_source={source!r}, or choose exclude='first' or 'none'."
+        )
 
 
 def _bank_of(module: Any, data: LongTailDataModule, split: str, shown: bool) -> FeatureBank:

@@ -214,7 +214,8 @@ class RetrievalAugmented(LooksUp):
         loss: Tensor = self.loss(found["logits"], target)
         self.log("train/loss", loss, prog_bar=True)
         if self.branches != "base":
-            self.log("train/truncated", self.truncated, on_step=False, on_epoch=True, batch_size=len(images))
+            size, name = len(images), "train/truncated"
+            self.log(name, self.truncated, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> StepOutput:
@@ -232,7 +233,7 @@ class RetrievalAugmented(LooksUp):
         idle = {"base": ("text_encoder", "retrieval_head", "fusion"), "retrieval": ("backbone", "head", "fusion")}
         for name in ("encoder", *idle.get(self.branches, ())):
             getattr(self, name).requires_grad_(False)
-        self.train(self.training)
+        self.encoder.eval()
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for all parts but the encoder."""
@@ -260,12 +261,12 @@ class RetrievalAugmented(LooksUp):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        # Lightning warns of every module in evaluation mode before it calls the next hook; ours are in it on purpose.
-        super().train()
+        # Lightning warns of every module in evaluation mode before it calls the next hook; ours is in it on purpose.
+        self.encoder.train()
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        self.train()
+        self.encoder.eval()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)

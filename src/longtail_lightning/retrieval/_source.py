@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -13,6 +13,7 @@ import torch
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.features import FeatureBank
+from longtail_lightning.features._fingerprint import require_equal
 from longtail_lightning.features._strings import Strings
 from longtail_lightning.retrieval.index import VectorIndex
 
@@ -124,3 +125,16 @@ def texts_of(bank: FeatureBank, texts: Any, name: str) -> Sequence[str]:
                 f"The text of item {bank.ids[row]!r} of {name!r} is empty: give it one, or leave the item out."
             )
     return given
+
+
+def require_same_encoder(wanted: Mapping[str, Any], found: Mapping[str, Any], named: str, fix: str) -> None:
+    """Refuse features of another encoder, where both fingerprints name theirs.
+
+    Args:
+        wanted: the fingerprint that is right.
+        found: the one that is compared.
+        named: how the error calls what has it.
+        fix: what to do.
+    """
+    if wanted.get("encoder") and found.get("encoder"):
+        require_equal({"encoder": wanted["encoder"]}, found, named, fix)

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from longtail_lightning._errors import LongTailError
 from longtail_lightning.features import FeatureBank
-from longtail_lightning.features._fingerprint import require_equal
 from longtail_lightning.retrieval._copies import copied_items, open_again, require_saved
 from longtail_lightning.retrieval._items import Items, listed
 from longtail_lightning.retrieval._memory_files import open_memory, write_memory
 from longtail_lightning.retrieval._memory_manifest import verify_memory
 from longtail_lightning.retrieval._search import search_items
-from longtail_lightning.retrieval._source import Source, require_distinct_ids, texts_of
+from longtail_lightning.retrieval._source import Source, require_distinct_ids, require_same_encoder, texts_of
 from longtail_lightning.retrieval.faiss_index import FaissIndex
 from longtail_lightning.retrieval.index import NOBODY, Metric, VectorIndex
 from longtail_lightning.retrieval.neighbors import Neighbors
@@ -120,6 +119,11 @@ class RetrievalMemory:
         """Those of the indexes of all sources."""
         return self._like.settings()
 
+    @property
+    def banks(self) -> dict[str, FeatureBank]:
+        """Name of each source -> its bank, removed items included."""
+        return {name: source.bank for name, source in self._items.sources.items()}
+
     def has(self, item: Any) -> bool:
         """Whether there is an item.
 
@@ -143,11 +147,8 @@ class RetrievalMemory:
         Args:
             bank: the features.
         """
-        encoder = self.fingerprint.get("encoder")
-        if encoder and bank.fingerprint.get("encoder"):
-            named = f"The memory {self.path or ''}".rstrip()
-            wanted = {"encoder": bank.fingerprint["encoder"]}
-            require_equal(wanted, self.fingerprint, named, "give the model that has encoded its items")
+        named, fix = f"The memory {self.path or ''}".rstrip(), "give the model that has encoded its items"
+        require_same_encoder(bank.fingerprint, self.fingerprint, named, fix)
         return self
 
     def text(self, item: Any) -> str:
@@ -191,17 +192,14 @@ class RetrievalMemory:
         self._items.require_new(name, bank)
         if not self._items.sources:
             self.fingerprint = {}
-        encoder, made = self.fingerprint.get("encoder"), bank.fingerprint.get("encoder")
-        if encoder and made:
-            require_equal(
-                {"encoder": encoder}, bank.fingerprint, f"The bank of {name!r}", "extract it with the memory's"
-            )
+        named, made = f"The bank of {name!r}", bank.fingerprint.get("encoder")
+        require_same_encoder(self.fingerprint, bank.fingerprint, named, "extract it with the memory's")
         require_distinct_ids(bank, name)
         given = texts_of(bank, texts, name)
         added = Source.of(name, bank, np.zeros(len(bank), np.int64), self._like)
         added.text_numbers = np.fromiter(map(self._items.number, given), np.int64, len(bank))
         self._items.take_in(added)
-        if made and not encoder:
+        if made and not self.fingerprint.get("encoder"):
             self.fingerprint = {"encoder": made}
         return self
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,18 @@ class TextEncoder(nn.Module, ABC):
     """Width of the features; set by the child."""
     max_tokens: int | None = None
     """How many tokens of a text are encoded, the rest is cut off; None for all."""
+
+    @property
+    def vocabulary(self) -> Any:
+        """Another object once texts have other tokens, so that those of before are of no use."""
+        return None
+
+    def meet(self, texts: Iterable[str]) -> None:
+        """Get to know all texts of a memory before a run; most encoders need not.
+
+        Args:
+            texts: each once.
+        """
 
     @abstractmethod
     def tokens(self, text: str) -> list[int]:

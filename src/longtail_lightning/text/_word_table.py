@@ -16,61 +16,60 @@ from longtail_lightning.text.word_vectors import NoVectors, RandomVectors, WordV
 class WordTable(nn.Module):
     """Grows by the words that it is asked for. Vectors that come from a file travel in a checkpoint, with their words.
 
+    The vectors are no buffer: each process numbers words in the order in which it meets them, and
+    DistributedDataParallel would give all of them those of the first.
+
     Args:
         dim: width of the vectors.
         source: where they come from.
     """
 
-    kept: Tensor
-    words: Tensor
+    place: Tensor
 
     def __init__(self, dim: int, source: WordVectors) -> None:
         super().__init__()
         self.dim = dim
         self.source = source
-        self._number_of: dict[str, int | None] = {}
+        self.number_of: dict[str, int | None] = {}
+        """Another object once the numbers mean other words."""
+        self._kept = torch.empty(0, dim)
         self._new: list[np.ndarray] = []
-        self._keep(torch.empty(0, dim), torch.empty(0, dtype=torch.uint8))
+        self.register_buffer("place", torch.zeros(1), persistent=False)  # says which device and type the vectors have
 
     def numbers(self, words: Iterable[str]) -> list[int]:
         """Numbers of some words in the table; a word without a vector is left out."""
         found = []
         for word in words:
-            if word not in self._number_of:
+            if word not in self.number_of:
                 vector = self.source(word)
-                self._number_of[word] = None if vector is None else len(self.kept) + len(self._new)
+                self.number_of[word] = None if vector is None else len(self._kept) + len(self._new)
                 self._new += [] if vector is None else [vector]
-            if (number := self._number_of[word]) is not None:
+            if (number := self.number_of[word]) is not None:
                 found.append(number)
         return found
 
     def vectors(self) -> Tensor:
         """`(words, dim)`: all vectors, on the device of the table."""
-        if self._new:
-            with torch.inference_mode(False):  # what is made here serves training, too
-                added = torch.from_numpy(np.stack(self._new)).to(self.kept)
-                self._new = []
-                self._keep(torch.cat([self.kept, added]), self._spelled().to(self.kept.device))
-        return self.kept
-
-    def _keep(self, vectors: Tensor, words: Tensor) -> None:
-        persistent = not isinstance(self.source, RandomVectors)
-        self.register_buffer("kept", vectors, persistent=persistent)
-        self.register_buffer("words", words, persistent=persistent)
+        with torch.inference_mode(False):  # what is made here serves training, too
+            if self._new:
+                added = torch.from_numpy(np.stack(self._new)).to(self._kept)
+                self._kept, self._new = torch.cat([self._kept, added]), []
+            self._kept = self._kept.to(self.place)
+        return self._kept
 
     def _spelled(self) -> Tensor:
         """The words with a vector as bytes: a checkpoint holds tensors."""
-        if isinstance(self.source, RandomVectors):
-            return torch.empty(0, dtype=torch.uint8)
-        known = "\n".join(word for word, number in self._number_of.items() if number is not None)
+        known = "\n".join(word for word, number in self.number_of.items() if number is not None)
         return torch.frombuffer(bytearray(known.encode("utf-8", "surrogatepass")), dtype=torch.uint8)
 
-    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.vectors()
-        super()._save_to_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        if not isinstance(self.source, RandomVectors):
+            destination[f"{prefix}kept"] = self.vectors()
+            destination[f"{prefix}words"] = self._spelled() if len(self._kept) else torch.empty(0, dtype=torch.uint8)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        vectors, words = state_dict.get(f"{prefix}kept"), state_dict.get(f"{prefix}words")
+        vectors, words = (state_dict.pop(f"{prefix}{name}", None) for name in ("kept", "words"))
         if vectors is not None and words is not None:
             told = bytes(words.cpu().numpy().astype(np.uint8)).decode("utf-8", "surrogatepass")
             spelled = told.split("\n") if told else []
@@ -81,6 +80,6 @@ class WordTable(nn.Module):
                 )
             if isinstance(self.source, RandomVectors):  # the file is not here, and is not needed for these words
                 self.source = NoVectors()
-            self._number_of, self._new = {word: number for number, word in enumerate(spelled)}, []
-            self._keep(torch.empty_like(vectors, device=self.kept.device), torch.empty_like(words))
+            self.number_of, self._new = {word: number for number, word in enumerate(spelled)}, []
+            self._kept = vectors.detach().clone().to(self.place)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +63,15 @@ class BagOfWords(TextEncoder):
         drawn = RandomVectors(self.dim, seed, standardized=standardized)
         source = drawn if vectors is None else FileVectors(vectors, self.dim)
         self.table = WordTable(self.dim, source)
+
+    @property
+    def vocabulary(self) -> Any:
+        return self.table.number_of
+
+    def meet(self, texts: Iterable[str]) -> None:
+        if self.vectors is not None:  # a checkpoint needs those of all words, whichever a process has met
+            for text in texts:
+                self.tokens(text)
 
     def tokens(self, text: str) -> list[int]:
         return self.table.numbers(_WORD.findall(text.lower()))

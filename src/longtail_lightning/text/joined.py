@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
@@ -73,7 +72,7 @@ class JoinedTexts(nn.Module):
         self.order: Order = order
         self.combine: Combine = combine
         # In one tuple, so that the encoder does not become a part of this module.
-        self._cut: tuple[TextEncoder | None, Sequence[str], TokenRows] = (None, (), TokenRows())
+        self._cut: tuple[TextEncoder | None, Any, Sequence[str], TokenRows] = _NOTHING
 
     def forward(self, encoder: TextEncoder, numbers: Tensor, texts: Sequence[str]) -> Encoded:
         """Features of the texts of each query.
@@ -84,15 +83,17 @@ class JoinedTexts(nn.Module):
                 any, it is the empty text that is encoded.
             texts: the different texts.
         """
-        if encoder is not self._cut[0] or texts is not self._cut[1]:
-            self._cut = encoder, texts, TokenRows()
+        known, vocabulary, before, _ = self._cut
+        if encoder is not known or encoder.vocabulary is not vocabulary or texts is not before:
+            self._cut = encoder, encoder.vocabulary, texts, TokenRows(encoder.tokens(self.separator))
         if numbers.shape[1] == 0:
             nothing = torch.zeros(len(numbers), 1, dtype=torch.int64, device=encoder.device)
             return Encoded(encoder.encode(nothing, torch.zeros(len(numbers), dtype=torch.int64)), 0.0)
         if self.combine == "features":
             different, places = torch.unique(numbers, return_inverse=True)
             features, cut = self._encode(encoder, different[:, None])
-            shares = F.one_hot(places, len(different)).to(features).mean(1)
+            each = features.new_full(places.shape, 1 / places.shape[1])
+            shares = features.new_zeros(len(places), len(different)).scatter_add_(1, places.to(each.device), each)
             return Encoded(shares @ features, float(cut[places].float().mean()))
         if self.order == "nearest_last":
             numbers = numbers.flip(1)
@@ -101,15 +102,17 @@ class JoinedTexts(nn.Module):
         features, cut = self._encode(encoder, numbers)
         return Encoded(features, float(cut.float().mean()))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cut": _NOTHING}  # copies and other processes cut texts anew
+
     def extra_repr(self) -> str:
         return f"separator={self.separator!r}, order={self.order!r}, combine={self.combine!r}"
 
     def _encode(self, encoder: TextEncoder, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Features of each row's texts in one, and where they were cut off."""
-        separator = encoder.tokens(self.separator) if numbers.shape[1] > 1 else []
-        _, texts, rows = self._cut
+        *_, texts, rows = self._cut
         places = rows.places_of(numbers, lambda number: encoder.tokens(texts[number]))
-        tokens, lengths = rows.joined(places, separator)
+        tokens, lengths = rows.joined(places)
         limit = encoder.max_tokens or tokens.shape[1]
         kept = lengths.clamp(max=limit)
         shown = tokens[:, : max(1, int(kept.max()) if len(kept) else 0)]
@@ -117,19 +120,22 @@ class JoinedTexts(nn.Module):
 
 
 class TokenRows:
-    """The tokens of texts, one after the other; each text is cut once.
+    """The tokens of texts, one after the other; each text is cut once. The separator's are the first.
+
+    Args:
+        separator: tokens between two texts.
 
     Examples:
-        >>> rows = TokenRows()
+        >>> rows = TokenRows([5])
         >>> places = rows.places_of(torch.tensor([[0, 1], [1, 1]]), lambda number: [[7], [8, 9]][number])
-        >>> rows.joined(places, [5])[0].tolist()
+        >>> rows.joined(places)[0].tolist()
         [[7, 5, 8, 9, 0], [8, 9, 5, 8, 9]]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, separator: Sequence[int] = ()) -> None:
         self._place_of: dict[int, int] = {}
-        self._tokens: list[int] = []
-        self._starts = [0]
+        self._tokens = torch.tensor(list(separator), dtype=torch.int64)
+        self._starts = torch.tensor([0, len(separator)])
 
     def places_of(self, numbers: Tensor, cut: Callable[[int], list[int]]) -> Tensor:
         """Where the rows of some texts are; texts that are new are cut.
@@ -139,25 +145,27 @@ class TokenRows:
             cut: from the number of a text to its tokens.
         """
         different, inverse = torch.unique(numbers, return_inverse=True)
+        tokens: list[int] = []
+        ends: list[int] = []
         for number in different.tolist():
             if number not in self._place_of:
-                self._place_of[number] = len(self._place_of)
-                self._tokens += cut(number)
-                self._starts.append(len(self._tokens))
+                self._place_of[number] = len(self._place_of) + 1
+                tokens += cut(number)
+                ends.append(len(self._tokens) + len(tokens))
+        if ends:
+            self._tokens = torch.cat([self._tokens, torch.tensor(tokens, dtype=torch.int64)])
+            self._starts = torch.cat([self._starts, torch.tensor(ends)])
         return torch.tensor([self._place_of[number] for number in different.tolist()], dtype=torch.int64)[inverse]
 
-    def joined(self, places: Tensor, separator: list[int]) -> tuple[Tensor, Tensor]:
+    def joined(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens `(queries, longest)`, 0 behind the end of each row, and how many there are.
 
         Args:
             places: `(queries, k)`: which rows.
-            separator: tokens between two of them.
         """
-        tokens = torch.tensor([*self._tokens, *separator], dtype=torch.int64)
-        starts = torch.tensor([*self._starts, len(tokens)], dtype=torch.int64)
-        if separator:
-            between = torch.full_like(places, len(self._starts) - 1)
-            places = torch.stack([places, between], 2).flatten(1)[:, :-1]
+        tokens, starts = self._tokens, self._starts
+        if int(starts[1]):
+            places = torch.stack([places, torch.zeros_like(places)], 2).flatten(1)[:, :-1]
         lengths = starts[places + 1] - starts[places]
         ends = lengths.cumsum(1)
         total = ends[:, -1]
@@ -167,6 +175,9 @@ class TokenRows:
         there = position < total[:, None]
         where = torch.where(there, starts[places].gather(1, piece) + offset, 0)
         return (tokens[where] * there if len(tokens) else torch.zeros_like(where)), total
+
+
+_NOTHING = (None, None, (), TokenRows())
 
 
 def _frequent_first(numbers: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
@@ -41,10 +42,20 @@ class RandomVectors:
 
 
 class NoVectors:
-    """No word has a vector but those that are known already."""
+    """No word has a vector but those that are known already, which a checkpoint brings."""
+
+    def __init__(self) -> None:
+        self._told = False
 
     def __call__(self, word: str) -> None:
-        return None
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"The word {word!r} has no vector in the checkpoint, and the file of word vectors is not here, so it "
+                "is read as nothing, as other new words are: load(path, parts={'text_encoder': "
+                "BagOfWords(vectors=FILE), ...}) knows all words of the file.",
+                stacklevel=2,
+            )
 
 
 class FileVectors:
