@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
@@ -25,6 +26,16 @@ class Taught(NamedTuple):
 
     features: list[Tensor]
     logits: Tensor | None
+
+
+def distance_of_a_constant(features: Sequence[Tensor]) -> Tensor:
+    """How far features are, in the mean, from the one direction that is nearest to all of them.
+
+    Args:
+        features: of each teacher.
+    """
+    wide = torch.cat([F.normalize(one, dim=1) for one in features], dim=1)
+    return 1 - F.normalize(wide, dim=1).mean(0).norm()
 
 
 class Teachers:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from longtail_lightning.losses._each import loss_of_each
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules._distillation_run import as_wide, begin_run, end_run, require_options, show_views
 from longtail_lightning.modules._teacher import Source
-from longtail_lightning.modules._teachers import Taught, Teachers
+from longtail_lightning.modules._teachers import Taught, Teachers, distance_of_a_constant
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
 from longtail_lightning.modules.schedule import WarmupCosine, default_sgd
 
@@ -153,7 +152,7 @@ class Distillation(BaseClassifier):
         self.distill = distill
         self.alpha, self.beta, self.alpha_by_count = alpha, beta, alpha_by_count
         self.projection = projection
-        self.feature_loss = FeatureDistillationLoss(reduction="none")
+        self.feature_loss = FeatureDistillationLoss()
         self.logit_loss: nn.Module = logit_loss if logit_loss is not None else LogitDistillationLoss()
         self.teacher_features, self.views, self.cache = teacher_features, views, cache
         self._began_with: Any = None  # what a checkpoint tells about its teachers
@@ -167,14 +166,18 @@ class Distillation(BaseClassifier):
         features = self.backbone(images)
         logits = self.head(features)
         if self.alpha == 0:
-            loss: Tensor = self.loss(logits, target)
+            terms = {"loss": self.loss(logits, target)}
         else:
-            loss = self.distillation_loss(features, logits, target, self._ask(images, target, more))
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(target))
-        return loss
+            terms = self.loss_terms(features, logits, target, self._ask(images, target, more))
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=len(target))
+        return terms["loss"]
 
-    def distillation_loss(self, features: Tensor, logits: Tensor, target: Tensor, taught: Taught) -> Tensor:
-        """Eqs. 2 to 4 for a batch.
+    def loss_terms(self, features: Tensor, logits: Tensor, target: Tensor, taught: Taught) -> dict[str, Tensor]:
+        """`"loss"`, eqs. 2 to 4 for a batch, and what it is made of.
+
+        `"feature_distance"` is to be compared with `"feature_distance_of_a_constant"`: all features share a direction,
+        so a student that tells no image from another is near its teachers already.
 
         Args:
             features: of the student, as its head sees them.
@@ -183,24 +186,24 @@ class Distillation(BaseClassifier):
             taught: what the teachers say.
         """
         alpha = self._alpha(target)
-        if isinstance(alpha, Tensor):
-            own, alpha = loss_of_each(self.loss, logits, target), alpha.to(logits.device)
-        else:
-            own = self.loss(logits, target)
-        total, size = (1 - alpha) * own, len(target)
-        self.log("train/loss_own", own.mean(), batch_size=size)
+        each = isinstance(alpha, Tensor)
+
+        def loss_of(loss: nn.Module, *arguments: Any) -> Tensor:
+            found: Tensor = loss_of_each(loss, *arguments) if each else loss(*arguments)
+            return found
+
+        own = loss_of(self.loss, logits, target)
+        total, terms = (1 - alpha) * own, {"loss_own": own.mean()}
         if self.distill != "logits":
-            distance = self.feature_loss(features, taught.features)
-            total = total + alpha * self.beta * (distance if isinstance(alpha, Tensor) else distance.mean())
-            self._log_distance(distance, taught.features)
+            distance = loss_of(self.feature_loss, features, taught.features)
+            total = total + alpha * self.beta * distance
+            terms["feature_distance"] = distance.mean()
+            terms["feature_distance_of_a_constant"] = distance_of_a_constant(taught.features)
         if self.distill != "features":
-            if isinstance(alpha, Tensor):
-                told = loss_of_each(self.logit_loss, logits, taught.logits)
-            else:
-                told = self.logit_loss(logits, taught.logits)
+            told = loss_of(self.logit_loss, logits, taught.logits)
             total = total + alpha * told
-            self.log("train/loss_logits", told.mean(), batch_size=size)
-        return total.mean()
+            terms["loss_logits"] = told.mean()
+        return {"loss": total.mean(), **terms}
 
     def _alpha(self, target: Tensor) -> float | Tensor:
         """One number; or, by the counts of the classes, one for each image."""
@@ -209,15 +212,7 @@ class Distillation(BaseClassifier):
         counts = self.class_counts.tensor.double()
         middle = counts[counts > 0].log().mean().exp()
         of_class = (self.alpha ** ((counts / middle) ** self.alpha_by_count)).float().to(target.device)
-        return target @ of_class.to(target.dtype) if target.is_floating_point() else of_class[target]
-
-    def _log_distance(self, distance: Tensor, teachers: Sequence[Tensor]) -> None:
-        """Features share a direction, so a student that tells no image from another is near already."""
-        size = len(distance)
-        self.log("train/feature_distance", distance.mean(), batch_size=size)
-        wide = F.normalize(torch.cat([F.normalize(one.float(), dim=1) for one in teachers], dim=1), dim=1)
-        constant = 1 - wide.mean(0).norm()
-        self.log("train/feature_distance_of_a_constant", constant, batch_size=size)
+        return target.float() @ of_class if target.is_floating_point() else of_class[target]
 
     def _ask(self, images: Tensor, target: Tensor, items: Sequence[Tensor]) -> Taught:
         wanted = self.distill != "features"
