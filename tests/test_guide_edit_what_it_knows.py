@@ -56,5 +56,17 @@ def test_numbers():
     expected.append(row("base alone", tuned["base"]["logits"]))
     expected.append(row("both", tuned["both"]["logits"]))
     expected.append(row("both, left-out pictures added", tuned["both, left-out images added"]["logits"]))
+    cifar = results("retrieval_augmented_cifar100_lite0")
+    expected += [row(name, values["logits"]) for name, values in cifar["rows"].items()]
+    for base in ("both, linear base", "both, MLP base"):
+        expected += [row(f"of *{base}*: {branch}", cifar["rows"][base][branch]) for branch in ("base", "retrieval")]
+    for name, edits in cifar["edits"].items():
+        expected.append(row(f"{name}, before", edits["before"]["logits"]))
+        added = {"those of few-shot classes added": "those of few-shot classes", "all added": "all left-out images"}
+        expected += [row(f"{name}, {told}", edits[key]["logits"]) for told, key in added.items()]
+        assert edits["weights are equal bit for bit"] is True
+        assert edits["after removal, as before"] is True
+        few = [edits[key]["logits"]["few"]["mean"] for key in ("before", "those of few-shot classes")]
+        assert few[1] > few[0] + 3
     lines = GUIDE.splitlines()
     assert [line for line in expected if line not in lines] == []
