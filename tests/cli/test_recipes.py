@@ -9,6 +9,7 @@ from longtail_lightning.cli.recipes import FOLDER, recipe_names
 from longtail_lightning.methods.by_name import METHODS
 from tests.data import trees
 from tests.data.tiny_cifar import write_cifar10, write_cifar100
+from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
 SMALL = {
     "SyntheticLongTail": ["--data.max_count=12", "--data.val_per_class=1", "--data.test_per_class=1"],
@@ -28,6 +29,7 @@ WRITE = {
     "ImageListLT": trees.lists,
     "INaturalist": trees.inaturalist,
 }
+OTHER_YEAR = {"inaturalist17": ["--data.version=2018"]}  # the tiny set is of that year
 # The recipe's own network, where it must not be downloaded or is too large for a test.
 SMALL_MODEL = {
     "cifar10_lt/decoupled": ["--model.backbone=cifar_resnet20"],
@@ -54,6 +56,11 @@ SMALL_MODEL = {
         *("--model.encoder.backbone.name=vit_tiny_patch16_224", "--model.encoder.backbone.pretrained=false"),
         *("--model.encoder.size=224", "--model.neighbors=exact"),
     ],
+    **{
+        name: ["--model.backbone=cifar_resnet20", "--model.teachers=teacher.ckpt"]
+        for name in recipe_names()
+        if name.endswith("/cbd")
+    },
 }
 SILENT = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 STAGED = [name for name in recipe_names() if "\nstages:" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")]
@@ -62,6 +69,14 @@ STAGED = [name for name in recipe_names() if "\nstages:" in (FOLDER / f"{name}.y
 def write_memory():
     """Features of nobody knows which encoder, as wide as those of the small one."""
     RetrievalMemory.build(FeatureBank.from_arrays(torch.randn(12, 192), texts=["a cat"] * 12), path="memory")
+
+
+def write_teacher():
+    """A network of nobody knows which classes."""
+    data = tiny_data()
+    trainer = tiny_trainer(max_epochs=0)
+    trainer.fit(tiny_model(data), data)
+    trainer.save_checkpoint("teacher.ckpt")
 
 
 @pytest.mark.parametrize("name", sorted({*recipe_names()} - {*STAGED}))  # tests/cli/test_stages.py runs these
@@ -73,8 +88,9 @@ def test_runs_and_is_short(ltl, tmp_path, name):
     if data in WRITE:
         WRITE[data](tmp_path / "tiny")
     write_memory()
+    write_teacher()
     quiet = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", *SILENT]
-    small = [*SMALL.get(data, []), *SMALL_MODEL.get(name, [])]
+    small = [*SMALL.get(data, []), *SMALL_MODEL.get(name, []), *OTHER_YEAR.get(name.partition("/")[0], [])]
     status, _, err = ltl("fit", "--config", name, *small, *quiet)
     assert status == 0, err
     with pytest.warns(UserWarning, match="evaluates a model that has not been trained"):
