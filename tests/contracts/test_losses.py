@@ -23,6 +23,8 @@ LOSSES = [cls for cls in public_classes("losses") if issubclass(cls, LongTailLos
 WIDTH = 8
 PAIRS = {
     "FeatureDistillationLoss": lambda: (rows(), rows()),
+    "GroupDistillationLoss": lambda: (rows(NUM_CLASSES), rows(NUM_CLASSES)),
+    "HardDistillationLoss": lambda: (rows(NUM_CLASSES), rows(NUM_CLASSES)),
     "LogitDistillationLoss": lambda: (rows(), rows()),
     "ParametricContrastiveLoss": lambda: (rows(), rows(128), rows(128), labels()),
     "SupervisedContrastiveLoss": lambda: (rows(), labels()),

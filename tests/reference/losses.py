@@ -232,6 +232,31 @@ def logit_distillation(student: Tensor, teacher: Tensor, temperature: float) -> 
     return torch.stack(losses)
 
 
+def group_distillation(
+    student: Tensor, teacher: Tensor, groups: list[list[int]], temperature: float, cross: float, within: float
+) -> Tensor:
+    """Kim 2026: KL across groups from the calibrated teacher, and KL within each group with weight 1."""
+
+    def probabilities(z):
+        return torch.exp(z / temperature) / torch.exp(z / temperature).sum()
+
+    ours, theirs = [probabilities(z) for z in student], [probabilities(t) for t in teacher]
+    mass = [[sum(q[c] for c in group) for group in groups] for q in theirs]
+    mean = [sum(row[g] for row in mass) / len(mass) for g in range(len(groups))]
+    losses = []
+    for p, q, row in zip(ours, theirs, mass):
+        balanced = [row[g] / mean[g] for g in range(len(groups))]
+        balanced = [value / sum(balanced) for value in balanced]
+        total = 0.0
+        for g, group in enumerate(groups):
+            own = sum(p[c] for c in group)
+            total = total + cross * balanced[g] * torch.log(balanced[g] / own)
+            for c in group:
+                total = total + within * q[c] / row[g] * torch.log((q[c] / row[g]) / (p[c] / own))
+        losses.append(temperature**2 * total)
+    return torch.stack(losses)
+
+
 def supervised_contrastive(features: Tensor, target: Tensor, temperature: float) -> Tensor:
     """Khosla et al. 2020, eq. 2 (L_out)."""
     losses = []

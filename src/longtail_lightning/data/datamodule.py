@@ -62,10 +62,8 @@ class LongTailDataModule(ResumableData, DeviceBatches, ABC):
             with a method `to(device)`, such as `ArrayImages`.
         seed: seed of order, split and augmentation; a sampler that is given a seed of its own keeps it.
         mixup_alpha: strength of mixup (Zhang et al. 2018), 0 for none.
-        cutmix_alpha: strength of cutmix (Yun et al. 2019), 0 for none; with both, each batch gets
-            one of them.
-        with_index: give batches as `(images, labels, index)`, the places of the images in their split, in training
-            and evaluation, too.
+        cutmix_alpha: strength of cutmix (Yun et al. 2019), 0 for none; with both, a batch gets one of them.
+        with_index: give batches as `(images, labels, index)`, places in the split, in training and evaluation, too.
 
     Examples:
         >>> from torch.utils.data import TensorDataset

@@ -9,6 +9,8 @@ from longtail_lightning.losses.equalization import EqualizationLoss as Equalizat
 from longtail_lightning.losses.feature_distillation import FeatureDistillationLoss as FeatureDistillationLoss
 from longtail_lightning.losses.focal import FocalLoss as FocalLoss
 from longtail_lightning.losses.gaussian_clouded import GaussianCloudedLoss as GaussianCloudedLoss
+from longtail_lightning.losses.group_distillation import GroupDistillationLoss as GroupDistillationLoss
+from longtail_lightning.losses.hard_distillation import HardDistillationLoss as HardDistillationLoss
 from longtail_lightning.losses.label_aware_smoothing import LabelAwareSmoothingLoss as LabelAwareSmoothingLoss
 from longtail_lightning.losses.lade import LADELoss as LADELoss
 from longtail_lightning.losses.ldam import LDAMLoss as LDAMLoss
@@ -30,6 +32,8 @@ __all__ = [
     "FeatureDistillationLoss",
     "FocalLoss",
     "GaussianCloudedLoss",
+    "GroupDistillationLoss",
+    "HardDistillationLoss",
     "LabelAwareSmoothingLoss",
     "LADELoss",
     "LDAMLoss",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -220,6 +221,28 @@ def logit_distillation(student: Tensor, teacher: Tensor, *, temperature: float =
     ours, theirs = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
     weight = theirs.exp()
     return temperature**2 * (_times(weight, theirs) - _times(weight, ours)).sum(1)
+
+
+def group_distillation(
+    student: Tensor,
+    teacher: Tensor,
+    groups: Sequence[Tensor],
+    *,
+    temperature: float = 2.0,
+    cross: float = 1.0,
+    within: float = 1.0,
+) -> Tensor:
+    """Divergence of two predictions, across groups of classes and within each; see `GroupDistillationLoss`."""
+    ours, theirs = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
+    own, told = (torch.stack([log[:, group].logsumexp(1) for group in groups], 1) for log in (ours, theirs))
+    calibrated = (told - told.logsumexp(0)).log_softmax(1)
+    across = (calibrated.exp() * (calibrated - own)).sum(1)
+    inside = torch.zeros_like(across)
+    for place, group in enumerate(groups):
+        mine = ours[:, group] - own[:, place, None]
+        other = theirs[:, group] - told[:, place, None]
+        inside = inside + _times(other.exp(), other).sum(1) - _times(other.exp(), mine).sum(1)
+    return temperature**2 * (cross * across + within * inside)
 
 
 def supervised_contrastive(

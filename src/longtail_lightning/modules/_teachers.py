@@ -35,7 +35,9 @@ def distance_of_a_constant(features: Sequence[Tensor]) -> Tensor:
         features: of each teacher.
     """
     wide = torch.cat([F.normalize(one, dim=1) for one in features], dim=1)
-    return 1 - F.normalize(wide, dim=1).mean(0).norm()
+    mean = F.normalize(wide, dim=1).mean(0)
+    distance: Tensor = 1 - torch.linalg.vector_norm(mean)
+    return distance
 
 
 class Teachers:

@@ -165,6 +165,7 @@ class Distillation(BaseClassifier):
             images = images.contiguous(memory_format=torch.channels_last)
         features = self.backbone(images)
         logits = self.head(features)
+        terms: dict[str, Tensor]
         if self.alpha == 0:
             terms = {"loss": self.loss(logits, target)}
         else:
@@ -212,7 +213,8 @@ class Distillation(BaseClassifier):
         counts = self.class_counts.tensor.double()
         middle = counts[counts > 0].log().mean().exp()
         of_class = (self.alpha ** ((counts / middle) ** self.alpha_by_count)).float().to(target.device)
-        return target.float() @ of_class if target.is_floating_point() else of_class[target]
+        of_each: Tensor = target.float() @ of_class if target.is_floating_point() else of_class[target]
+        return of_each
 
     def _ask(self, images: Tensor, target: Tensor, items: Sequence[Tensor]) -> Taught:
         wanted = self.distill != "features"
