@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ from longtail_lightning.features._head_batches import Batches
 from longtail_lightning.features._require import refuse_test, require_bank, require_fits
 from longtail_lightning.features.bank import FeatureBank
 from longtail_lightning.features.head_training import HeadTraining
-from longtail_lightning.losses import LongTailLoss, WrapLoss
+from longtail_lightning.losses import LogitDistillationLoss, LongTailLoss, WrapLoss
 
 HeadType = TypeVar("HeadType", bound=nn.Module)
 
@@ -41,6 +42,9 @@ def fit_head(
     device: torch.device | str = "auto",
     val: FeatureBank | None = None,
     seed: int = 0,
+    teacher: nn.Module | None = None,
+    alpha: float = 0.9,
+    logit_loss: nn.Module | None = None,
     progress: bool = False,
 ) -> HeadType:
     r"""Train a head on a bank, or fit it when it has a closed form, `head.fit(bank, bank.class_counts)`.
@@ -64,6 +68,9 @@ def fit_head(
         val: with it, the epoch with the best mean accuracy over its classes is kept instead of the last; a
             bank of test features is refused.
         seed: seed of order and dropout; a sampler that is given a seed of its own keeps it.
+        teacher: a trained head on the same features, such as an ensemble, whose predictions the new one learns, too.
+        alpha: share of the teacher in the loss, from 0 to 1.
+        logit_loss: called as `logit_loss(logits, teacher's logits)`; `LogitDistillationLoss()` by default.
         progress: show a progress bar.
 
     Examples:
@@ -73,7 +80,9 @@ def fit_head(
         >>> head(bank.features[:4].float()).argmax(1).tolist()
         [0, 1, 2, 3]
     """
-    training = HeadTraining(epochs, sampler, loss, optimizer, lr, momentum, weight_decay, batch_size, seed)
+    training = HeadTraining(
+        epochs, sampler, loss, optimizer, lr, momentum, weight_decay, batch_size, seed, teacher, alpha, logit_loss
+    )
     return train_head(bank, head, training, device=device, val=val, progress=progress)
 
 
@@ -132,13 +141,17 @@ def _train(
     rates = [group["lr"] for group in optimizer.param_groups]
     where, kind = parameters[0].device, parameters[0].dtype
     batches = Batches(bank, training, where)
+    taught = _teaching(training, bank, parameters[0])
     best: tuple[float, dict[str, Tensor]] | None = None
     for epoch in _counted(training.epochs, progress):
         for step, (features, target) in enumerate(batches.epoch(epoch)):
             done = (epoch * batches.per_epoch + step) / (training.epochs * batches.per_epoch)
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * done))
-            value = loss(head(features.to(kind)), target.to(kind) if bank.multi_hot else target)
+            logits = head(features.to(kind))
+            value = loss(logits, target.to(kind) if bank.multi_hot else target)
+            if taught is not None:
+                value = (1 - training.alpha) * value + training.alpha * taught(logits, features.to(kind))
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -152,6 +165,27 @@ def _train(
         raise LongTailError(
             f"{type(head).__name__} diverged at lr={rates[0]}: use a smaller lr, or normalize the features."
         )
+
+
+def _teaching(training: HeadTraining, bank: FeatureBank, like: Tensor) -> Callable[[Tensor, Tensor], Any] | None:
+    """What the teacher adds to the loss, from logits and features; the teacher itself is left alone."""
+    if training.teacher is None:
+        return None
+    if bank.multi_hot:
+        raise LongTailError("A teacher's predictions are distilled for single labels: leave it out for multi-hot ones.")
+    teacher = copy.deepcopy(training.teacher).to(like).eval()
+    loss = training.logit_loss or LogitDistillationLoss()
+    counts: Any = getattr(loss, "class_counts", None)
+    if callable(bind := getattr(loss, "bind_class_counts", None)) and counts is None:
+        bind(bank.class_counts)
+    loss.to(like.device)
+
+    def taught(logits: Tensor, features: Tensor) -> Any:
+        with torch.no_grad():
+            told = teacher(features)
+        return loss(logits, told)
+
+    return taught
 
 
 def _optimizer(parameters: list[nn.Parameter], training: HeadTraining) -> Optimizer:

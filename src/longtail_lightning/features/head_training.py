@@ -31,12 +31,15 @@ class HeadTraining:
         weight_decay: its weight decay.
         batch_size: features per step.
         seed: seed of order and dropout; a sampler that is given a seed of its own keeps it.
+        teacher: a trained head on the same features, such as an ensemble, whose predictions the new one learns, too.
+        alpha: share of the teacher in the loss, from 0 to 1.
+        logit_loss: called as `logit_loss(logits, teacher's logits)`; `LogitDistillationLoss()` by default.
 
     Examples:
         >>> from dataclasses import replace
         >>> replace(HeadTraining(), epochs=5)
         HeadTraining(epochs=5, sampler=None, loss=None, optimizer=None, lr=0.2, momentum=0.9, weight_decay=0.0005,
-            batch_size=512, seed=0)
+            batch_size=512, seed=0, teacher=None, alpha=0.9, logit_loss=None)
     """
 
     epochs: int = 10
@@ -48,6 +51,9 @@ class HeadTraining:
     weight_decay: float = 5e-4
     batch_size: int = 512
     seed: int = 0
+    teacher: nn.Module | None = None
+    alpha: float = 0.9
+    logit_loss: nn.Module | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -56,5 +62,6 @@ class HeadTraining:
         require_number(self, "lr", self.lr, 0)
         require_number(self, "momentum", self.momentum, 0, 1)
         require_number(self, "weight_decay", self.weight_decay, 0)
+        require_number(self, "alpha", self.alpha, 0, 1)
         require_callable("sampler", self.sampler)
         require_loss(self.loss)
