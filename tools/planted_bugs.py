@@ -32,6 +32,8 @@ DECOUPLED = ("tests/modules/test_decoupled.py",)
 REPORT = ("tests/report",)
 RETRIEVAL = ("tests/retrieval",)
 AUGMENTED = ("tests/modules/test_retrieval_augmented.py",)
+RUNS = ("tests/modules/test_retrieval_runs.py",)
+DISTILLATION = ("tests/modules/test_distillation.py",)
 
 BUGS = [
     # -- losses
@@ -941,8 +943,8 @@ BUGS = [
     ),
     Bug(
         "modules/retrieval_augmented.py",
-        "self.encoder.eval()",
-        "self.encoder.train(mode)",
+        "super().train(mode)\n        self.encoder.eval()",
+        "super().train(mode)",
         "the encoder's batch norms follow the batches",
         AUGMENTED,
     ),
@@ -973,5 +975,146 @@ BUGS = [
         'prefix = "val"',
         "accuracies on test images are logged as those on validation images",
         ("tests/callbacks/test_branch_report.py",),
+    ),
+    Bug(
+        "text/joined.py",
+        " or encoder.vocabulary is not vocabulary",
+        "",
+        "tokens of before stay when their numbers mean other words",
+        ("tests/text/test_joined.py",),
+    ),
+    Bug(
+        "text/bag_of_words.py",
+        "if self.vectors is not None:  #",
+        "if self.vectors is None:  #",
+        "a checkpoint lacks words that its process has not met",
+        ("tests/text/test_bag_of_words.py",),
+    ),
+    Bug(
+        "modules/_lookup.py",
+        "if all(of.get(key) == made[key]",
+        "if False and all(of.get(key) == made[key]",
+        "images without names that are in another source find themselves",
+        RUNS,
+    ),
+    Bug(
+        "modules/_retrieval_fit.py",
+        "    give_back(lookup)  # what",
+        "    # what",
+        "an interrupted run leaves its neighbors to the next",
+        RUNS,
+    ),
+    Bug(
+        "modules/_lookup.py",
+        "if self.require().different_texts is not self._found_in:",
+        "if False:",
+        "remembered neighbors are read from other texts",
+        RUNS,
+    ),
+    # -- distillation
+    Bug(
+        "modules/distillation.py",
+        "total, terms = (1 - alpha) * own",
+        "total, terms = own",
+        "the loss on labels keeps its whole weight",
+        DISTILLATION,
+    ),
+    Bug(
+        "modules/distillation.py",
+        "alpha * self.beta * distance",
+        "self.beta * distance",
+        "alpha does not reach the features",
+        DISTILLATION,
+    ),
+    Bug(
+        "losses/feature_distillation.py",
+        "F.normalize(in_full_precision(features), dim=1)",
+        "in_full_precision(features)",
+        "teachers with long features count more",
+        (*DISTILLATION, "tests/losses/test_feature_distillation.py"),
+    ),
+    Bug(
+        "modules/_teacher.py",
+        "            part.eval()  # whoever has passed it may train it elsewhere",
+        "            part.train()",
+        "batch norms of a teacher follow the student's batches",
+        DISTILLATION,
+    ),
+    Bug(
+        "modules/_teachers.py",
+        "torch.stack(told).logsumexp(0)",
+        "torch.stack(told).mean(0)",
+        "several teachers give the mean of their logits",
+        DISTILLATION,
+    ),
+    Bug(
+        "modules/_teachers.py",
+        "rows = view.cpu(), index.cpu()",
+        "rows = 0 * view.cpu(), index.cpu()",
+        "the first view stands for all of an image",
+        DISTILLATION,
+    ),
+    Bug(
+        "datasets/loader.py",
+        "% np.uint64(self.views)",
+        "% np.uint64(self.views + 1)",
+        "one more view is shown than was asked for",
+        DISTILLATION,
+    ),
+    Bug(
+        "modules/_teachers.py",
+        "(datamodule.mean, datamodule.std) if known",
+        "(backbone.mean, backbone.std) if known",
+        "a teacher sees the student's normalization",
+        DISTILLATION,
+    ),
+    Bug(
+        "modules/_teacher.py",
+        "logits if self.order is None else",
+        "logits if True else",
+        "a teacher's classes keep its own order",
+        DISTILLATION,
+    ),
+    Bug(
+        "modules/_teachers.py",
+        'if then.get("checksum") != now["checksum"]:',
+        "if False:",
+        "a run goes on with a teacher that has changed",
+        DISTILLATION,
+    ),
+    Bug(
+        "data/datamodule.py",
+        "        self.show_views(None)  # a run",
+        "        # a run",
+        "an interrupted run leaves the data with few views",
+        DISTILLATION,
+    ),
+    Bug(
+        "losses/functional.py",
+        "calibrated = (told - told.logsumexp(0)).log_softmax(1)",
+        "calibrated = told",
+        "a biased teacher hands its bias on",
+        ("tests/losses/test_group_distillation.py",),
+    ),
+    Bug(
+        "features/fit_head.py",
+        "(1 - training.alpha) * value + training.alpha",
+        "value + training.alpha",
+        "labels keep their whole weight beside a teacher",
+        ("tests/features/test_fit_head_teacher.py",),
+    ),
+    Bug(
+        "datasets/augment.py",
+        "changed = torch.lerp(gray, changed, contrast)",
+        "changed = torch.lerp(changed, gray, contrast)",
+        "contrast is turned around",
+        ("tests/datasets/test_augment.py",),
+    ),
+    Bug(
+        "report/neighbor_sheet.py",
+        "_SAME if of == label else _OTHER",
+        "_OTHER if of == label else _SAME",
+        "frames tell the wrong class",
+        ("tests/report/test_neighbor_sheet.py",),
     ),
 ]
