@@ -281,9 +281,7 @@ class LongTailDataModule(ResumableData, DeviceBatches, ABC):
 
     def setup(self, stage: str) -> None:
         """Name the long-tailed subset, in the output and in the logs."""
-        self.show_views(
-            None
-        )  # a run that needs fewer says so, after this; one that was interrupted has not taken it back
+        self.show_views(None)  # a run that was interrupted has not taken it back
         if stage != "fit" or self.subset_id is None:
             return
         rank_zero_info(f"Training subset: {self.subset_id}")
