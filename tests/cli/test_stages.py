@@ -408,13 +408,28 @@ def test_status_of_a_process():
 
 # -- real runs -----------------------------------------------------------------------------------
 
-QUICK = [
-    *("fit", "--config", "staged_quickstart", "--trainer.max_epochs=12", "--data.max_count=24"),
+SMALL = [
+    *("--trainer.max_epochs=12", "--data.max_count=24"),
     *("--data.val_per_class=2", "--data.test_per_class=2", "--data.batch_size=16", "--trainer.accelerator=cpu"),
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
 ]
+QUICK = ["fit", "--config", "staged_quickstart", *SMALL]
 STAGES = ("teacher", "student")
 FOLDER = Path("runs/staged_quickstart/version_0")
+DISTILLED = """
+seed_everything: 0
+data: {class_path: SyntheticLongTail, init_args: {num_classes: 10, imbalance_factor: 4}}
+stages:
+  teacher:
+    model: {class_path: BaseClassifier, init_args: {backbone: {class_path: CIFARResNet, init_args: {depth: 8}}}}
+  student:
+    data: {init_args: {sampler: ClassBalancedSampler}}
+    model:
+      class_path: Distillation
+      init_args:
+        backbone: {class_path: CIFARResNet, init_args: {depth: 8, width: 8}}
+        teachers: ["${stages.teacher.last}"]
+"""
 
 
 def here(command, inherited=()):
@@ -422,9 +437,9 @@ def here(command, inherited=()):
     return main(command[3:])
 
 
-def start():
+def start(command):
     """The command in a group of processes of its own."""
-    words = [sys.executable, "-m", "longtail_lightning.cli.main", *QUICK]
+    words = [sys.executable, "-m", "longtail_lightning.cli.main", *command]
     with open("log", "ab") as log:
         return subprocess.Popen(
             words, start_new_session=True, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -458,23 +473,29 @@ def assert_equal_runs(one, other):
 
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")
-def test_killed_in_each_stage_it_ends_equal_to_an_uninterrupted_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", ["staged_quickstart", pytest.param("distilled", marks=pytest.mark.slow)])
+def test_killed_in_each_stage_it_ends_equal_to_an_uninterrupted_run(tmp_path, monkeypatch, recipe):
+    config = recipe
+    if recipe == "distilled":
+        Path("distilled.yaml").write_text(DISTILLED)
+        config = str(Path("distilled.yaml").absolute())
+    command, runs = ["fit", "--config", config, *SMALL], Path("runs", recipe, "version_0")
     for name in STAGES:
-        kill_when(start(), tmp_path / FOLDER / name / "checkpoints" / "last.ckpt")
-        assert (tmp_path / FOLDER / name / "started.json").is_file()
-        assert not (tmp_path / FOLDER / name / "finished.json").exists(), "killed before its end"
-        assert epoch_of(tmp_path / FOLDER / name / "checkpoints" / "last.ckpt") < 11
-    assert (tmp_path / FOLDER / "teacher" / "finished.json").is_file()
+        kill_when(start(command), tmp_path / runs / name / "checkpoints" / "last.ckpt")
+        assert (tmp_path / runs / name / "started.json").is_file()
+        assert not (tmp_path / runs / name / "finished.json").exists(), "killed before its end"
+        assert epoch_of(tmp_path / runs / name / "checkpoints" / "last.ckpt") < 11
+    assert (tmp_path / runs / "teacher" / "finished.json").is_file()
     monkeypatch.setattr(_stage_run, "run_process", here)
-    assert main(QUICK) == 0
-    assert len(list(Path("runs/staged_quickstart").glob(f"*/{MARK}"))) == 1
+    assert main(command) == 0
+    assert len(list(runs.parent.glob(f"*/{MARK}"))) == 1
     Path("whole").mkdir()
     monkeypatch.chdir("whole")
-    assert main(QUICK) == 0
-    assert_equal_runs(tmp_path / FOLDER, FOLDER)
+    assert main(command) == 0
+    assert_equal_runs(tmp_path / runs, runs)
     # A stage repeats by itself, and writes beside what is there.
-    assert main(["fit", "--config", str(FOLDER / "student" / "config_fit.yaml"), "--trainer.max_epochs=1"]) == 0
-    assert (FOLDER / "student" / "version_0" / "metrics.csv").is_file()
+    assert main(["fit", "--config", str(runs / "student" / "config_fit.yaml"), "--trainer.max_epochs=1"]) == 0
+    assert (runs / "student" / "version_0" / "metrics.csv").is_file()
 
 
 @pytest.mark.slow
@@ -486,30 +507,30 @@ def test_however_often_it_is_stopped_it_ends_equal(tmp_path, monkeypatch):
             time.sleep(0.02)
 
     begun, student = FOLDER / "teacher" / "started.json", FOLDER / "student"
-    kill_when(start(), begun)  # before there is any checkpoint
-    process = start()
+    kill_when(start(QUICK), begun)  # before there is any checkpoint
+    process = start(QUICK)
     wait_for(FOLDER / "teacher" / "checkpoints" / "last.ckpt", process)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143
-    process = start()
+    process = start(QUICK)
     wait_for(student / "checkpoints" / "last.ckpt", process)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert not (student / "finished.json").exists()
-    process, began = start(), (student / "started.json").stat().st_mtime_ns
+    process, began = start(QUICK), (student / "started.json").stat().st_mtime_ns
     while (student / "started.json").stat().st_mtime_ns == began and process.poll() is None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)  # the stage lives on, and keeps its folder
     process.wait()
-    assert start().wait() in (0, 2), "waits for it, and refuses after a while"
+    assert start(QUICK).wait() in (0, 2), "waits for it, and refuses after a while"
     for _ in range(600):
-        if (process := start()).wait() == 0:
+        if (process := start(QUICK)).wait() == 0:
             break
         time.sleep(0.2)
     assert (student / "finished.json").is_file()
     Path("whole").mkdir()
     monkeypatch.chdir("whole")
-    assert start().wait() == 0
+    assert start(QUICK).wait() == 0
     assert_equal_runs(tmp_path / FOLDER, FOLDER)
 
 
