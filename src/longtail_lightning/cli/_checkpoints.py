@@ -49,6 +49,15 @@ class Saved:
             card.get("class_names"),
         )
 
+    def hparams_of(self, run: str) -> dict[str, Any]:
+        """The arguments for a run; one that goes on takes what it needs again from its config.
+
+        Args:
+            run: `"fit"`, `"validate"`, `"test"` or `"predict"`.
+        """
+        again = getattr(class_named(self.class_path), "needed_to_resume", ()) if run == "fit" else ()
+        return {name: value for name, value in (self.hparams or {}).items() if name not in again}
+
     def require_known_class(self, named: Sequence[str] = ()) -> None:
         """Refuse to import a class because a checkpoint says so.
 

@@ -79,7 +79,7 @@ for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
 
 # Where the weights of a new run come from.
-_STARTS = ("pretrained", "weights", "checkpoint", "encoder")
+_STARTS = ("pretrained", "weights", "checkpoint", "encoder", "teachers", "cache")
 
 PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
@@ -171,7 +171,7 @@ class LongTailCLI(LightningCLI):
             return
         saved.require_known_class(self.rule.named)
         before = dict(self._model_values())
-        model = {"class_path": saved.class_path, "dict_kwargs": saved.hparams}
+        model = {"class_path": saved.class_path, "dict_kwargs": saved.hparams_of(self.config.subcommand)}
         self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
         self._tell_replaced(before, dict(self._model_values()))
 

@@ -50,6 +50,9 @@ class DescribedModule(L.LightningModule):
     start_only: ClassVar[Mapping[str, Any]] = {}
     """Arguments that only say where a run starts, and the value that a checkpoint holds in their place."""
 
+    needed_to_resume: ClassVar[tuple[str, ...]] = ()
+    """Of these, what a run needs again when it goes on, such as teachers."""
+
     outside: ClassVar[tuple[str, ...]] = ()
     """Arguments that are no part of the module, such as a memory: a checkpoint neither holds nor replaces them."""
 

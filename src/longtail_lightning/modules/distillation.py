@@ -96,6 +96,7 @@ class Distillation(BaseClassifier):
     """
 
     start_only: ClassVar[Mapping[str, Any]] = {**BaseClassifier.start_only, "teachers": None, "cache": None}
+    needed_to_resume: ClassVar[tuple[str, ...]] = ("teachers", "cache")
     parts: ClassVar[tuple[str, ...]] = (*BaseClassifier.parts, "logit_loss")
 
     def __init__(
