@@ -5,7 +5,7 @@ python benchmarks/distillation.py DATA.npz --name cifar100 --epochs 12 --seeds 0
 DATA.npz holds x_train, y_train, x_test, y_test (uint8, N x 32 x 32 x 3). The first n_c training images of each class
 make the long tail. Every fifth test image is for validation, on which nothing is chosen here: alpha, beta and the scale
 are the paper's. Accuracies are those of the other test images. Trained networks are kept in benchmarks/cache/, so an
-interrupted run continues. `--ablations` adds rows of the first seed.
+interrupted run continues. `--ablations` adds rows of the first seed, all of them or those that are named.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def ablations(runs: Runs) -> dict[str, Any]:
         "cached, 10 views": runs.student([first], teacher_features="cached", views=10),
         "teacher with data augmentation": runs.student([teachers["augmented 1"]]),
     }
-    return {name: runs.evaluate(runs.train(name, make, balanced=True)) for name, make in made.items()}
+    wanted = runs.args.ablations or list(made)
+    return {name: runs.evaluate(runs.train(name, made[name], balanced=True)) for name in wanted}
 
 
 def main() -> None:
@@ -177,7 +178,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--teachers", type=int, default=4, choices=(2, 4), help="half of them with data augmentation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--ablations", nargs="*", metavar="ROW", help="all without a name")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -200,7 +201,7 @@ def main() -> None:
     }
     settings = {key: getattr(args, key) for key in ("backbone", "factor", "epochs", "teachers")}
     results: dict[str, Any] = {"settings": settings | {"precision": "bf16-mixed", "code": COMMIT}, "summary": summary}
-    if args.ablations:
+    if args.ablations is not None:
         results["ablations, first seed"] = ablations(Runs(args, args.seeds[0]))
     record(f"distillation_{args.name}", results | {"runs": found}, seed=args.seeds)
 
