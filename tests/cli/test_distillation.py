@@ -49,6 +49,11 @@ def test_a_student_resumes_with_its_teachers_and_tests_without_them(ltl, teacher
     assert "The teacher b.ckpt is another one than b.ckpt with which the run began" in err
     for path in ("a.ckpt", "b.ckpt"):
         Path(path).unlink()
+    content = torch.load(last, weights_only=True)
+    content["hyper_parameters"]["teachers"] = ["secret.ckpt"]  # as a stranger may write it
+    torch.save(content, "stranger.ckpt")
+    status, _, err = ltl("test", "--ckpt_path", "stranger.ckpt", *DATA, *QUIET)
+    assert status == 0, err
     for more in ([], ["--config", config]):
         status, out, err = ltl("test", *more, "--ckpt_path", last, *(DATA if not more else []), *QUIET)
         assert status == 0, err

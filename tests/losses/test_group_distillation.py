@@ -61,6 +61,16 @@ def test_the_best_student_finds_all_groups_as_probable():
     assert teacher.softmax(1)[:, GROUPS[0]].sum(1).mean() > 0.8
 
 
+def test_classes_that_a_teacher_holds_impossible():
+    teacher, student = rows(0), rows(1).requires_grad_()
+    teacher[0, [1, 4]] = -torch.inf  # a group
+    teacher[:, 3] = -torch.inf
+    GroupDistillationLoss(COUNTS)(student, teacher).backward()
+    assert student.grad.isfinite().all()
+    teacher[:, [1, 4]] = -torch.inf  # in the whole batch
+    assert GroupDistillationLoss(COUNTS)(student, teacher).isfinite()
+
+
 def test_bad_input_is_named_with_the_fix():
     with pytest.raises(LongTailError, match="finite temperature above 0"):
         GroupDistillationLoss(temperature=0.0)

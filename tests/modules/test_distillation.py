@@ -11,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
 from longtail_lightning import (
@@ -18,6 +19,7 @@ from longtail_lightning import (
     CIFARResNet,
     ClassBalancedSampler,
     CosineHead,
+    CrossEntropyLoss,
     Distillation,
     IdentityBackbone,
     LinearHead,
@@ -30,6 +32,7 @@ from longtail_lightning import (
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules._teachers import Taught
 from tests.modules.test_resume import Stop
+from tests.modules.test_retrieval_augmented import make as make_retrieval
 from tests.reference import distillation as reference
 from tests.tiny import tiny_data, tiny_model, tiny_trainer
 
@@ -280,6 +283,28 @@ def test_stop_and_resume_equals_an_uninterrupted_run(options):
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
 
 
+def test_a_loaded_student_begins_a_new_run_with_any_teachers():
+    data = tiny_data()
+    first, second = teacher(data, path="a.ckpt"), teacher(data, 1, "b.ckpt")
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(student(data, first), data)
+    trainer.save_checkpoint("student.ckpt")
+    again = Distillation.load_from_checkpoint("student.ckpt", teachers=second)
+    fit(again, data)
+    assert [one["name"] for one in again.card()["teachers"]] == ["b.ckpt"]
+
+
+def test_a_strategy_that_restores_late_refuses_other_teachers(monkeypatch):
+    data = tiny_data()
+    for seed, path in enumerate(("a.ckpt", "b.ckpt")):
+        teacher(data, seed, path)
+    run(stop=8)
+    teacher(data, 5, "b.ckpt")
+    monkeypatch.setattr(SingleDeviceStrategy, "restore_checkpoint_after_setup", property(lambda self: True))
+    with pytest.raises(LongTailError, match="with which the run began"):
+        run(resume="stopped.ckpt")
+
+
 def test_a_run_goes_on_with_its_own_teachers_alone():
     data = tiny_data()
     for seed, path in enumerate(("a.ckpt", "b.ckpt")):
@@ -424,6 +449,94 @@ def named(names):
     data = Named(num_classes=6, max_count=12, imbalance_factor=4, val_per_class=3, test_per_class=3, batch_size=8)
     data.own_names = names
     return data
+
+
+def test_a_teacher_that_says_nothing_about_its_images_sees_what_the_student_sees():
+    """The card of a model that was trained from loaders knows the shape alone."""
+    data = tiny_data()
+    given = teacher(data)
+    given.input = {"shape": [3, 32, 32]}
+    model, seen = student(data, given), []
+    model.teachers.all[0].backbone.register_forward_hook(lambda m, given, out: seen.append(given[0].clone()))
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            assert torch.equal(seen[-1], batch[0])
+
+    tiny_trainer(max_epochs=1, limit_val_batches=0, callbacks=[Look()]).fit(model, data)
+    assert seen
+
+
+def test_a_module_with_backbone_and_head_is_taken_apart():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head = CIFARResNet(8, width=4), LinearHead(16, 6)
+
+    data = tiny_data()
+    model = student(data, Plain(), distill="both")
+    fit(model, data)
+    assert isinstance(model.teachers.all[0].head, LinearHead)
+
+
+def test_another_order_in_a_later_fit():
+    path = teacher(named(list("abcdef")), path="a.ckpt")
+    model = student(named(list("fabcde")), path, distill="logits")
+    fit(model, named(list("fabcde")))
+    assert model.teachers.all[0].order.tolist() == [5, 0, 1, 2, 3, 4]
+    fit(model, named(list("abcdef")))
+    assert model.teachers.all[0].order is None
+    fit(model, named([str(c) for c in range(6)]))  # numbers, in the place of names
+    twice = teacher(named(list("abcdee")), path="b.ckpt")
+    with pytest.raises(LongTailError, match="two classes of one name"):
+        fit(student(data := named(list("abceed")), twice, distill="logits"), data)
+
+
+@pytest.mark.parametrize("branches", ["both", "retrieval"])
+def test_one_branch_of_several_is_not_what_a_teacher_says(branches):
+    data = tiny_data()
+    given = make_retrieval(data, branches=branches)
+    if branches == "retrieval":
+        with pytest.raises(LongTailError, match="reads a memory alone"):
+            student(data, given)
+        return
+    fit(student(data, given), data)
+    with pytest.raises(LongTailError, match="so it gives no logits"):
+        fit(student(data, given, distill="logits"), data)
+
+
+@pytest.mark.parametrize(
+    "options", [{"weighting": "inverse", "normalize": "weight_sum"}, {"reduction": "sum"}], ids=str
+)
+def test_alpha_by_count_keeps_the_scale_of_the_loss(options):
+    found = []
+    for by_count in (0.0, 1e-9):
+        model, images, y, taught = on_vectors(1, loss=CrossEntropyLoss(**options), alpha_by_count=by_count)
+        features = model.backbone(images)
+        found.append(model.loss_terms(features, model.head(features), y, taught)["loss_own"])
+    torch.testing.assert_close(*found)
+
+
+def test_several_views_of_an_image_at_a_time():
+    data = tiny_data()
+    model = student(data, teacher(data))
+    with pytest.raises(LongTailError, match="one view of an image at a time"):
+        model.training_step([torch.zeros(2, 3, 3, 32, 32), torch.zeros(2, dtype=torch.int64)], 0)
+
+
+def test_remembered_features_of_images_that_may_be_left_out():
+    data = tiny_data(on_error="skip")
+    with pytest.raises(LongTailError, match="on_error='skip' lets a run go on without some"):
+        fit(student(data, teacher(data), teacher_features="cached"), data)
+
+
+def test_a_cache_tells_preparations_of_one_network_apart():
+    data = tiny_data()
+    options = {"teacher_features": "cached", "views": 1, "cache": "cache"}
+    path = teacher(data, path="a.ckpt")
+    fit(student(data, path, **options), data)
+    fit(student(data, load(path, device="cpu").module.backbone, **options), data)
+    assert len(list(Path("cache").iterdir())) == 2
 
 
 def test_logits_come_in_the_order_of_the_students_classes():

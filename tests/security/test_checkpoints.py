@@ -204,6 +204,16 @@ def test_where_a_model_began_is_not_asked_again(stranger):
         assert load(path).module.backbone.weights is None
 
 
+@pytest.mark.parametrize("door", ["test", "config", "fit", "pictures"])
+def test_a_file_that_the_settings_name_is_not_opened(ltl, stranger, trained, door):
+    path = stranger(settings(weights=str(Path("secret.pt").absolute()), pretrained=True))
+    Path("own.yaml").write_text((trained / "config_fit.yaml").read_text())
+    Path("photos").mkdir()
+    status, _, err = ltl(*DOORS[door](path))
+    assert "secret" not in err
+    assert status == 0 or "photos" in err, err
+
+
 def test_a_folder_of_shards_is_not_taken(ltl, stranger):
     Path("sharded.ckpt").mkdir()
     torch.save(Shell(), "sharded.ckpt/meta.pt")

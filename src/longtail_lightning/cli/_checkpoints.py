@@ -14,6 +14,9 @@ from longtail_lightning.cli._argv import value_of
 from longtail_lightning.modules._checkpoint import read_checkpoint
 from longtail_lightning.modules._description import KEY, PARTS, require_description
 
+# Arguments of the modules here that say where a new run starts, most of them files.
+STARTS = frozenset({"pretrained", "weights", "checkpoint", "encoder", "teachers", "cache"})
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -40,7 +43,13 @@ class Saved:
         card = described.get("card", {})
         hparams.pop("_instantiator", None)
         class_path, counts = hparams.pop("_class_path", None), hparams.pop("class_counts", None)
-        for name in getattr(class_named(class_path), "outside", ()):
+        module = class_named(class_path or described.get("class_path"))
+        for name in getattr(module, "outside", ()):
+            hparams.pop(name, None)
+        # Files that its settings name are not opened: anybody may have written them.
+        empty = getattr(module, "start_only", {})
+        hparams.update({name: value for name, value in empty.items() if name in hparams})
+        for name in STARTS - empty.keys():  # of a class that is not imported yet
             hparams.pop(name, None)
         return cls(
             class_path or described.get("class_path"),

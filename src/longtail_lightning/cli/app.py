@@ -43,7 +43,7 @@ from longtail_lightning.cli._argv import (
     with_config_of_checkpoint,
     with_recipes,
 )
-from longtail_lightning.cli._checkpoints import Saved, with_model_of_checkpoint
+from longtail_lightning.cli._checkpoints import STARTS, Saved, with_model_of_checkpoint
 from longtail_lightning.cli._classes import take_classes_of
 from longtail_lightning.cli._messages import one_sentence
 from longtail_lightning.cli._newest_checkpoint import with_newest_checkpoint
@@ -77,9 +77,6 @@ FAIL_ON_NAN = "fail_on_nan"
 # A class name without its module is understood only if the module is imported.
 for _room in ROOMS:
     import_module(f"longtail_lightning.{_room}")
-
-# Where the weights of a new run come from.
-_STARTS = ("pretrained", "weights", "checkpoint", "encoder", "teachers", "cache")
 
 PARSER: dict[str, Any] = {"exit_on_error": False}  # errors come as exceptions, to be shown as one sentence
 
@@ -177,7 +174,7 @@ class LongTailCLI(LightningCLI):
 
     def _tell_replaced(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
-        changed = {key for key in changed if key.rpartition(".")[2] not in _STARTS}
+        changed = {key for key in changed if key.rpartition(".")[2] not in STARTS}
         flags = {plain_key(arg.split("=")[0]) for arg in self.given if arg.startswith("--model")}
         flags = {f"{flag}.class_path" if flag == "model" else flag for flag in flags}
         ignored = sorted(f for f in flags if any(key == f or key.startswith(f"{f}.") for key in changed))

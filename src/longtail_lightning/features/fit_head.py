@@ -110,6 +110,8 @@ def train_head(
     """
     bank = _checked(bank, val, head)
     if callable(closed_form := getattr(head, "fit", None)):
+        if training.teacher is not None:
+            raise LongTailError(f"{type(head).__name__} has a closed form, so it learns from no teacher: leave it out.")
         closed_form(bank, bank.class_counts)
         return head
     if told := bank.missing_classes:
@@ -174,7 +176,7 @@ def _teaching(training: HeadTraining, bank: FeatureBank, like: Tensor) -> Callab
     if bank.multi_hot:
         raise LongTailError("A teacher's predictions are distilled for single labels: leave it out for multi-hot ones.")
     teacher = copy.deepcopy(training.teacher).to(like).eval()
-    loss = training.logit_loss or LogitDistillationLoss()
+    loss = copy.deepcopy(training.logit_loss) if training.logit_loss is not None else LogitDistillationLoss()
     counts: Any = getattr(loss, "class_counts", None)
     if callable(bind := getattr(loss, "bind_class_counts", None)) and counts is None:
         bind(bank.class_counts)

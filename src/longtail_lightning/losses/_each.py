@@ -8,7 +8,7 @@ from longtail_lightning._errors import LongTailError
 
 
 def loss_of_each(loss: nn.Module, *arguments: Tensor | None) -> Tensor:
-    """`(batch,)`: as with `reduction="none"`.
+    """`(batch,)`: as with `reduction="none"`, in such a scale that their mean is the loss as it was made.
 
     Args:
         loss: has a `reduction`, as the losses here and in torch do.
@@ -25,6 +25,11 @@ def loss_of_each(loss: nn.Module, *arguments: Tensor | None) -> Tensor:
         losses: Tensor = loss(*arguments)
     finally:
         loss.reduction = before
+    if losses.ndim == 1 and getattr(loss, "normalize", None) == "weight_sum":
+        mean: Tensor = loss(*arguments)  # is divided by the weights of the batch, which no gradient sees
+        losses = losses * (mean / losses.mean()).detach().nan_to_num(1.0)
+    if before == "sum":
+        losses = losses * len(losses)
     if losses.ndim != 1:
         raise LongTailError(
             f"{type(loss).__name__} gives one loss for a whole batch, and one per sample is needed: leave "

@@ -235,12 +235,13 @@ def group_distillation(
     """Divergence of two predictions, across groups of classes and within each; see `GroupDistillationLoss`."""
     ours, theirs = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
     own, told = (torch.stack([log[:, group].logsumexp(1) for group in groups], 1) for log in (ours, theirs))
-    calibrated = (told - told.logsumexp(0)).log_softmax(1)
-    across = (calibrated.exp() * (calibrated - own)).sum(1)
+    impossible = told == -math.inf  # to the teacher
+    calibrated = torch.where(impossible, told, told - told.logsumexp(0)).log_softmax(1)
+    across = _times(calibrated.exp(), calibrated).sum(1) - _times(calibrated.exp(), own).sum(1)
     inside = torch.zeros_like(across)
     for place, group in enumerate(groups):
         mine = ours[:, group] - own[:, place, None]
-        other = theirs[:, group] - told[:, place, None]
+        other = torch.where(impossible[:, place, None], -math.inf, theirs[:, group] - told[:, place, None])
         inside = inside + _times(other.exp(), other).sum(1) - _times(other.exp(), mine).sum(1)
     return temperature**2 * (cross * across + within * inside)
 

@@ -60,7 +60,12 @@ def show_views(module: Any) -> None:
     Args:
         module: a `Distillation`, before the loader of its data is made.
     """
-    data = getattr(module.trainer, "datamodule", None)
+    data = datamodule_of(module.trainer)
+    if isinstance(data, LongTailDataModule) and data.on_error == "skip":
+        raise LongTailError(
+            "teacher_features='cached' looks at every image, and on_error='skip' lets a run go on without some: take "
+            "them out (`ltl data check` finds them), or choose teacher_features='exact'."
+        )
     if not isinstance(data, LongTailDataModule):
         raise LongTailError(
             "teacher_features='cached' must know which images a batch holds: train with a data module of this "
@@ -80,7 +85,7 @@ def begin_run(module: Any, began_with: Any) -> None:
     teachers.forget()  # what a run that was interrupted has left
     if not len(teachers):
         raise LongTailError(_none_given(module, began_with))
-    teachers.require_unchanged(began_with)
+    require_same_teachers(module, began_with)
     if module.distill != "features":
         for teacher in teachers.all:
             teacher.require_classes(module.class_names, len(module.class_counts))
@@ -95,6 +100,17 @@ def begin_run(module: Any, began_with: Any) -> None:
     if module.teacher_features == "cached":
         shown = module.trainer.progress_bar_callback is not None and module.trainer.is_global_zero
         teachers.remember(data, module.views, module.cache, device=module.device, progress=shown)
+
+
+def require_same_teachers(module: Any, began_with: Any) -> None:
+    """Refuse other teachers than those that a resumed run began with.
+
+    Args:
+        module: a `Distillation`.
+        began_with: what its checkpoint tells about them.
+    """
+    if module.trainer.ckpt_path is not None:  # else it is a new run, of a model that was loaded
+        module.teachers.require_unchanged(began_with)
 
 
 def end_run(module: Any) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 from longtail_lightning.backbones import PreparedBackbone
 
 
-def prepared_backbone(module: Any) -> PreparedBackbone:
-    """Takes the images of another model.
+def prepared_backbone(module: Any) -> Any:
+    """Takes the images of another model; the backbone itself where the card does not tell what it was trained on.
 
     Args:
         module: a module of this library.
     """
     told = module.input or {}
+    if "mean" not in told:
+        return module.backbone
     shape = told.get("shape", ())
     square = len(shape) == 3 and shape[1] == shape[2]
     return PreparedBackbone(

@@ -38,7 +38,8 @@ def made_encoder(encoder: str | Path | nn.Module | None) -> nn.Module:
             f"encoder={str(encoder)!r}: there is no such file; give a checkpoint of this library, or a backbone, such "
             "as TimmBackbone('resnet50')."
         )
-    return prepared_backbone(load(encoder, device="cpu").module)
+    prepared: nn.Module = prepared_backbone(load(encoder, device="cpu").module)
+    return prepared
 
 
 def made_head(head: HeadCallable | Head, encoder: Any, num_classes: int) -> nn.Module:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail_lightning._errors import LongTailError
+from longtail_lightning.backbones import Backbone, PreparedBackbone
 from longtail_lightning.features._encoding import Encoding
 from longtail_lightning.features._fingerprint import checksum, encoder_fingerprint
 from longtail_lightning.modules._checkpoint import build_module, read_checkpoint
@@ -47,11 +48,15 @@ class Teacher:
     held_out: Mapping[str, Any] = field(default_factory=dict)
     checksum: str = ""
     order: Tensor | None = None  # of its classes, where the student has them in another one
+    _encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
         for part in self._parts():
             part.eval().requires_grad_(False)
-        self.checksum = checksum(encoder_fingerprint(part)["checksum"].encode() for part in self._parts())
+        told = [encoder_fingerprint(part)["checksum"] for part in self._parts()]
+        if isinstance(b := self.backbone, PreparedBackbone):
+            told.append(repr((b.size, b.mean, b.std, b.interpolation)))
+        self.checksum = checksum(map(str.encode, told))
 
     def _parts(self) -> list[nn.Module]:
         return [self.backbone] if self.head is None else [self.backbone, self.head]
@@ -60,13 +65,16 @@ class Teacher:
         """Move and cast, as `nn.Module.to` does."""
         for part in self._parts():
             part.to(*arguments, **options)
+        self._encoding = None
 
     def look(self, images: Tensor) -> Tensor:
         """Features of images that were prepared for the student, in float32 at least."""
-        for part in self._parts():
-            part.eval()  # whoever has passed it may train it elsewhere
+        if self.backbone.training:
+            self.backbone.eval()
+        if self._encoding is None:
+            self._encoding = Encoding(self.backbone, images.device, None)
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
-            features = Encoding(self.backbone, images.device, None)(images)
+            features = self._encoding(images)
         if features.shape[1] != self.num_features:
             raise LongTailError(
                 f"The teacher {self.name} gives {features.shape[1]} features and says num_features={self.num_features}:"
@@ -95,14 +103,19 @@ class Teacher:
                 f"The teacher {self.name} has no head, so it gives no logits: choose distill='features', or give a "
                 "checkpoint of a classifier."
             )
+        self.order = None
         own = getattr(self.head, "num_classes", getattr(self.head, "out_features", num_classes))
         if own != num_classes:
             raise LongTailError(
                 f"The teacher {self.name} knows {own} classes and the student {num_classes}: give one of the same "
                 "classes, or choose distill='features'."
             )
-        if self.class_names is None or class_names is None or list(class_names) == self.class_names:
+        if class_names is None or self.class_names is None or list(class_names) == self.class_names:
             return
+        if any(list(names) == [str(c) for c in range(num_classes)] for names in (class_names, self.class_names)):
+            return  # numbers, in the place of names that nobody gave
+        if len({*self.class_names}) < num_classes:
+            raise LongTailError(f"The teacher {self.name} has two classes of one name: choose distill='features'.")
         if missing := [name for name in class_names if name not in self.class_names]:
             raise LongTailError(
                 f"The teacher {self.name} does not know the class {missing[0]!r}: give one of the same classes, or "
@@ -126,15 +139,15 @@ def open_teacher(source: Any) -> Teacher:
             "the path."
         )
     name = type(source).__name__
-    if isinstance(source, L.LightningModule):
-        backbone, head = getattr(source, "backbone", None), getattr(source, "head", None)
-        if not isinstance(backbone, nn.Module):
-            raise LongTailError(f"The teacher {name} has no .backbone: give the part of it that gives features.")
-        backbone = prepared_backbone(source) if getattr(source, "input", None) is not None else backbone
-        names = getattr(source, "class_names", None)
-        parts = copy.deepcopy((backbone, head if isinstance(head, nn.Module) else None))
-        return Teacher(name, *parts, names, _width(parts[0], source.backbone, name))
-    return Teacher(name, copy.deepcopy(source), None, None, _width(source, source, name))
+    whole = isinstance(getattr(source, "backbone", None), nn.Module) and not isinstance(source, Backbone)
+    if isinstance(source, L.LightningModule) and not whole:
+        raise LongTailError(f"The teacher {name} has no .backbone: give the part of it that gives features.")
+    if not whole:
+        return Teacher(name, copy.deepcopy(source), None, None, _width(source, name))
+    told = getattr(source, "input", None) is not None
+    backbone: Any = prepared_backbone(source) if told else source.backbone
+    backbone, head = copy.deepcopy((backbone, _head(source, name)))
+    return Teacher(name, backbone, head, getattr(source, "class_names", None), _width(source.backbone, name))
 
 
 def _from_file(path: str | Path) -> Teacher:
@@ -143,15 +156,22 @@ def _from_file(path: str | Path) -> Teacher:
     module: Any = build_module(path, {})
     if not isinstance(getattr(module, "backbone", None), nn.Module):
         raise LongTailError(f"The teacher {path} has no backbone: give a checkpoint of a classifier.")
-    states = {key: value for key, value in read_checkpoint(path).items() if isinstance(value, dict)}
-    head = getattr(module, "head", None)
-    width = _width(module.backbone, module.backbone, str(path))
+    saved = read_checkpoint(path)
+    states = {key: value for key, value in saved.items() if isinstance(value, dict) and "held_out" in value}
+    head, width = _head(module, str(path)), _width(module.backbone, str(path))
     return Teacher(str(path), prepared_backbone(module), head, module.class_names, width, states)
 
 
-def _width(*modules: Any) -> int:
-    *places, name = modules
-    for module in places:
-        if isinstance(width := getattr(module, "num_features", None), int):
-            return width
+def _head(module: Any, name: str) -> nn.Module | None:
+    """The head on top of the backbone; None for one branch of several, which is not what the module says."""
+    branches = getattr(module, "branches", "base")
+    if branches == "retrieval":
+        raise LongTailError(f"The teacher {name} reads a memory alone, its backbone was never trained: give another.")
+    head = getattr(module, "head", None)
+    return head if isinstance(head, nn.Module) and branches == "base" else None
+
+
+def _width(module: Any, name: str) -> int:
+    if isinstance(width := getattr(module, "num_features", None), int):
+        return width
     raise LongTailError(f"The teacher {name} has no num_features: set it to the width of the features that it gives.")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from longtail_lightning._errors import LongTailError
 from longtail_lightning._lightning import from_command_line
 from longtail_lightning.backbones import PreparedBackbone
+from longtail_lightning.data import LongTailDataModule
 from longtail_lightning.features import FeatureBank
-from longtail_lightning.features._fingerprint import encoder_fingerprint
 from longtail_lightning.features._source import source_of
 from longtail_lightning.features.extract import extract
 from longtail_lightning.features.extraction import Extraction
@@ -79,7 +79,7 @@ class Teachers:
         for teacher in self.all:
             backbone = teacher.backbone
             if isinstance(backbone, PreparedBackbone):
-                known = hasattr(datamodule, "mean") and hasattr(datamodule, "std")
+                known = isinstance(datamodule, LongTailDataModule)
                 backbone.given(*((datamodule.mean, datamodule.std) if known else (backbone.mean, backbone.std)))
 
     def to(self, device: torch.device, *, channels_last: bool = False) -> None:
@@ -155,7 +155,9 @@ class Teachers:
         """
         settings = Extraction(views=views, augment=True, dtype=torch.float32, device=device, progress=progress)
         for teacher in self.all:
-            path = None if folder is None else Path(folder) / encoder_fingerprint(teacher.backbone)["checksum"][:16]
+            kind = next((p.dtype for p in teacher.backbone.parameters()), torch.float32)
+            name = teacher.checksum[:16] + ("" if kind == torch.float32 else f"-{str(kind).removeprefix('torch.')}")
+            path = None if folder is None else Path(folder) / name
             bank = extract(
                 teacher.backbone,
                 source_of(datamodule, "train", None),

@@ -17,7 +17,14 @@ from longtail_lightning.heads import CosineHead, Head
 from longtail_lightning.losses import FeatureDistillationLoss, LogitDistillationLoss, LongTailLoss
 from longtail_lightning.losses._each import loss_of_each
 from longtail_lightning.modules._description import KEY
-from longtail_lightning.modules._distillation_run import as_wide, begin_run, end_run, require_options, show_views
+from longtail_lightning.modules._distillation_run import (
+    as_wide,
+    begin_run,
+    end_run,
+    require_options,
+    require_same_teachers,
+    show_views,
+)
 from longtail_lightning.modules._teacher import Source
 from longtail_lightning.modules._teachers import Taught, Teachers, distance_of_a_constant
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
@@ -164,13 +171,16 @@ class Distillation(BaseClassifier):
         images, target, *more = batch
         if self.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
+        if images.ndim == 5:
+            raise LongTailError("Distillation trains on one view of an image at a time: give (batch, channels, h, w).")
+        taught = None if self.alpha == 0 else self._ask(images, target, more)
         features = self.backbone(images)
         logits = self.head(features)
         terms: dict[str, Tensor]
-        if self.alpha == 0:
+        if taught is None:
             terms = {"loss": self.loss(logits, target)}
         else:
-            terms = self.loss_terms(features, logits, target, self._ask(images, target, more))
+            terms = self.loss_terms(features, logits, target, taught)
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss", batch_size=len(target))
         return terms["loss"]
@@ -214,8 +224,7 @@ class Distillation(BaseClassifier):
         counts = self.class_counts.tensor.double()
         middle = counts[counts > 0].log().mean().exp()
         of_class = (self.alpha ** ((counts / middle) ** self.alpha_by_count)).float().to(target.device)
-        of_each: Tensor = target.float() @ of_class if target.is_floating_point() else of_class[target]
-        return of_each
+        return (target * of_class).sum(1) if target.is_floating_point() else of_class[target]
 
     def _ask(self, images: Tensor, target: Tensor, items: Sequence[Tensor]) -> Taught:
         wanted = self.distill != "features"
@@ -228,7 +237,8 @@ class Distillation(BaseClassifier):
             return self.teachers.recall(items[0], items[1], images.device, logits=wanted)
         taught = self.teachers.look(images, logits=wanted)
         # On an accelerator a look waits for the device.
-        if images.device.type == "cpu" or self.trainer.global_step % getattr(self.trainer, "log_every_n_steps", 1) == 0:
+        every = max(1, getattr(self.trainer, "log_every_n_steps", 1))
+        if images.device.type == "cpu" or self.trainer.global_step % every == 0:
             self.teachers.require_finite(taught.features)
         return taught
 
@@ -243,6 +253,11 @@ class Distillation(BaseClassifier):
         super().on_fit_start()
         if self.alpha > 0:
             begin_run(self, self._began_with)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.alpha > 0:  # once more, for a strategy that restores a checkpoint after `on_fit_start`
+            require_same_teachers(self, self._began_with)
 
     def teardown(self, stage: str) -> None:
         super().teardown(stage)
