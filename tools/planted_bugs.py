@@ -1035,8 +1035,8 @@ BUGS = [
     ),
     Bug(
         "modules/_teacher.py",
-        "            part.eval()  # whoever has passed it may train it elsewhere",
-        "            part.train()",
+        "            part.eval().requires_grad_(False)",
+        "            part.train().requires_grad_(False)",
         "batch norms of a teacher follow the student's batches",
         DISTILLATION,
     ),
