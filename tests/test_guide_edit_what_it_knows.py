@@ -70,3 +70,12 @@ def test_numbers():
         assert few[1] > few[0] + 3
     lines = GUIDE.splitlines()
     assert [line for line in expected if line not in lines] == []
+
+
+def test_the_price_of_neighbors_found_anew():
+    path = REPOSITORY / "benchmarks" / "results" / "retrieval_fine_tuned_caltech101_exact.json"
+    (run,) = json.loads(path.read_text(encoding="utf-8"))["results"]["runs"]
+    cached, exact = run["both"], run["both, neighbors of augmented images"]
+    assert f"has {exact['logits']['all']:.1f} % of Caltech-101 with neighbors of the augmented pictures" in GUIDE
+    assert f"{cached['logits']['all']:.1f} % with those found once" in GUIDE
+    assert f"trains {exact['seconds'] / cached['seconds']:.1f} times as long" in GUIDE
