@@ -53,3 +53,13 @@ def test_numbers(name):
     ]
     lines = GUIDE.splitlines()
     assert [line for line in expected if line not in lines] == []
+
+
+def test_numbers_of_one_seed():
+    path = REPOSITORY / "benchmarks" / "results" / "distillation_cifar10.json"
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    rows = {"in each step": results["runs"][0]["accuracy"]["CBD"]["own"]}
+    rows["views of a picture"] = results["ablations, first seed"]["cached, 10 views"]["own"]
+    rows["with 0.25"] = results["ablations, first seed"]["alpha by count .25"]["own"]
+    for told, found in rows.items():
+        assert f"{told} {found['all']:.1f} and {found['medium']:.1f}" in GUIDE
