@@ -69,8 +69,6 @@ class Teacher:
 
     def look(self, images: Tensor) -> Tensor:
         """Features of images that were prepared for the student, in float32 at least."""
-        if self.backbone.training:
-            self.backbone.eval()
         if self._encoding is None:
             self._encoding = Encoding(self.backbone, images.device, None)
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
