@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from longtail_lightning import HardDistillationLoss, LongTailError
 from longtail_lightning._spec import build, spec_of
-from longtail_lightning.losses._each import loss_of_each
 from longtail_lightning.losses.weighting import class_weights
+from longtail_lightning.modules._loss_of_each import loss_of_each
 
 
 def test_is_the_weighted_loss_of_the_answers():

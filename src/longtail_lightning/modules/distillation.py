@@ -15,7 +15,6 @@ from longtail_lightning.backbones import Backbone, create_backbone, load_weights
 from longtail_lightning.counts import ClassCounts, Convention
 from longtail_lightning.heads import CosineHead, Head
 from longtail_lightning.losses import FeatureDistillationLoss, LogitDistillationLoss, LongTailLoss
-from longtail_lightning.losses._each import loss_of_each
 from longtail_lightning.modules._description import KEY
 from longtail_lightning.modules._distillation_run import (
     as_wide,
@@ -25,6 +24,7 @@ from longtail_lightning.modules._distillation_run import (
     require_same_teachers,
     show_views,
 )
+from longtail_lightning.modules._loss_of_each import loss_of_each
 from longtail_lightning.modules._teacher import Source
 from longtail_lightning.modules._teachers import Taught, Teachers, distance_of_a_constant
 from longtail_lightning.modules.base_classifier import BaseClassifier, HeadCallable
